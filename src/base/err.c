@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/base.h"
+
+static const struct {
+    int status;
+    const char *wire;
+    bool retry;
+} codes[] = {
+    [ERR_NONE] = { 200, "ok", false },
+#define X(sym, status, wire, retry) [ERR_##sym] = { status, wire, retry },
+    ERR_CODES(X)
+#undef X
+};
+
+int err_set(struct err *e, enum err_code code, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    e->code = code;
+    e->cause[0] = '\0';
+    vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+int err_cause(struct err *e, enum err_code code, const char *cause, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    e->code = code;
+    vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    va_end(ap);
+    snprintf(e->cause, sizeof(e->cause), "%s", cause ? cause : "");
+    return -1;
+}
+
+int err_sys(struct err *e, int errnum, const char *fmt, ...)
+{
+    char what[100];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    e->code = ERR_INTERNAL;
+    snprintf(e->msg, sizeof(e->msg), "internal error");
+    snprintf(e->cause, sizeof(e->cause), "%s: %s", what, strerrordesc_np(errnum));
+    return -1;
+}
+
+int err_status(enum err_code code)
+{
+    return codes[code].status;
+}
+
+const char *err_wire(enum err_code code)
+{
+    return codes[code].wire;
+}
+
+bool err_retry(enum err_code code)
+{
+    return codes[code].retry;
+}
+
+enum err_code err_from_wire(const char *wire)
+{
+    for (size_t i = 1; wire && i < ARRAY_LEN(codes); i++)
+        if (strcmp(codes[i].wire, wire) == 0)
+            return (enum err_code)i;
+    return ERR_INTERNAL;
+}

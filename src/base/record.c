@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/record.h"
+
+const struct field *record_field(const struct record *r, const char *name)
+{
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (strcmp(r->fields[i].name, name) == 0)
+            return &r->fields[i];
+    return NULL;
+}
+
+int record_index(const struct record *r, const char *name)
+{
+    const struct field *f = record_field(r, name);
+
+    if (!f)
+        abort();
+    return (int)(f - r->fields);
+}
+
+const char *enum_to_str(const struct enum_name *names, int value)
+{
+    for (const struct enum_name *n = names; n->name; n++)
+        if (n->value == value)
+            return n->name;
+    return NULL;
+}
+
+int enum_from_str(const struct enum_name *names, const char *s)
+{
+    for (const struct enum_name *n = names; n->name; n++)
+        if (strcmp(n->name, s) == 0)
+            return n->value;
+    return -1;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* IPv4 and IPv6 addresses and prefixes (RFC 4632, RFC 4291, RFC 5952 text). */
+
+#include "base/base.h"
+
+struct ip {
+    int family; /* 4 or 6; 0: none */
+    uint8_t b[16]; /* network order; IPv4 in the first four */
+};
+struct cidr {
+    struct ip ip;
+    int bits;
+};
+
+enum { IP_TEXT = 46, CIDR_TEXT = 50 };
+bool ip_parse(struct str s, struct ip *out); /* no leading zeros, no shorthand */
+void ip_format(const struct ip *ip, char out[IP_TEXT]);
+/* 'strict': host bits must be zero. A bare address is /32 or /128. */
+bool cidr_parse(struct str s, bool strict, struct cidr *out);
+void cidr_format(const struct cidr *c, char out[CIDR_TEXT]);
+bool cidr_contains(const struct cidr *c, const struct ip *ip);
+bool cidr_within(const struct cidr *inner, const struct cidr *outer);
+bool cidr_overlaps(const struct cidr *a, const struct cidr *b);
+/* IPv4 only: as a number in host order and back. */
+uint32_t ip4_num(const struct ip *ip);
+struct ip ip4_from(uint32_t n);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The api role as one object: what roles/api.c and the test world put together. Services do not
+ * include this. */
+
+#include "core/config.h"
+#include "core/service.h"
+#include "http/server.h"
+
+struct app_opts {
+    struct config *config;         /* outlives the app */
+    struct clock *clock;
+    struct store *store;           /* outlives the app; migrated */
+    const struct service *const *services; /* ends with NULL, lowest first */
+    struct compute *compute_live, *compute_test;
+    struct image_store *images_live, *images_test;
+    const uint8_t *master_key;     /* 32 bytes */
+    const char *installation;      /* 8 hex */
+    int workers;
+    int io_threads;
+    /* Tests: called for every finished request with its row (NULL: none found), status, error code. */
+    void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,
+                    enum err_code code);
+    void *observe_ctx;
+};
+/* Builds routes, caches, pools; checks the tables (paths unique, fields documented, actions well-formed). */
+struct app *app_new(const struct app_opts *o, struct err *e);
+/* Starts services, reconcilers, sweeps. */
+int app_start(struct app *app, struct err *e);
+void app_stop(struct app *app);
+void app_free(struct app *app);
+DEFINE_CLEANUP(struct app *, app_free)
+/* What the HTTP server calls. */
+struct http_app app_http(struct app *app);
+void app_set_server(struct app *app, struct http_server *s);
+
+/* OpenAPI 3.1 document of all routes. */
+void openapi_write(const struct service *const *services, struct buf *out);
+
+/* Runs every loop's due rows now, on this thread, until none is due: for tests with a fake clock. */
+int reconcile_drain(struct app *app, struct err *e);

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What a host can do with instances.  Orders are idempotent and name the row's revision; a host
+ * refuses (ERR_INVALID_STATE) an older revision than it has done.  Implementations: fake.c (in memory,
+ * scripted), oci.c (containers, in the agent), remote.c (in the api role: speaks to an agent). */
+
+#include "base/base.h"
+#include "base/record.h"
+
+enum compute_want { COMPUTE_WANT_RUNNING, COMPUTE_WANT_STOPPED, COMPUTE_WANT_PAUSED };
+extern const struct enum_name compute_want_names[]; /* running, stopped, paused */
+
+/* All that a host must know of an instance; it knows no tenants. */
+struct compute_spec {
+    struct uuid id;
+    int64_t revision;
+    enum compute_want want;
+    int64_t boot;          /* start number; greater than the one done: start again */
+    const char *name;      /* host name */
+    const char *image;     /* digest in the image store, "sha256:…" */
+    const char *cmd;       /* JSON list; NULL: the image's */
+    const char *env;       /* JSON map; NULL: none beside the image's */
+    const char *user_data; /* for the metadata service; NULL: none */
+    int64_t cpu_milli;     /* 1000: one CPU */
+    int64_t memory_mb, disk_mb, pids, network_mbps; /* 0: no limit */
+    struct uuid vpc_id;
+    const char *vpc_cidr, *subnet_cidr, *ip, *gateway, *dns;
+    const char *ports;     /* JSON: [{"host":8080,"port":80,"protocol":"tcp"}] host 0: picked */
+};
+extern const struct record compute_spec_record;
+
+enum compute_status {
+    COMPUTE_ABSENT,  /* the host knows nothing of it */
+    COMPUTE_CREATING,
+    COMPUTE_RUNNING,
+    COMPUTE_PAUSED,
+    COMPUTE_EXITED,  /* it ran, and ended by itself: exit_code */
+    COMPUTE_STOPPED, /* as ordered */
+    COMPUTE_FAILED,  /* it cannot be made: reason */
+};
+extern const struct enum_name compute_status_names[];
+
+struct compute_state {
+    struct uuid id;
+    enum compute_status status;
+    int64_t revision, boot;  /* of the last order done */
+    int64_t pid, exit_code;  /* exit_code: 128 + signal; -1 unknown */
+    bool oom_killed;
+    int64_t started_at, finished_at;
+    const char *ports;       /* JSON as in the spec, with what was picked */
+    const char *reason;      /* in plain words, NULL if all is well */
+};
+extern const struct record compute_state_record;
+
+struct compute_stats {
+    int64_t cpu_usec;        /* used since its start */
+    int64_t memory_bytes, memory_limit_bytes, pids;
+    int64_t disk_bytes;
+    int64_t net_rx_bytes, net_tx_bytes, net_rx_packets, net_tx_packets;
+    int64_t io_read_bytes, io_write_bytes;
+};
+extern const struct record compute_stats_record;
+
+struct compute_name {
+    const char *name, *ip;
+};
+
+struct compute_log_opts {
+    int64_t tail;    /* last lines; < 0: all */
+    int64_t since;   /* wall time, 0: all */
+    bool follow;     /* go on until on_line says stop or the instance is gone */
+    bool timestamps;
+};
+/* A line of output; -1 ends it. 'stream' is 1 (stdout) or 2. */
+typedef int compute_line_fn(void *ctx, int stream, int64_t time, struct str line);
+
+struct compute_exec {
+    const char *cmd;       /* JSON list */
+    const char *env;       /* JSON map or NULL */
+    const char *cwd;       /* NULL: the image's */
+    struct str input;
+    int64_t timeout;       /* microseconds; 0: 60 s */
+};
+struct compute_exec_result {
+    int64_t exit_code;
+    struct str out, err;   /* at most 1 MiB each, in the arena */
+    bool timed_out, truncated;
+};
+
+struct compute;
+struct compute_class {
+    const char *name;
+    /* Takes the instance towards the spec and returns its state then.  May take as long as a start
+     * takes, never as long as an image's build. */
+    int (*ensure)(struct compute *h, struct arena *a, const struct compute_spec *s,
+                  struct compute_state *out, struct err *e);
+    /* COMPUTE_ABSENT is no error. */
+    int (*inspect)(struct compute *h, struct arena *a, const struct uuid *id,
+                   struct compute_state *out, struct err *e);
+    /* Ends it at once (SIGTERM, after 'grace' microseconds SIGKILL) and removes all it had. Absent: 0. */
+    int (*destroy)(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
+                   struct err *e);
+    /* All it has; *out in 'a'. */
+    int (*list)(struct compute *h, struct arena *a, struct compute_state **out, size_t *n,
+                struct err *e);
+    int (*logs)(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
+                compute_line_fn *fn, void *ctx, struct err *e);
+    int (*stats)(struct compute *h, const struct uuid *id, struct compute_stats *out,
+                 struct err *e);
+    int (*exec)(struct compute *h, struct arena *a, const struct uuid *id,
+                const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
+    /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are ignored. */
+    int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
+                 const struct compute_name *names, size_t n, struct err *e);
+    /* The next change of any instance's status that no order caused (an exit): its id; waits at most
+     * 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
+    int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
+    void (*free)(struct compute *h);
+};
+struct compute {
+    const struct compute_class *class;
+};
+
+int compute_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
+                   struct compute_state *out, struct err *e) _must_check_;
+int compute_inspect(struct compute *h, struct arena *a, const struct uuid *id,
+                    struct compute_state *out, struct err *e) _must_check_;
+int compute_destroy(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
+                    struct err *e) _must_check_;
+int compute_list(struct compute *h, struct arena *a, struct compute_state **out, size_t *n,
+                 struct err *e) _must_check_;
+int compute_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
+                 compute_line_fn *fn, void *ctx, struct err *e) _must_check_;
+int compute_stats_of(struct compute *h, const struct uuid *id, struct compute_stats *out,
+                     struct err *e) _must_check_;
+int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
+                    const struct compute_exec *x, struct compute_exec_result *out,
+                    struct err *e) _must_check_;
+int compute_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
+                  const struct compute_name *names, size_t n, struct err *e) _must_check_;
+int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
+void compute_free(struct compute *h);
+DEFINE_CLEANUP(struct compute *, compute_free)
+
+/* In memory: an instance runs at once, unless its env has SIMULATE=fail (fails), exit (exits with 1 at
+ * once).  Logs are two lines. */
+struct compute *compute_fake(void);
+/* Fake only: the instance's process ends now. */
+void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code);

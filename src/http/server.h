@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* HTTP/1.1 server on epoll (contracts 5).  Knows no JSON and no SQL: it hands heads to the
+ * application, bodies as it asks for them, and sends what it answers.
+ *
+ * Life of a request: the application's on_head runs on the I/O thread.  It either answers at once
+ * (http_reply), or asks for the body (http_body_collect, http_body_stream), or keeps the request
+ * for another thread, which answers later; http_reply may be called from any thread.  A request lives until
+ * its answer is sent or its peer is gone AND the application has let go: exactly one of http_reply(),
+ * http_stream_end() or http_drop() must be called for each request, once. */
+
+#include <sys/types.h>
+
+#include "base/base.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "codec/cidr.h"
+#include "codec/http1.h"
+
+struct http_server;
+struct http_req;
+
+struct http_limits {
+    size_t max_head;          /* 16 KiB: 431 */
+    size_t max_path;          /* 8 KiB: 414 */
+    int max_connections;      /* over it: accepted and closed with a 503 */
+    int64_t head_timeout;     /* 10 s */
+    int64_t body_timeout;     /* without progress, 30 s */
+    int64_t idle_timeout;     /* 75 s */
+    int64_t write_timeout;    /* without progress, 30 s */
+    int64_t drain_timeout;    /* 30 s */
+};
+extern const struct http_limits http_limits_default;
+
+struct http_app {
+    void *ctx;
+    /* A head has been read; on the I/O thread 'io' (0…threads-1). */
+    void (*on_head)(void *ctx, struct http_req *r, int io);
+    /* The server itself refuses (malformed, too large, timed out): fill 'body' with the answer in the
+     * application's error shape and add headers by http_header().  Not called for what is no HTTP. */
+    void (*on_error)(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
+    /* A round of epoll is over on this thread: end read transactions and the like. May be NULL. */
+    void (*on_round)(void *ctx, int io);
+    /* An answer has been sent, or given up (sent < 0): for the access log. May be NULL. */
+    void (*on_sent)(void *ctx, struct http_req *r, int status, int64_t sent);
+};
+
+struct http_opts {
+    struct http_app app;
+    struct http_limits limits;
+    int threads;               /* I/O threads, 1… */
+    const int *listeners;      /* n_listeners listening sockets, spread over the threads; owned by the caller */
+    size_t n_listeners;
+    const char *tls_cert, *tls_key; /* PEM files; NULL: plain */
+    struct clock *clock;       /* time-outs use its mono() */
+};
+struct http_server *http_server_new(const struct http_opts *o, struct err *e);
+/* Stops accepting, lets open requests finish, gives streams their end, closes; then returns. */
+void http_server_drain(struct http_server *s);
+void http_server_free(struct http_server *s);
+DEFINE_CLEANUP(struct http_server *, http_server_free)
+/* Opens a listening socket with SO_REUSEPORT; 'port' 0 picks one. "unix:PATH" works as address. */
+int http_listen(const char *address, int port, int backlog, struct err *e);
+int http_listen_port(int fd);
+
+/* ---- the request */
+const struct http_head *http_req_head(const struct http_req *r);
+struct arena *http_req_arena(struct http_req *r); /* freed with the request; limit 4 MiB */
+const struct ip *http_req_peer(const struct http_req *r);
+bool http_req_tls(const struct http_req *r);
+int http_req_io(const struct http_req *r);
+int64_t http_req_start(const struct http_req *r); /* mono time of its first byte */
+void http_req_set_user(struct http_req *r, void *user);
+void *http_req_user(const struct http_req *r);
+/* True once the peer has gone: nobody will read the answer. Any thread. */
+bool http_req_gone(const struct http_req *r);
+
+/* ---- bodies in.  Each sends "100 Continue" first where it is expected. */
+/* Reads the whole body (≤ max, else ERR_TOO_LARGE), then calls 'fn' on the I/O thread: e NULL and
+ * the body (in the request's arena), or the error to answer. */
+void http_body_collect(struct http_req *r, size_t max,
+                       void (*fn)(void *ctx, struct http_req *r, struct str body, struct err *e),
+                       void *ctx);
+/* For a worker: afterwards http_body_read() blocks for bytes, at most 'n' into 'p': 0 at the end, -1 on
+ * error or when the peer is gone.  At most 256 KiB are held; then the socket is not read. */
+void http_body_stream(struct http_req *r, uint64_t max);
+ssize_t http_body_read(struct http_req *r, void *p, size_t n, struct err *e);
+
+/* ---- answers */
+/* Adds a header to the coming answer; the strings are copied. From the thread that will answer. */
+void http_header(struct http_req *r, const char *name, const char *value);
+void http_headerf(struct http_req *r, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Sends the whole answer; the body is copied (or taken, with http_reply_buf). HEAD: length without body.
+ * Sets Date, Content-Length and, where due, Connection. */
+void http_reply(struct http_req *r, int status, struct str body);
+void http_reply_buf(struct http_req *r, int status, struct buf *body); /* takes the memory */
+/* A file's bytes by sendfile; takes 'fd'. */
+void http_reply_file(struct http_req *r, int status, int fd, int64_t offset, int64_t length);
+/* The connection is closed after this answer. */
+void http_close_after(struct http_req *r);
+/* Lets go without an answer: the connection closes. */
+void http_drop(struct http_req *r);
+
+/* Streams (SSE, follow, long bodies): chunked, or until close for HTTP/1.0. Any one thread at a time. */
+void http_stream_begin(struct http_req *r, int status);
+/* Queues bytes: 0, or -1 if the peer is gone.  'wait': blocks while more than 256 KiB are queued (workers
+ * only); otherwise over 1 MiB queued the peer is too slow: it is cut off and -1 returned. */
+int http_stream_write(struct http_req *r, struct str data, bool wait);
+void http_stream_end(struct http_req *r);
+/* Called once on the I/O thread when the peer leaves or the server drains, before the stream is over. */
+void http_on_gone(struct http_req *r, void (*fn)(void *ctx, struct http_req *r, bool draining), void *ctx);
+
+/* ---- timers and hand-over */
+/* Runs 'fn' on I/O thread 'io' as soon as it can. */
+void http_run(struct http_server *s, int io, void (*fn)(void *ctx), void *ctx);
+/* Runs 'fn' on the thread at mono time 'at' (coarse: 10 ms). Only from that thread. */
+void http_timer(struct http_server *s, int io, int64_t at, void (*fn)(void *ctx), void *ctx);
+
+/* ---- WebSocket (RFC 6455, by wslay) */
+struct http_ws;
+struct http_ws_app {
+    void *ctx;
+    void (*on_message)(void *ctx, struct http_ws *ws, bool binary, struct str data);
+    void (*on_close)(void *ctx, struct http_ws *ws); /* last call */
+};
+/* Answers 101 and takes the connection; messages ≤ 1 MiB. NULL with *e if the request asks for no
+ * WebSocket. The request is over. */
+struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app, struct err *e);
+int http_ws_send(struct http_ws *ws, bool binary, struct str data); /* any thread; -1: gone */
+void http_ws_close(struct http_ws *ws, int code);
+
+/* ---- for metrics */
+struct http_stats {
+    int64_t connections, requests, bytes_in, bytes_out;
+};
+void http_server_stats(const struct http_server *s, struct http_stats *out);

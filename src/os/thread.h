@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A pool of workers with a bounded queue. */
+
+#include "base/base.h"
+
+struct pool;
+typedef void pool_fn(void *ctx, void *worker); /* 'worker' is what worker_new made for the thread */
+
+struct pool_opts {
+    const char *name;   /* thread names "name-0"… */
+    int threads;
+    size_t queue;       /* most jobs waiting */
+    void *(*worker_new)(void *arg); /* per thread, may be NULL */
+    void (*worker_free)(void *worker);
+    void *arg;
+};
+struct pool *pool_new(const struct pool_opts *o, struct err *e);
+/* False if the queue is full: answer 503. */
+bool pool_submit(struct pool *p, pool_fn *fn, void *ctx);
+/* Runs what is queued, then joins the threads. */
+void pool_free(struct pool *p);
+DEFINE_CLEANUP(struct pool *, pool_free)
+/* Starts a named thread with all signals blocked; aborts when it cannot. */
+#include <pthread.h>
+pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg);
