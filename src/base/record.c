@@ -33,3 +33,36 @@ int enum_from_str(const struct enum_name *names, const char *s)
             return n->value;
     return -1;
 }
+
+static size_t field_size(const struct field *f)
+{
+    switch (f->type) {
+    case F_UUID:
+    case F_REF:
+        return sizeof(struct uuid);
+    case F_STR:
+    case F_JSON:
+    case F_MAP:
+    case F_LIST:
+        return sizeof(const char *);
+    case F_BOOL:
+        return sizeof(bool);
+    case F_ENUM:
+        return sizeof(int);
+    case F_INT:
+    case F_TIME:
+    case F_MICRO:
+        return sizeof(int64_t);
+    }
+    abort();
+}
+
+void record_copy(const struct record *r, void *to, const void *from, uint64_t set)
+{
+    for (size_t i = 0; i < r->n_fields; i++) {
+        const struct field *f = &r->fields[i];
+
+        if (set >> i & 1)
+            memcpy((char *)to + f->offset, (const char *)from + f->offset, field_size(f));
+    }
+}

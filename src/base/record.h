@@ -100,7 +100,7 @@ struct record {
 
 /* Address of a field in a row, as a pointer to 'T'. */
 #define FIELD_AT(row, f, T)  ((T *)(void *)((char *)(row) + (f)->offset))
-#define FIELD_CAT(row, f, T) ((const T *)(const void *)((const char *)(row) + (f)->offset))
+#define FIELD_CAT(row, f, T) ((T const *)(const void *)((const char *)(row) + (f)->offset))
 
 /* The field of that name, or NULL. */
 const struct field *record_field(const struct record *r, const char *name);
@@ -110,3 +110,5 @@ int record_index(const struct record *r, const char *name);
 const char *enum_to_str(const struct enum_name *names, int value);
 /* -1 if 's' is none of them. */
 int enum_from_str(const struct enum_name *names, const char *s);
+/* Copies the fields in 'set' from one row to another (pointers, not what they point to). */
+void record_copy(const struct record *r, void *to, const void *from, uint64_t set);
