@@ -6,7 +6,7 @@
 #include "base/base.h"
 
 struct ip {
-    int family; /* 4 or 6; 0: none */
+    int family;    /* 4 or 6; 0: none */
     uint8_t b[16]; /* network order; IPv4 in the first four */
 };
 struct cidr {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Ids: UUIDv7 (RFC 9562) and TypeIDs (prefix, '_', 26 characters of lower-case Crockford base32). */
+/* Ids: UUIDv7 (RFC 9562) and TypeIDs (prefix, '_', 26 characters of lower-case Crockford base32).
+ */
 
 #include "base/base.h"
 #include "base/clock.h"

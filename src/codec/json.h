@@ -22,19 +22,24 @@ struct json_out {
     struct json_view view;
     int depth;
     bool failed;
-    uint64_t comma; /* bit d: something was written at depth d */
+    uint64_t comma; /* bit d: something was written at depth d + 1 */
+    uint64_t list;  /* bit d: depth d + 1 is a list */
+    bool keyed;     /* a key waits for its value */
 };
 #define JSON_OUT(b_) ((struct json_out){ .b = (b_) })
 
-void json_open(struct json_out *o, char bracket);  /* '{' or '[' */
+void json_open(struct json_out *o, char bracket); /* '{' or '[' */
 void json_close(struct json_out *o);
 void json_key(struct json_out *o, const char *key);
-void json_str(struct json_out *o, const char *s);  /* NULL writes null; bad UTF-8 becomes U+FFFD */
+void json_str(struct json_out *o, const char *s); /* NULL writes null; bad UTF-8 becomes U+FFFD */
 void json_strn(struct json_out *o, const char *s, size_t n);
 void json_int(struct json_out *o, int64_t v);
 void json_bool(struct json_out *o, bool v);
-void json_null(struct json_out *o);
+/* libjansson has a json_null() too and would find ours in its place, hence another name to the
+ * linker. */
+void json_null(struct json_out *o) __asm__("json_out_null");
 void json_micro(struct json_out *o, int64_t millionths); /* 20000 → 0.02 */
+void json_double(struct json_out *o, double v);          /* infinite or no number: null */
 void json_time(struct json_out *o, int64_t micros);      /* "2026-01-05T23:00:00.000Z"; 0: null */
 void json_raw(struct json_out *o, const char *json);     /* already JSON */
 /* key and value at once */
@@ -67,13 +72,16 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STR, JSON_ARR, 
 enum json_type json_type_of(const struct json_value *v);
 /* The member, or NULL.  Never owns. */
 const struct json_value *json_get(const struct json_value *obj, const char *key);
-size_t json_len(const struct json_value *v); /* members or elements */
-const struct json_value *json_at(const struct json_value *arr, size_t i);
+size_t json_len(const struct json_value *v);                              /* members or elements */
+const struct json_value *json_at(const struct json_value *arr, size_t i); /* NULL past the end */
 /* i-th member in order of appearance */
 const struct json_value *json_member(const struct json_value *obj, size_t i, const char **key);
 const char *json_str_of(const struct json_value *v, size_t *n); /* NULL if no string */
 int64_t json_int_of(const struct json_value *v);                /* 0 if no integer */
+double json_real_of(const struct json_value *v); /* of integers too; 0 if no number */
 bool json_bool_of(const struct json_value *v);
+/* A number with at most six decimal places as millionths, exactly; false if it is none. */
+bool json_micro_of(const struct json_value *v, int64_t *millionths);
 /* Canonical compact text (members in their order). */
 char *json_text(struct arena *a, const struct json_value *v);
 /* Shortcuts for documents of our own making: the member or 'dflt'. */
@@ -108,11 +116,16 @@ enum json_mode { JSON_CREATE, JSON_UPDATE };
  * All faults go to 'f'; 'set' gets the bit of each member present.  Strings live in 'a'. */
 void json_read_record(struct arena *a, const struct record *r, enum json_mode mode,
                       const struct json_value *obj, void *row, uint64_t *set, struct faults *f);
+/* What JSON_CREATE does for members that are not in 'set': defaults, and a fault for each required
+ * one.  json_read_record() has done it; after a series of json_read_text() the caller does. */
+void json_read_absent(const struct record *r, uint64_t set, void *row, struct faults *f);
 /* The same for values that come as text (query parameters): one at a time. */
 void json_read_text(struct arena *a, const struct record *r, const char *name, struct str value,
                     void *row, uint64_t *set, struct faults *f);
-/* Reads a row that json_row() or the agent protocol wrote: every field, no flags looked at. */
+/* Reads a row that json_row() or json_dump_row() wrote: every field, no flags looked at; what is
+ * absent or null is zero, unknown members are passed over. */
 int json_load_row(struct arena *a, const struct record *r, const struct json_value *obj, void *row,
                   struct err *e);
-/* Writes every field that is not FF_VIRTUAL, secrets too, ids as UUIDs: for the agent protocol. */
+/* Writes every field that is not FF_VIRTUAL, secrets too, ids as UUIDs, times as integers, so that
+ * json_load_row() gives back the same row: for the agent protocol. */
 void json_dump_row(struct json_out *o, const struct record *r, const void *row);

@@ -16,8 +16,8 @@ enum { TIME_TEXT = 32 };
 void time_format(int64_t micros, char out[TIME_TEXT]);
 bool time_parse(struct str s, int64_t *micros);
 
-/* Percent-decodes into 'a'; -1 on a bad escape or, for paths, an encoded NUL. '+' is a space only in
- * a query. */
+/* Percent-decodes into 'a'; -1 on a bad escape or, for paths, a NUL in either form. '+' is a space
+ * only in a query. */
 int percent_decode(struct arena *a, struct str s, bool query, struct str *out);
 void percent_encode(struct arena *a, struct str s, struct str *out); /* RFC 3986 unreserved stay */
 

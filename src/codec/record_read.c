@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What clients send, checked against the field tables.  It never stops at the first fault: the
+ * answer lists all of them.  No text of the client's longer than SHOWN_MAX comes back in one. */
+#include "codec/json.h"
+
+#include "codec/id.h"
+#include "codec/json_node.h"
+#include "codec/text.h"
+
+enum { FAULTS_KEPT = 100, SHOWN_MAX = 64, ITEM_MAX = 1024, KEY_MAX = 64, ENTRIES_MAX = 50 };
+enum { STR_MAX_DEFAULT = 255, JSON_MAX_DEFAULT = 65536 };
+
+/* All that a check of one value needs. */
+struct reader {
+    struct arena *a;
+    const struct record *r;
+    const struct field *f;
+    const char *name; /* as the client wrote it */
+    void *row;
+    struct faults *faults;
+};
+
+void faults_add(struct faults *f, const char *field, const char *code, const char *fmt, ...)
+{
+    va_list ap;
+
+    f->n++;
+    if (f->n > FAULTS_KEPT)
+        return;
+    struct fault_item *item = arena_new(f->arena, struct fault_item);
+    item->field = arena_strdup(f->arena, field);
+    item->code = code;
+    va_start(ap, fmt);
+    item->message = arena_vprintf(f->arena, fmt, ap);
+    va_end(ap);
+    if (f->last)
+        f->last->next = item;
+    else
+        f->first = item;
+    f->last = item;
+}
+
+/* At most SHOWN_MAX bytes of a client's name, cut between characters. */
+static const char *shown(struct arena *a, const char *s)
+{
+    size_t n = strnlen(s, SHOWN_MAX + 1);
+
+    if (n <= SHOWN_MAX)
+        return s;
+    for (n = SHOWN_MAX; n && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
+        ;
+    return arena_printf(a, "%.*s...", (int)n, s);
+}
+
+#define FAULT_HERE(rd, code, ...) faults_add((rd)->faults, (rd)->name, code, __VA_ARGS__)
+
+static int64_t limit_of(const struct field *f, int64_t dflt)
+{
+    return f->max ? f->max : dflt;
+}
+
+/* ---- one value of each type */
+
+static const char *text_wrong(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+
+        if ((c < 0x20 && c != '\n' && c != '\t' && c != '\r') || c == 0x7f)
+            return "may not contain control characters";
+    }
+    return utf8_valid((struct str){ s, n }) ? NULL : "must be valid UTF-8";
+}
+
+/* The field's own check, then the value is in the row. */
+static bool keep_text(const struct reader *rd, const char *value)
+{
+    const char *wrong = rd->f->check ? rd->f->check(rd->a, &value) : NULL;
+
+    if (wrong) {
+        FAULT_HERE(rd, "malformed", "%s", wrong);
+        return false;
+    }
+    *FIELD_AT(rd->row, rd->f, const char *) = value;
+    return true;
+}
+
+static bool read_str(const struct reader *rd, const struct json_value *v)
+{
+    int64_t max = limit_of(rd->f, STR_MAX_DEFAULT);
+
+    if (v->type != JSON_STR) {
+        FAULT_HERE(rd, "wrong_type", "must be a string");
+        return false;
+    }
+    if (v->n > (size_t)max) {
+        FAULT_HERE(rd, "too_long", "must have at most %lld bytes", (long long)max);
+        return false;
+    }
+    if ((int64_t)v->n < rd->f->min) {
+        FAULT_HERE(rd, "too_short", "must have at least %lld byte%s", (long long)rd->f->min,
+                   rd->f->min == 1 ? "" : "s");
+        return false;
+    }
+    const char *wrong = text_wrong(v->s, v->n);
+    if (wrong) {
+        FAULT_HERE(rd, "malformed", "%s", wrong);
+        return false;
+    }
+    return keep_text(rd, arena_dup(rd->a, v->s, v->n));
+}
+
+static bool in_range(const struct reader *rd, int64_t v)
+{
+    int64_t min = rd->f->min, max = rd->f->max;
+    char low[24], high[24];
+
+    if ((!min && !max) || (v >= min && v <= max))
+        return true;
+    if (rd->f->type == F_INT) {
+        snprintf(low, sizeof(low), "%lld", (long long)min);
+        snprintf(high, sizeof(high), "%lld", (long long)max);
+    } else {
+        snprintf(low, sizeof(low), "%.10g", (double)min / 1e6);
+        snprintf(high, sizeof(high), "%.10g", (double)max / 1e6);
+    }
+    FAULT_HERE(rd, "out_of_range", "must be between %s and %s", low, high);
+    return false;
+}
+
+static bool read_int(const struct reader *rd, const struct json_value *v)
+{
+    if (v->type != JSON_INT) {
+        FAULT_HERE(rd, "wrong_type", "must be an integer");
+        return false;
+    }
+    if (!in_range(rd, v->i))
+        return false;
+    *FIELD_AT(rd->row, rd->f, int64_t) = v->i;
+    return true;
+}
+
+static bool read_micro(const struct reader *rd, const struct json_value *v)
+{
+    int64_t micro;
+
+    if (v->type != JSON_INT && v->type != JSON_REAL) {
+        FAULT_HERE(rd, "wrong_type", "must be a number");
+        return false;
+    }
+    if (!json_micro_of(v, &micro)) {
+        FAULT_HERE(rd, "out_of_range", "must have at most six decimal places and be below 9e9");
+        return false;
+    }
+    if (!in_range(rd, micro))
+        return false;
+    *FIELD_AT(rd->row, rd->f, int64_t) = micro;
+    return true;
+}
+
+static bool read_bool(const struct reader *rd, const struct json_value *v)
+{
+    if (v->type != JSON_BOOL) {
+        FAULT_HERE(rd, "wrong_type", "must be true or false");
+        return false;
+    }
+    *FIELD_AT(rd->row, rd->f, bool) = v->b;
+    return true;
+}
+
+static bool read_time(const struct reader *rd, const struct json_value *v)
+{
+    int64_t t;
+
+    if (v->type != JSON_STR) {
+        FAULT_HERE(rd, "wrong_type", "must be a string that holds a time");
+        return false;
+    }
+    if (!time_parse((struct str){ v->s, v->n }, &t)) {
+        FAULT_HERE(rd, "malformed", "must be a time like 2026-01-05T23:00:00Z, or a date");
+        return false;
+    }
+    if (t <= 0) { /* 0 is how a row says "none" */
+        FAULT_HERE(rd, "out_of_range", "must be after 1970-01-01");
+        return false;
+    }
+    *FIELD_AT(rd->row, rd->f, int64_t) = t;
+    return true;
+}
+
+static bool read_enum(const struct reader *rd, const struct json_value *v)
+{
+    _cleanup_(buf_free) struct buf words = BUF(1024);
+
+    if (v->type != JSON_STR) {
+        FAULT_HERE(rd, "wrong_type", "must be a string");
+        return false;
+    }
+    for (const struct enum_name *e = rd->f->names; e->name; e++) {
+        if (strcmp(e->name, v->s) == 0) {
+            *FIELD_AT(rd->row, rd->f, int) = e->value;
+            return true;
+        }
+        buf_printf(&words, "%s%s", words.n ? ", " : "", e->name);
+    }
+    FAULT_HERE(rd, "not_allowed", "must be one of: %.*s", (int)words.n, words.n ? words.p : "");
+    return false;
+}
+
+static bool read_id(const struct reader *rd, const struct json_value *v)
+{
+    const struct record *target = rd->f->type == F_UUID ? rd->r : rd->f->ref;
+    const char *prefix = target ? target->prefix : NULL;
+    struct uuid u;
+
+    if (v->type != JSON_STR) {
+        FAULT_HERE(rd, "wrong_type", "must be a string that holds an id");
+        return false;
+    }
+    if (id_parse((struct str){ v->s, v->n }, prefix, &u) != ID_OK) {
+        if (prefix)
+            FAULT_HERE(rd, "malformed", "must be a UUID or an id that begins with %s_", prefix);
+        else
+            FAULT_HERE(rd, "malformed", "must be a UUID");
+        return false;
+    }
+    *FIELD_AT(rd->row, rd->f, struct uuid) = u;
+    return true;
+}
+
+/* ---- values of values */
+
+static bool item_right(const struct reader *rd, const char *field, const struct json_value *v)
+{
+    const char *wrong = NULL;
+
+    if (v->type != JSON_STR)
+        faults_add(rd->faults, field, "wrong_type", "must be a string");
+    else if (v->n > ITEM_MAX)
+        faults_add(rd->faults, field, "too_long", "must have at most %d bytes", ITEM_MAX);
+    else if ((wrong = text_wrong(v->s, v->n)))
+        faults_add(rd->faults, field, "malformed", "%s", wrong);
+    else
+        return true;
+    return false;
+}
+
+static bool map_right(const struct reader *rd, const struct json_value *v)
+{
+    bool right = true;
+
+    for (size_t i = 0; i < v->n && rd->faults->n < FAULTS_KEPT; i++) {
+        const char *key = v->items[i].key;
+        size_t n = strlen(key);
+        const char *field = arena_printf(rd->a, "%s.%s", rd->name, shown(rd->a, key));
+
+        if (n < 1 || n > KEY_MAX || text_wrong(key, n)) {
+            faults_add(rd->faults, field,
+                       n > KEY_MAX ? "too_long"
+                       : n         ? "malformed"
+                                   : "too_short",
+                       "a key must have 1 to %d bytes and no control characters", KEY_MAX);
+            right = false;
+        }
+        if (!item_right(rd, field, &v->items[i]))
+            right = false;
+    }
+    return right;
+}
+
+static bool list_right(const struct reader *rd, const struct json_value *v)
+{
+    bool right = true;
+
+    for (size_t i = 0; i < v->n && rd->faults->n < FAULTS_KEPT; i++)
+        if (!item_right(rd, arena_printf(rd->a, "%s[%zu]", rd->name, i), &v->items[i]))
+            right = false;
+    return right;
+}
+
+static bool count_right(const struct reader *rd, const struct json_value *v)
+{
+    int64_t max = limit_of(rd->f, ENTRIES_MAX);
+
+    if ((int64_t)v->n > max)
+        FAULT_HERE(rd, "too_long", "must have at most %lld entries", (long long)max);
+    else if ((int64_t)v->n < rd->f->min)
+        FAULT_HERE(rd, "too_short", "must have at least %lld entries", (long long)rd->f->min);
+    else
+        return true;
+    return false;
+}
+
+/* F_JSON, F_MAP, F_LIST: kept as canonical text. */
+static bool read_tree(const struct reader *rd, const struct json_value *v)
+{
+    int64_t max = limit_of(rd->f, JSON_MAX_DEFAULT);
+
+    if (v->type == JSON_NULL) { /* a row says "none" by NULL, never by a text */
+        FAULT_HERE(rd, "wrong_type", "cannot be null");
+        return false;
+    }
+    if (rd->f->type != F_JSON) {
+        bool map = rd->f->type == F_MAP;
+
+        if (v->type != (map ? JSON_OBJ : JSON_ARR)) {
+            FAULT_HERE(rd, "wrong_type",
+                       map ? "must be an object whose values are strings"
+                           : "must be a list of strings");
+            return false;
+        }
+        /* Each entry is bounded already; the text of all of them follows from that. */
+        max = limit_of(rd->f, ENTRIES_MAX) * (ITEM_MAX + KEY_MAX + 8) * 6;
+        if (!count_right(rd, v) || !(map ? map_right(rd, v) : list_right(rd, v)))
+            return false;
+    }
+    _cleanup_(buf_free) struct buf b = BUF((size_t)max);
+    struct json_out o = JSON_OUT(&b);
+    json_value_write(&o, v);
+    if (json_done(&o) < 0) {
+        FAULT_HERE(rd, "too_long", "must have at most %lld bytes", (long long)max);
+        return false;
+    }
+    return keep_text(rd, arena_dup(rd->a, b.p, b.n));
+}
+
+static bool read_value(const struct reader *rd, const struct json_value *v)
+{
+    switch (rd->f->type) {
+    case F_UUID:
+    case F_REF:
+        return read_id(rd, v);
+    case F_STR:
+        return read_str(rd, v);
+    case F_INT:
+        return read_int(rd, v);
+    case F_BOOL:
+        return read_bool(rd, v);
+    case F_TIME:
+        return read_time(rd, v);
+    case F_ENUM:
+        return read_enum(rd, v);
+    case F_MICRO:
+        return read_micro(rd, v);
+    case F_JSON:
+    case F_MAP:
+    case F_LIST:
+        return read_tree(rd, v);
+    }
+    return false;
+}
+
+/* ---- whole objects */
+
+static void clear(const struct field *f, void *row)
+{
+    switch (f->type) {
+    case F_UUID:
+    case F_REF:
+        *FIELD_AT(row, f, struct uuid) = (struct uuid){ 0 };
+        break;
+    case F_INT:
+    case F_MICRO:
+        *FIELD_AT(row, f, int64_t) = f->dflt;
+        break;
+    case F_TIME:
+        *FIELD_AT(row, f, int64_t) = 0;
+        break;
+    case F_BOOL:
+        *FIELD_AT(row, f, bool) = f->dflt != 0;
+        break;
+    case F_ENUM:
+        *FIELD_AT(row, f, int) = (int)f->dflt;
+        break;
+    default:
+        *FIELD_AT(row, f, const char *) = NULL;
+    }
+}
+
+static const struct field *field_named(const struct record *r, const char *name)
+{
+    const struct field *f = record_field(r, name);
+
+    for (size_t i = 0; !f && i < r->n_fields; i++)
+        if (r->fields[i].alias && strcmp(r->fields[i].alias, name) == 0)
+            f = &r->fields[i];
+    return f && (f->flags & FF_HIDDEN) ? NULL : f;
+}
+
+/* Sets what POST left out to its default, and finds what it may not leave out. */
+void json_read_absent(const struct record *r, uint64_t set, void *row, struct faults *f)
+{
+    for (size_t i = 0; i < r->n_fields; i++) {
+        const struct field *field = &r->fields[i];
+
+        if (set >> i & 1)
+            continue;
+        if (field->flags & FF_REQUIRED)
+            faults_add(f, field->name, "required", "is required");
+        switch (field->type) {
+        case F_INT:
+        case F_MICRO:
+        case F_BOOL:
+        case F_ENUM:
+            clear(field, row);
+            break;
+        case F_STR:
+        case F_JSON:
+        case F_MAP:
+        case F_LIST:
+            *FIELD_AT(row, field, const char *) = field->dflt_str;
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* 'given': the fields met, faulty ones too, so that one is neither told twice nor called missing.
+ */
+static void read_member(struct reader *rd, enum json_mode mode, const struct json_value *v,
+                        uint64_t *set, uint64_t *given)
+{
+    const struct field *f = field_named(rd->r, rd->name);
+    unsigned allowed = mode == JSON_CREATE ? FF_CREATE : FF_UPDATE;
+
+    rd->f = f;
+    if (!f) {
+        bool arn = rd->r->arn_service && strcmp(rd->name, "arn") == 0;
+
+        rd->name = shown(rd->a, rd->name);
+        FAULT_HERE(rd, arn ? "read_only" : "unknown", arn ? "cannot be set" : "is not known here");
+        return;
+    }
+    uint64_t bit = UINT64_C(1) << (f - rd->r->fields);
+    if (!(f->flags & allowed)) {
+        FAULT_HERE(rd, "read_only",
+                   mode == JSON_UPDATE && (f->flags & FF_CREATE) ? "cannot be changed"
+                                                                 : "cannot be set");
+        return;
+    }
+    if (*given & bit) {
+        FAULT_HERE(rd, "not_allowed", "%s and %s are the same: give one of them", f->name,
+                   f->alias);
+        return;
+    }
+    if (v->type == JSON_NULL && mode == JSON_CREATE)
+        return;
+    *given |= bit;
+    if (v->type == JSON_NULL && mode == JSON_UPDATE && (f->flags & FF_CLEAR)) {
+        clear(f, rd->row);
+        *set |= bit;
+    } else if (v->type == JSON_NULL) {
+        FAULT_HERE(rd, "wrong_type", "cannot be null");
+    } else if (read_value(rd, v)) {
+        *set |= bit;
+    }
+}
+
+void json_read_record(struct arena *a, const struct record *r, enum json_mode mode,
+                      const struct json_value *obj, void *row, uint64_t *set, struct faults *f)
+{
+    uint64_t given = 0;
+
+    *set = 0;
+    if (json_type_of(obj) != JSON_OBJ) {
+        faults_add(f, "", "wrong_type", "the body must be a JSON object");
+        return;
+    }
+    for (size_t i = 0; i < obj->n; i++) {
+        struct reader rd = { .a = a, .r = r, .name = obj->items[i].key, .row = row, .faults = f };
+
+        if (f->n >= FAULTS_KEPT)
+            return;
+        read_member(&rd, mode, &obj->items[i], set, &given);
+    }
+    if (mode == JSON_CREATE)
+        json_read_absent(r, given, row, f);
+}
+
+/* ---- values that come as text */
+
+static bool number_of(struct str s, struct json_value *v)
+{
+    char tmp[32], *end;
+    bool digits = s.n > 0 && s.n < sizeof(tmp);
+
+    for (size_t i = 0; digits && i < s.n; i++)
+        digits = (s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || (s.p[i] == '-' && i == 0);
+    if (!digits)
+        return false;
+    if (int_parse(s, INT64_MIN, INT64_MAX, &v->i)) {
+        v->type = JSON_INT;
+        return true;
+    }
+    memcpy(tmp, s.p, s.n);
+    tmp[s.n] = '\0';
+    v->type = JSON_REAL;
+    v->d = strtod(tmp, &end);
+    return *end == '\0' && s.p[s.n - 1] != '.';
+}
+
+static void split_list(struct arena *a, struct str s, struct json_value *v)
+{
+    size_t n = 1;
+
+    for (size_t i = 0; i < s.n; i++)
+        n += s.p[i] == ',';
+    *v = (struct json_value){ .type = JSON_ARR, .n = s.n ? n : 0 };
+    v->items = arena_new_n(a, struct json_value, v->n);
+    for (size_t i = 0, from = 0; i < v->n; i++) {
+        const char *comma = memchr(s.p + from, ',', s.n - from);
+        size_t len = comma ? (size_t)(comma - s.p) - from : s.n - from;
+
+        v->items[i].type = JSON_STR;
+        v->items[i].n = len;
+        v->items[i].s = arena_dup(a, s.p + from, len);
+        from += len + 1;
+    }
+}
+
+/* The text as the JSON value it stands for; a string where it stands for none, so that the check of
+ * the type says what is due. */
+static void value_of(struct arena *a, const struct field *f, struct str s, struct json_value *v)
+{
+    *v = (struct json_value){ .type = JSON_STR, .n = s.n };
+    if (f->type == F_INT && int_parse(s, INT64_MIN, INT64_MAX, &v->i))
+        v->type = JSON_INT;
+    else if (f->type == F_BOOL && (str_is(s, "true") || str_is(s, "false")))
+        *v = (struct json_value){ .type = JSON_BOOL, .b = str_is(s, "true") };
+    else if (f->type == F_LIST)
+        split_list(a, s, v);
+    else if (f->type != F_MICRO || !number_of(s, v))
+        *v = (struct json_value){ .type = JSON_STR, .n = s.n, .s = arena_dup(a, s.p, s.n) };
+}
+
+void json_read_text(struct arena *a, const struct record *r, const char *name, struct str value,
+                    void *row, uint64_t *set, struct faults *f)
+{
+    struct reader rd = { .a = a, .r = r, .name = name, .row = row, .faults = f };
+    struct json_value v, *parsed = NULL;
+    struct err e;
+
+    rd.f = field_named(r, name);
+    if (!rd.f) {
+        rd.name = shown(a, name);
+        FAULT_HERE(&rd, "unknown", "is not known here");
+        return;
+    }
+    uint64_t bit = UINT64_C(1) << (rd.f - r->fields);
+    if (*set & bit) {
+        FAULT_HERE(&rd, "not_allowed", "is given twice");
+        return;
+    }
+    const char *wrong = text_wrong(value.p, value.n);
+    if (wrong) {
+        FAULT_HERE(&rd, "malformed", "%s", wrong);
+        return;
+    }
+    if (rd.f->type == F_JSON || rd.f->type == F_MAP) {
+        parsed = json_parse(value, &e);
+        if (!parsed)
+            FAULT_HERE(&rd, "malformed", "%s", e.msg);
+        else if (read_value(&rd, parsed))
+            *set |= bit;
+        json_free(parsed);
+        return;
+    }
+    value_of(a, rd.f, value, &v);
+    if (read_value(&rd, &v))
+        *set |= bit;
+}
