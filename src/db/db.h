@@ -3,11 +3,12 @@
 
 /* The store: one SQL text on SQLite or PostgreSQL.
  *
- * A 'struct store' is the opened database; a 'struct db' one connection of it, used by one thread at
- * a time.  SQL takes $1…$n; '@' expands to the record's columns; what stands in a comment after
- * "pg:" or "lite:" is read by that database alone.  Statements are prepared once per connection and kept.
- * Values come by A(): char *, const char * (NULL is NULL), int, int64_t, bool, struct uuid *
- * (the nil uuid is NULL), struct str (text of that length), struct blob (bytes). */
+ * A 'struct store' is the opened database; a 'struct db' one connection of it, used by one thread
+ * at a time.  SQL takes $1…$n; '@' expands to the record's columns; what stands in a comment after
+ * "pg:" or "lite:" is read by that database alone.  Statements are prepared once per connection and
+ * kept. Values come by A(): char *, const char * (NULL is NULL), int, int64_t, bool, struct uuid *
+ * (the nil uuid is NULL), struct str (text of that length), struct blob (bytes).
+ * "q.@" gives each column its qualifier; '@' in quotes stays. */
 
 #include "base/base.h"
 #include "base/clock.h"
@@ -48,13 +49,14 @@ static inline struct arg arg_blob(struct blob b)
 {
     return (struct arg){ .type = ARG_BLOB, .s = b.p, .n = b.n };
 }
+/* A constant true or false is an int to C: A((bool)true). A time that is absent is 0, not NULL. */
 /* clang-format off */
 #define A(x) _Generic((x), char *: arg_str, const char *: arg_str, int: arg_int, unsigned: arg_int,          \
                       int64_t: arg_int, bool: arg_bool, struct str: arg_text, struct blob: arg_blob,         \
                       struct uuid *: arg_uuid, const struct uuid *: arg_uuid)(x)
 /* clang-format on */
-#define ARGS(...)                                                                                  \
-    ((const struct arg[]){ __VA_ARGS__ }),                                                         \
+#define ARGS(...)                          \
+    ((const struct arg[]){ __VA_ARGS__ }), \
         (sizeof((const struct arg[]){ __VA_ARGS__ }) / sizeof(struct arg))
 #define NO_ARGS NULL, 0
 
@@ -75,9 +77,10 @@ struct db;
 struct store;
 
 /* ---- statements.  Errors: a unique or foreign key violated is ERR_ALREADY_EXISTS /
- * ERR_INVALID_STATE; a lost race ERR_BUSY; all else ERR_INTERNAL; e->cause has the driver's words. */
-int db_exec(struct db *db, const char *sql, const struct arg *args, size_t n, struct err *e)
-    _must_check_;
+ * ERR_INVALID_STATE; a lost race ERR_BUSY; all else ERR_INTERNAL; e->cause has the driver's words.
+ */
+int db_exec(struct db *db, const char *sql, const struct arg *args, size_t n,
+            struct err *e) _must_check_;
 /* As db_exec(); '*changed' gets the number of rows. */
 int db_exec_n(struct db *db, const char *sql, const struct arg *args, size_t n, int64_t *changed,
               struct err *e) _must_check_;
@@ -97,8 +100,8 @@ int db_each(struct db *db, const char *sql, const struct arg *args, size_t n, db
 int db_insert(struct db *db, struct arena *a, const struct record *r, const void *row,
               struct err *e) _must_check_;
 /* UPDATE of the fields in 'set' (bit i = field i) where id = row's id; no row is ERR_NOT_FOUND. */
-int db_update(struct db *db, struct arena *a, const struct record *r, const void *row,
-              uint64_t set, struct err *e) _must_check_;
+int db_update(struct db *db, struct arena *a, const struct record *r, const void *row, uint64_t set,
+              struct err *e) _must_check_;
 /* The database's own time, for what replicas must agree on. */
 int db_now(struct db *db, int64_t *out, struct err *e) _must_check_;
 bool db_is_postgres(const struct db *db);
@@ -107,9 +110,9 @@ const char *db_columns(const struct record *r, struct arena *a);
 
 /* ---- the store */
 struct store_opts {
-    const char *url;       /* "sqlite:PATH" or "postgres://…" (or "postgresql://…") */
+    const char *url; /* "sqlite:PATH" or "postgres://…" (or "postgresql://…") */
     struct clock *clock;
-    int workers;           /* PostgreSQL: connections for writes (0: 8) */
+    int workers; /* PostgreSQL: connections for writes (0: 8) */
 };
 struct store *store_open(const struct store_opts *o, struct err *e);
 /* Writes what is queued, then closes. */
@@ -117,7 +120,8 @@ void store_free(struct store *s);
 DEFINE_CLEANUP(struct store *, store_free)
 bool store_is_postgres(const struct store *s);
 
-/* A read connection for one thread, owned by the caller until given back; made when none is free. */
+/* A read connection for one thread, owned by the caller until given back; made when none is free.
+ */
 struct db *store_reader(struct store *s, struct err *e);
 void store_reader_back(struct store *s, struct db *db);
 /* A stretch of reads that see one moment.  A commit made since then ends it by itself at the next
@@ -133,10 +137,12 @@ uint64_t store_commits(struct store *s);
  *
  * 'run' runs under a savepoint of a transaction it shares with its neighbours, on the writer's
  * thread (SQLite) or a pool's (PostgreSQL); it may run more than once (a lost race, a batch
- * rolled back), so it has no effect but SQL.  If it fails its savepoint is undone, and then 'failed'
- * (may be NULL) may write what must remain.  After the commit 'committed' (may be NULL) runs, before
- * any answer of the batch leaves; then 'done'. rc is what run returned; if the commit itself failed
- * it is -1 and *e says why. */
+ * rolled back), so it has no effect but SQL.  If it fails its savepoint is undone, and then
+ * 'failed' (may be NULL) may write what must remain.  After the commit 'committed' (may be NULL)
+ * runs, before any answer of the batch leaves; then 'done'. rc is what run returned; if the commit
+ * itself failed it is -1 and *e says why.  'committed' runs for a job that wrote: run passed, or
+ * failed did.  A statement that failed ends the job on both databases: nothing runs after it, and
+ * run cannot return 0. */
 struct db_job {
     int (*run)(struct db *db, void *ctx, struct err *e);
     int (*failed)(struct db *db, void *ctx, const struct err *why, struct err *e);
@@ -164,7 +170,7 @@ struct migration_set {
     const char *service;
     const struct migration *migrations; /* ends with { 0 } */
 };
-int store_migrate(struct store *s, const struct migration_set *sets, size_t n, struct err *e)
-    _must_check_;
+int store_migrate(struct store *s, const struct migration_set *sets, size_t n,
+                  struct err *e) _must_check_;
 /* A consistent copy while serving (SQLite: VACUUM INTO; PostgreSQL: refused, says use pg_dump). */
 int store_backup(struct store *s, const char *path, struct err *e) _must_check_;

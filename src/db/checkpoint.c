@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When SQLite's log goes back into its database.  Small passive checkpoints run on a thread of
+ * their own, paced by pages written, so that no commit pays for one.  Under steady writing they
+ * never reach the log's end, and the log would grow for ever: past a size the writer finishes the
+ * last pages itself between two batches, waiting at most a few milliseconds for readers to leave
+ * the log. */
+#include <time.h>
+
+#include "base/log.h"
+#include "db/driver.h"
+#include "db/sqlite.h"
+#include "os/thread.h"
+
+enum {
+    PACE = 1024,   /* pages between two passive checkpoints */
+    FINISH = 8192, /* pages of log after which the writer helps */
+    WAITS = 10,    /* of 200 µs each, for readers to leave the log */
+};
+
+struct checkpointer {
+    struct db *db;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t due;
+    bool stopping;
+    int pages;  /* in the log */
+    int tried;  /* pages in the log when the last checkpoint began */
+    int finish; /* the writer helps from here on */
+};
+
+/* SQLite calls this on the writer's thread after each commit. */
+static int on_commit(void *ctx, sqlite3 *h _unused_, const char *name _unused_, int pages)
+{
+    struct checkpointer *c = ctx;
+
+    pthread_mutex_lock(&c->lock);
+    if (pages < c->pages) { /* the log began anew */
+        c->tried = 0;
+        c->finish = FINISH;
+    }
+    c->pages = pages;
+    if (pages - c->tried >= PACE)
+        pthread_cond_signal(&c->due);
+    pthread_mutex_unlock(&c->lock);
+    return SQLITE_OK;
+}
+
+static void *checkpoint_loop(void *arg)
+{
+    struct checkpointer *c = arg;
+
+    pthread_mutex_lock(&c->lock);
+    for (;;) {
+        while (!c->stopping && c->pages - c->tried < PACE)
+            pthread_cond_wait(&c->due, &c->lock);
+        if (c->stopping)
+            break;
+        c->tried = c->pages;
+        pthread_mutex_unlock(&c->lock);
+        int rc = sqlite3_wal_checkpoint_v2(lite_handle(c->db), NULL, SQLITE_CHECKPOINT_PASSIVE,
+                                           NULL, NULL);
+        if (rc != SQLITE_OK && rc != SQLITE_BUSY)
+            log_event(LOG_ERROR, "db_checkpoint_failed",
+                      L_STR("cause", sqlite3_errmsg(lite_handle(c->db))));
+        pthread_mutex_lock(&c->lock);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static int wait_a_little(void *ctx _unused_, int times)
+{
+    if (times >= WAITS)
+        return 0;
+    nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+    return 1;
+}
+
+void checkpointer_turn(struct checkpointer *c, struct db *writer)
+{
+    pthread_mutex_lock(&c->lock);
+    bool mine = c->pages >= c->finish;
+    if (mine)
+        c->finish = c->pages + PACE; /* the next try, should this one not reach the end */
+    pthread_mutex_unlock(&c->lock);
+    if (!mine)
+        return;
+
+    sqlite3 *h = lite_handle(writer);
+    sqlite3_busy_handler(h, wait_a_little, NULL);
+    /* A failure is no loss: the log stays as it is and the next turn tries again. */
+    sqlite3_wal_checkpoint_v2(h, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    sqlite3_busy_handler(h, NULL, NULL);
+}
+
+struct checkpointer *checkpointer_new(struct store *s, struct db *writer, struct err *e)
+{
+    struct db *db = lite_open(s, DB_ADMIN, e);
+
+    if (!db)
+        return NULL;
+    struct checkpointer *c = calloc(1, sizeof(*c));
+    if (!c)
+        abort();
+    c->db = db;
+    c->finish = FINISH;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->due, NULL);
+    sqlite3_wal_hook(lite_handle(writer), on_commit, c);
+    c->thread = thread_start("db-checkpoint", checkpoint_loop, c);
+    return c;
+}
+
+void checkpointer_free(struct checkpointer *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stopping = true;
+    pthread_cond_signal(&c->due);
+    pthread_mutex_unlock(&c->lock);
+    pthread_join(c->thread, NULL);
+    c->db->class->close(c->db);
+    pthread_cond_destroy(&c->due);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+}
