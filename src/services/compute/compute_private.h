@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of the compute service share: images (image.c), instances as the API sees them
+ * (instance.c), as the hosts see them (instance_loop.c), and what is done with a running one
+ * (instance_use.c). */
+
+#include "core/config.h"
+#include "drivers/compute/compute.h"
+#include "drivers/image/image.h"
+#include "services/compute/compute.h"
+
+/* ---- images */
+
+enum image_source { IMAGE_RECIPE, IMAGE_REGISTRY, IMAGE_IMPORT };
+enum image_row_status { IMAGE_ROW_PENDING, IMAGE_ROW_BUILDING, IMAGE_ROW_READY, IMAGE_ROW_ERROR };
+
+struct image {
+    OWNED_MEMBERS;
+    const char *name;
+    enum image_source source;
+    enum image_row_status status;
+    const char *status_reason, *digest;
+    int64_t size_bytes, progress;
+    const char *tags;
+};
+extern const struct record image_record;
+extern const struct reconciler image_loop;
+
+/* The tenant's image of that name or id; a row is made for a recipe or registry name that it has
+ * none of yet. */
+int image_for_launch(struct call *c, const char *name, struct image *out,
+                     struct err *e) _must_check_;
+/* What the host's store calls it. */
+const char *image_store_name(struct arena *a, const struct image *i);
+
+extern const struct record image_create_record, image_import_query, image_recipe_record;
+int image_create(struct call *c, struct err *e);
+int image_import_route(struct call *c, struct err *e);
+int image_recipes_route(struct call *c, struct err *e);
+int image_delete(struct call *c, struct err *e);
+
+/* ---- instances */
+
+enum instance_status {
+    INSTANCE_PENDING,
+    INSTANCE_PROVISIONING,
+    INSTANCE_RUNNING,
+    INSTANCE_STOPPED,
+    INSTANCE_PAUSED,
+    INSTANCE_RESTARTING,
+    INSTANCE_ERROR,
+    INSTANCE_TERMINATED,
+};
+enum instance_driver { DRIVER_CONTAINER, DRIVER_VM };
+enum restart_policy { RESTART_ON_FAILURE, RESTART_ALWAYS, RESTART_NEVER };
+
+struct instance {
+    OWNED_MEMBERS;
+    const char *name, *image, *instance_type;
+    enum instance_driver driver;
+    enum instance_status status;
+    const char *status_reason;
+    struct uuid vpc_id, subnet_id;
+    const char *private_ip;
+    const char *ports; /* JSON string "8080:80,53:53/udp" */
+    const char *volumes;
+    const char *env, *cmd, *user_data;
+    enum restart_policy restart_policy;
+    int64_t cpu_limit;     /* thousandths of a CPU */
+    int64_t memory_limit;  /* MB */
+    int64_t disk_limit;    /* GB */
+    int64_t network_limit; /* Mbit/s */
+    const char *metadata, *labels, *node;
+    int64_t started_at, exit_code, restart_count;
+    struct uuid image_id;
+    enum compute_want want;
+    int64_t boot;        /* start number, as the host is told */
+    int64_t failures;    /* ends in a row that came soon after a start */
+    int64_t deadline_at; /* of a transitional state; 0: none */
+    const char *gateway_ip, *dns_ip, *vpc_cidr, *subnet_cidr;
+};
+extern const struct record instance_record;
+
+/* Port maps as text → JSON for the host: [{"host":8080,"port":80,"protocol":"tcp"}]; and back from
+ * what it did. */
+const char *ports_for_host(struct arena *a, const char *ports);
+const char *ports_from_host(struct arena *a, const char *host);
+
+int instance_logs(struct call *c, struct err *e);
+int instance_stats(struct call *c, struct err *e);
+int instance_exec(struct call *c, struct err *e);
+extern const struct record instance_logs_query, instance_exec_record, instance_exec_result_record;

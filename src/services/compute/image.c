@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images as tenants see them: a row a name.  The bytes are the hosts'; a row that is not ready yet
+ * asks the host's store again and again how far it is, and shows that. */
+#include "codec/id.h"
+#include "services/compute/compute_private.h"
+
+enum { IMAGE_POLL_MS = 250, IMPORT_HOURS = 2, NAME_MAX_BYTES = 255 };
+
+static const struct enum_name source_names[] = {
+    { IMAGE_RECIPE, "recipe" }, { IMAGE_REGISTRY, "registry" }, { IMAGE_IMPORT, "import" }, { 0 }
+};
+static const struct enum_name status_names[] = { { IMAGE_ROW_PENDING, "pending" },
+                                                 { IMAGE_ROW_BUILDING, "building" },
+                                                 { IMAGE_ROW_READY, "ready" },
+                                                 { IMAGE_ROW_ERROR, "error" },
+                                                 { 0 } };
+
+/* A recipe's or local name, or what registries call a reference: host[:port]/path[:tag][@digest].
+ */
+static const char *check_image_name(struct arena *a _unused_, const char **v)
+{
+    const char *s = *v;
+
+    if (strncmp(s, "docker://", 9) == 0)
+        s += 9;
+    if (s[0] == '\0' || strchr("-./:@_", s[0]) || strstr(s, "..") || strstr(s, "//") ||
+        s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/:@")])
+        return "must be the name of an image such as nginx or registry.example/team/app:1.2";
+    if (id_looks_like(str_of(s)))
+        return "must not look like an id";
+    return NULL;
+}
+
+static const char *check_local_name(struct arena *a, const char **v)
+{
+    if (strpbrk(*v, "/:@"))
+        return "must not contain '/', ':' or '@', which names of registries have";
+    return check_image_name(a, v);
+}
+
+/* clang-format off */
+#define T struct image
+static const struct field image_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR (T, name,          FF_CREATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = NAME_MAX_BYTES, .check = check_image_name,
+                                 .doc = "A built-in recipe (nginx), or a registry's reference (host/name:tag)."),
+    FIELD_ENUM(T, source,        enum image_source, FF_FILTER, .names = source_names, .doc = "recipe, registry or import."),
+    FIELD_ENUM(T, status,        enum image_row_status, FF_FILTER, .names = status_names, .doc = "pending, building, ready or error."),
+    FIELD_STR (T, status_reason, 0, .max = 500, .doc = "What is being done, or why it failed."),
+    FIELD_STR (T, digest,        0, .doc = "Digest of the manifest."),
+    FIELD_INT (T, size_bytes,    0, .doc = "Bytes of its layers."),
+    FIELD_INT (T, progress,      0, .doc = "Percent."),
+    FIELD_MAP (T, tags,          FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+};
+#undef T
+/* clang-format on */
+const struct record image_record = RECORD(image, "images", image_fields, .prefix = "img",
+                                          .arn_service = "compute", .arn_type = "image");
+
+struct image_import_args {
+    const char *name, *format, *cmd;
+};
+static const char *check_format(struct arena *a _unused_, const char **v)
+{
+    return strcmp(*v, "oci") == 0 || strcmp(*v, "rootfs") == 0
+               ? NULL
+               : "must be oci (an OCI or docker archive) or rootfs (a tarball of files)";
+}
+/* clang-format off */
+static const struct field image_import_fields[] = {
+    FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .check = check_local_name, .doc = "Its name in your tenant."),
+    FIELD_STR (struct image_import_args, format, FF_CREATE, .dflt_str = "oci", .check = check_format, .doc = "oci or rootfs."),
+    FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "rootfs: command as a JSON list; [\"/bin/sh\"] if left out."),
+};
+/* clang-format on */
+const struct record image_import_query = RECORD(image_import_args, NULL, image_import_fields);
+
+struct image_recipe_row {
+    const char *name, *doc, *status;
+    int64_t progress;
+};
+/* clang-format off */
+static const struct field image_recipe_fields[] = {
+    FIELD_STR(struct image_recipe_row, name,     0, .doc = "What to launch."),
+    FIELD_STR(struct image_recipe_row, doc,      0, .doc = "What is in it."),
+    FIELD_STR(struct image_recipe_row, status,   0, .doc = "absent (built when first used), building, ready or failed."),
+    FIELD_INT(struct image_recipe_row, progress, 0, .doc = "Percent."),
+};
+/* clang-format on */
+const struct record image_recipe_record = RECORD(image_recipe_row, NULL, image_recipe_fields);
+
+const char *image_store_name(struct arena *a, const struct image *i)
+{
+    return i->source == IMAGE_IMPORT ? arena_printf(a, "img-%s", i->id.s) : i->name;
+}
+
+static bool is_recipe(const char *name)
+{
+    for (const struct image_recipe *r = image_recipes; r->name; r++)
+        if (strcmp(r->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* ---- handlers */
+
+static int image_make(struct call *c, struct image *i, struct err *e)
+{
+    i->source = is_recipe(i->name) ? IMAGE_RECIPE : IMAGE_REGISTRY;
+    i->status = IMAGE_ROW_PENDING;
+    TRY(quota_take(c, "images", 1, e));
+    TRY(call_insert(c, &image_record, i, e));
+    return call_due(c, &image_loop, &i->id, c->now, e);
+}
+
+int image_create(struct call *c, struct err *e)
+{
+    struct image *i = c->in;
+
+    TRY(image_make(c, i, e));
+    return reply_row(c, &image_record, i);
+}
+
+static const char sql_by_name[] =
+    "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3";
+
+int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
+{
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    struct uuid id;
+    struct rows got;
+
+    if (id_parse(str_of(name), image_record.prefix, &id) == ID_OK)
+        return call_ref(c, &image_record, "image", &id, out, e);
+    const char *fault = check_image_name(c->arena, &name);
+    if (fault) {
+        fault_add(c, "image", "malformed", "%s", fault);
+        return call_faults(c, e);
+    }
+    TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
+                 &got, e));
+    if (got.n == 0) {
+        *out = (struct image){ .name = name };
+        return image_make(c, out, e);
+    }
+    *out = *(struct image *)got.v;
+    if (out->status != IMAGE_ROW_ERROR)
+        return 0;
+    /* It failed before: a new launch is a new try. */
+    struct image old = *out;
+    out->status = IMAGE_ROW_PENDING;
+    out->status_reason = NULL;
+    TRY(call_update(c, &image_record, &old, out,
+                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
+                    e));
+    return call_due(c, &image_loop, &out->id, c->now, e);
+}
+
+static const char sql_users[] = "SELECT count(*) FROM instances WHERE image_id = $1";
+
+int image_delete(struct call *c, struct err *e)
+{
+    struct image i;
+    int64_t users;
+
+    TRY(call_target(c, &image_record, &i, e));
+    TRY(db_int(c->db, sql_users, ARGS(A(&i.id)), 0, &users, e));
+    if (users > 0)
+        return err_set(e, ERR_INVALID_STATE, "image '%s' is in use by %lld instance%s", i.name,
+                       (long long)users, users == 1 ? "" : "s");
+    TRY(call_delete(c, &image_record, &i, e));
+    TRY(quota_take(c, "images", -1, e));
+    TRY(call_due(c, &image_loop, &i.id, c->now, e));
+    return reply_deleted(c, "image deleted");
+}
+
+int image_recipes_route(struct call *c, struct err *e)
+{
+    struct image_store *s = app_images(c->app, c->who->mode);
+    size_t n = 0;
+
+    while (image_recipes[n].name)
+        n++;
+    struct image_recipe_row *rows = arena_new_n(c->arena, struct image_recipe_row, n);
+    for (size_t i = 0; i < n; i++) {
+        struct image_state st;
+
+        TRY(image_inspect(s, c->arena, image_recipes[i].name, &st, e));
+        rows[i] = (struct image_recipe_row){
+            .name = image_recipes[i].name,
+            .doc = image_recipes[i].doc,
+            .status = enum_to_str(image_status_names, (int)st.status),
+            .progress = st.progress,
+        };
+    }
+    return reply_rows(c, &image_recipe_record, &(struct rows){ rows, n });
+}
+
+/* ---- import: the row first, the bytes next, then what became of them */
+
+struct import {
+    struct image row;
+    struct image_state state;
+};
+
+static int import_begin(struct call *c, struct err *e)
+{
+    struct image *i = c->in;
+
+    TRY(quota_take(c, "images", 1, e));
+    TRY(call_insert(c, &image_record, i, e));
+    return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
+}
+
+static int import_failed(struct call *c, struct err *e)
+{
+    struct image *i = c->in;
+
+    TRY(call_delete(c, &image_record, i, e));
+    TRY(quota_take(c, "images", -1, e));
+    return call_due(c, &image_loop, &i->id, c->now, e);
+}
+
+static int import_done(struct call *c, struct err *e)
+{
+    struct image *i = c->in, old;
+
+    TRY(call_get(c, &image_record, &i->id, &old, e));
+    TRY(call_update(c, &image_record, &old, i,
+                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
+                        FIELD_SET(&image_record, "digest") |
+                        FIELD_SET(&image_record, "size_bytes") |
+                        FIELD_SET(&image_record, "progress"),
+                    e));
+    return reply_row(c, &image_record, i);
+}
+
+static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
+{
+    return body_read(ctx, p, n, e);
+}
+
+int image_import_route(struct call *c, struct err *e)
+{
+    const struct image_import_args *q = c->query;
+    struct image *i = arena_new(c->arena, struct image);
+    const char *cmd = q->cmd ? q->cmd : "[\"/bin/sh\"]";
+    bool rootfs = strcmp(q->format, "rootfs") == 0;
+    struct image_state st;
+
+    if (rootfs) {
+        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(cmd), e);
+        if (!v || json_type_of(v) != JSON_ARR || json_len(v) == 0)
+            fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
+    } else if (q->cmd) {
+        fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
+    }
+    TRY(call_faults(c, e));
+    *i = (struct image){ .name = q->name,
+                         .source = IMAGE_IMPORT,
+                         .status = IMAGE_ROW_BUILDING,
+                         .status_reason = "being uploaded" };
+    c->in = i;
+    TRY(call_write(c, import_begin, e));
+    const char *config = rootfs ? arena_printf(c->arena, "{\"cmd\":%s}", cmd) : NULL;
+    if (image_import(app_images(c->app, c->who->mode), c->arena, image_store_name(c->arena, i),
+                     rootfs ? IMAGE_ROOTFS_TAR : IMAGE_OCI_ARCHIVE, config, import_read, c, &st,
+                     e) < 0) {
+        struct err lost;
+        if (call_write(c, import_failed, &lost) < 0)
+            log_err(LOG_WARN, "image_import_not_undone", &lost);
+        return -1;
+    }
+    i->status = IMAGE_ROW_READY;
+    i->status_reason = NULL;
+    i->digest = st.digest;
+    i->size_bytes = st.size_bytes;
+    i->progress = 100;
+    return call_write(c, import_done, e);
+}
+
+/* ---- the loop: a row that is not ready asks the host's store */
+
+static const char sql_waiting[] =
+    "SELECT id FROM instances WHERE image_id = $1 AND status IN ('pending', 'provisioning')";
+
+struct waiting {
+    struct arena *arena;
+    struct uuid *ids;
+    size_t n, cap;
+};
+
+static int waiting_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct waiting *w = ctx;
+
+    if (w->n == w->cap) {
+        size_t cap = w->cap ? w->cap * 2 : 16;
+        struct uuid *more = arena_new_n(w->arena, struct uuid, cap);
+
+        if (w->n)
+            memcpy(more, w->ids, w->n * sizeof(*more));
+        w->ids = more;
+        w->cap = cap;
+    }
+    snprintf(w->ids[w->n++].s, sizeof(struct uuid), "%s", cols[0].s);
+    return 0;
+}
+
+/* Writes what the store says; instances that waited for the image are visited at once. */
+static int image_moved(struct visit *v, struct call *c, void *arg, struct err *e)
+{
+    const struct image *old = v->row;
+    struct image *now = arg;
+    struct waiting w = { .arena = v->arena };
+
+    TRY(call_update(c, &image_record, old, now,
+                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
+                        FIELD_SET(&image_record, "digest") |
+                        FIELD_SET(&image_record, "size_bytes") |
+                        FIELD_SET(&image_record, "progress"),
+                    e));
+    if (now->status != IMAGE_ROW_READY && now->status != IMAGE_ROW_ERROR)
+        return 0;
+    TRY(db_each(c->db, sql_waiting, ARGS(A(&old->id)), waiting_add, &w, e));
+    for (size_t i = 0; i < w.n; i++)
+        TRY(call_due(c, &instance_loop, &w.ids[i], c->now, e));
+    return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* '*ran' is false when the row was changed meanwhile: come again. */
+static int image_save(struct visit *v, struct image *now, bool *ran, struct err *e)
+{
+    const struct image *old = v->row;
+
+    *ran = true;
+    if (old->status == now->status && old->progress == now->progress &&
+        same_text(old->status_reason, now->status_reason))
+        return 0;
+    return visit_write(v, image_moved, now, ran, e);
+}
+
+/* An import lives in the request that uploads it; one whose request is gone has failed. */
+static int import_visit(struct visit *v, struct image *now, struct err *e)
+{
+    bool ran;
+
+    if (now->status != IMAGE_ROW_BUILDING || v->now < now->created_at + HOURS(IMPORT_HOURS))
+        return visit_settled(v);
+    now->status = IMAGE_ROW_ERROR;
+    now->status_reason = "the upload was interrupted";
+    TRY(image_save(v, now, &ran, e));
+    return ran ? visit_settled(v) : visit_again(v, 0);
+}
+
+static int image_visit(struct visit *v, struct err *e)
+{
+    struct image now;
+    struct image_state st;
+    bool ran;
+
+    if (!v->row) {
+        const char *name = arena_printf(v->arena, "img-%s", v->id.s);
+
+        TRY(image_remove(v->images, name, e));
+        return visit_forget(v);
+    }
+    now = *(struct image *)v->row;
+    if (now.source == IMAGE_IMPORT)
+        return import_visit(v, &now, e);
+    if (now.status == IMAGE_ROW_READY || now.status == IMAGE_ROW_ERROR)
+        return visit_settled(v);
+    TRY(image_ensure(v->images, v->arena, now.name, now.status == IMAGE_ROW_PENDING, &st, e));
+    now.progress = st.progress;
+    now.status_reason = st.step;
+    if (st.status == IMAGE_READY) {
+        now.status = IMAGE_ROW_READY;
+        now.status_reason = NULL;
+        now.digest = st.digest;
+        now.size_bytes = st.size_bytes;
+        now.progress = 100;
+    } else if (st.status == IMAGE_FAILED) {
+        now.status = IMAGE_ROW_ERROR;
+        now.status_reason = st.reason;
+    } else {
+        now.status = IMAGE_ROW_BUILDING;
+    }
+    TRY(image_save(v, &now, &ran, e));
+    if (!ran)
+        return visit_again(v, 0);
+    return now.status == IMAGE_ROW_BUILDING ? visit_again(v, MILLIS(IMAGE_POLL_MS))
+                                            : visit_settled(v);
+}
+
+const struct reconciler image_loop = {
+    .name = "image",
+    .record = &image_record,
+    .visit = image_visit,
+    .budget = SECONDS(5),
+    .backoff = { SECONDS(1), SECONDS(60) },
+    .sweep = "SELECT id FROM images WHERE status IN ('pending', 'building')",
+};

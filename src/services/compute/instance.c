@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Instances as the API sees them: rows that say what is wanted.  Nothing here touches a host; the
+ * loop in instance_loop.c takes the hosts there. */
+#include "codec/id.h"
+#include "codec/text.h"
+#include "services/compute/compute_private.h"
+#include "services/network/network.h"
+
+extern const struct migration compute_migrations[];
+
+enum { MAX_PORTS = 10, PROVISION_MINUTES = 30 };
+
+static const struct enum_name status_names[] = {
+    { INSTANCE_PENDING, "pending" },
+    { INSTANCE_PROVISIONING, "provisioning" },
+    { INSTANCE_RUNNING, "running" },
+    { INSTANCE_STOPPED, "stopped" },
+    { INSTANCE_PAUSED, "paused" },
+    { INSTANCE_RESTARTING, "restarting" },
+    { INSTANCE_ERROR, "error" },
+    { INSTANCE_TERMINATED, "terminated" },
+    { 0 },
+};
+static const struct enum_name driver_names[] = { { DRIVER_CONTAINER, "container" },
+                                                 { DRIVER_VM, "vm" },
+                                                 { 0 } };
+static const struct enum_name policy_names[] = { { RESTART_ON_FAILURE, "on-failure" },
+                                                 { RESTART_ALWAYS, "always" },
+                                                 { RESTART_NEVER, "never" },
+                                                 { 0 } };
+
+/* ---- port maps */
+
+struct port_map {
+    int64_t host, port;
+    bool udp;
+};
+
+/* "8080:80", "8080:80/tcp", "53:53/udp", "80" (any host port). */
+static bool port_parse(struct str s, struct port_map *out)
+{
+    const char *slash = s.n ? memchr(s.p, '/', s.n) : NULL;
+    struct str proto = STR("tcp");
+
+    if (slash) {
+        proto = (struct str){ slash + 1, s.n - (size_t)(slash + 1 - s.p) };
+        s.n = (size_t)(slash - s.p);
+    }
+    if (!str_is(proto, "tcp") && !str_is(proto, "udp"))
+        return false;
+    out->udp = str_is(proto, "udp");
+    const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
+    struct str port = s;
+    out->host = 0;
+    if (colon) {
+        port = (struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) };
+        if (!int_parse((struct str){ s.p, (size_t)(colon - s.p) }, 0, 65535, &out->host))
+            return false;
+    }
+    return int_parse(port, 1, 65535, &out->port);
+}
+
+/* Reads "a,b" or ["a","b"]; NULL, or what is wrong. */
+static const char *ports_read(struct arena *a, const char *json, struct port_map *out, size_t *n)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(json), &e);
+    enum json_type type = v ? json_type_of(v) : JSON_NULL;
+    struct buf text = BUF(4096);
+    const char *wrong = NULL;
+
+    *n = 0;
+    for (size_t i = 0; type == JSON_ARR && i < json_len(v); i++) {
+        size_t len = 0;
+        const char *s = json_str_of(json_at(v, i), &len);
+        if (!s) {
+            buf_free(&text);
+            return "must be a list of texts such as \"8080:80\"";
+        }
+        if (i)
+            buf_putc(&text, ',');
+        buf_put(&text, s, len);
+    }
+    if (type == JSON_STR)
+        buf_puts(&text, json_str_of(v, NULL));
+    else if (type != JSON_ARR)
+        wrong = "must be a text such as \"8080:80,53:53/udp\", or a list of them";
+    const char *at = arena_strdup(a, buf_cstr(&text));
+    buf_free(&text);
+    for (bool more = *at != '\0'; !wrong && more; at++) {
+        size_t len = strcspn(at, ",");
+
+        if (*n == MAX_PORTS)
+            wrong = "must be ten port maps at most";
+        else if (!port_parse((struct str){ at, len }, &out[(*n)++]))
+            wrong = "must be port maps such as \"8080:80\" or \"53:53/udp\", host port first";
+        at += len;
+        more = *at == ',';
+    }
+    return wrong;
+}
+
+static const char *check_ports(struct arena *a, const char **v)
+{
+    struct port_map map[MAX_PORTS];
+    size_t n;
+    struct buf text = BUF(4096);
+    const char *wrong = ports_read(a, *v, map, &n);
+
+    if (wrong)
+        return wrong;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (map[i].host && map[i].host == map[j].host && map[i].udp == map[j].udp)
+                return "must not use a host port twice";
+    buf_putc(&text, '"');
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&text, "%s%lld:%lld%s", i ? "," : "", (long long)map[i].host,
+                   (long long)map[i].port, map[i].udp ? "/udp" : "");
+    buf_putc(&text, '"');
+    *v = arena_strdup(a, buf_cstr(&text));
+    buf_free(&text);
+    return NULL;
+}
+
+const char *ports_for_host(struct arena *a, const char *ports)
+{
+    struct port_map map[MAX_PORTS];
+    size_t n = 0;
+    struct buf text = BUF(4096);
+    struct json_out o = JSON_OUT(&text);
+
+    if (!ports || ports_read(a, ports, map, &n))
+        return NULL;
+    json_open(&o, '[');
+    for (size_t i = 0; i < n; i++) {
+        json_open(&o, '{');
+        json_kint(&o, "host", map[i].host);
+        json_kint(&o, "port", map[i].port);
+        json_kstr(&o, "protocol", map[i].udp ? "udp" : "tcp");
+        json_close(&o);
+    }
+    json_close(&o);
+    const char *out = arena_strdup(a, buf_cstr(&text));
+    buf_free(&text);
+    return out;
+}
+
+const char *ports_from_host(struct arena *a, const char *host)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v = host ? json_parse(str_of(host), &e) : NULL;
+    struct buf text = BUF(4096);
+
+    if (!v || json_type_of(v) != JSON_ARR || json_len(v) == 0)
+        return NULL;
+    buf_putc(&text, '"');
+    for (size_t i = 0; i < json_len(v); i++) {
+        const struct json_value *p = json_at(v, i);
+        bool udp = strcmp(json_get_str(a, p, "protocol", "tcp"), "udp") == 0;
+
+        buf_printf(&text, "%s%lld:%lld%s", i ? "," : "", (long long)json_get_int(p, "host", 0),
+                   (long long)json_get_int(p, "port", 0), udp ? "/udp" : "");
+    }
+    buf_putc(&text, '"');
+    const char *out = arena_strdup(a, buf_cstr(&text));
+    buf_free(&text);
+    return out;
+}
+
+/* ---- the table */
+
+static const char *check_env(struct arena *a _unused_, const char **v)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *map = json_parse(str_of(*v), &e);
+
+    for (size_t i = 0; map && i < json_len(map); i++) {
+        const char *key;
+
+        json_member(map, i, &key);
+        if (strchr(key, '='))
+            return "must have no '=' in a name";
+    }
+    return NULL;
+}
+
+static const char *check_cmd(struct arena *a _unused_, const char **v)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+
+    return list && json_len(list) > 0 && json_str_of(json_at(list, 0), NULL)[0]
+               ? NULL
+               : "must begin with a command";
+}
+
+/* clang-format off */
+#define T struct instance
+static const struct field instance_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
+                                  .doc = "Unique within the tenant; its host name."),
+    FIELD_STR (T, image,          FF_CREATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 255, .doc = "A built-in image, an image of yours, or a registry's reference."),
+    FIELD_STR (T, instance_type,  FF_CREATE | FF_FILTER, .min = 1, .max = 64, .dflt_str = "basic-1", .doc = "Size; see instance-types."),
+    FIELD_ENUM(T, driver,         enum instance_driver, FF_CREATE | FF_FILTER, .names = driver_names, .doc = "container or vm."),
+    FIELD_ENUM(T, status,         enum instance_status, FF_UPDATE | FF_FILTER, .names = status_names, .doc = "Where it is; set it to running, stopped or paused."),
+    FIELD_STR (T, status_reason,  0, .max = 500, .doc = "Why, in plain words."),
+    FIELD_REF (T, vpc_id,         vpc_record, FF_CREATE | FF_FILTER, .doc = "VPC it is in; the VPC default if left out."),
+    FIELD_REF (T, subnet_id,      subnet_record, FF_CREATE | FF_FILTER, .doc = "Subnet it is in; the VPC's first if left out."),
+    FIELD_STR (T, private_ip,     FF_FILTER, .doc = "Its address in the VPC."),
+    FIELD_JSON(T, ports,          FF_CREATE, .max = 1024, .check = check_ports, .doc = "Published ports, host:instance; host port 0 picks one."),
+    FIELD_JSON(T, volumes,        FF_CREATE | FF_VIRTUAL, .doc = "Volumes to mount: not built yet."),
+    FIELD_MAP (T, env,            FF_CREATE, .max = 100, .check = check_env, .doc = "Environment of its command."),
+    FIELD_LIST(T, cmd,            FF_CREATE, .max = 100, .check = check_cmd, .doc = "Command and arguments; the image's if left out."),
+    FIELD_STR (T, user_data,      FF_CREATE | FF_SECRET, .max = 16384, .doc = "Kept for the instance's own use."),
+    FIELD_ENUM(T, restart_policy, enum restart_policy, FF_CREATE | FF_UPDATE, .names = policy_names, .doc = "When its command ends: on-failure, always or never."),
+    FIELD_INT (T, cpu_limit,      0, .doc = "Thousandths of a CPU."),
+    FIELD_INT (T, memory_limit,   0, .doc = "Megabytes of memory."),
+    FIELD_INT (T, disk_limit,     0, .doc = "Gigabytes of disk."),
+    FIELD_INT (T, network_limit,  0, .doc = "Megabits a second."),
+    FIELD_MAP (T, metadata,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Data of your own."),
+    FIELD_MAP (T, labels,         FF_CREATE | FF_UPDATE | FF_CLEAR, .alias = "tags", .doc = "Labels of your own."),
+    FIELD_STR (T, node,           0, .doc = "Host it is on."),
+    FIELD_TIME(T, started_at,     0, .doc = "When its command was last started."),
+    FIELD_INT (T, exit_code,      0, .doc = "How its command last ended; 128 and more: by a signal."),
+    FIELD_INT (T, restart_count,  0, .doc = "How often it was restarted."),
+    { .name = "version", .type = F_INT, .flags = FF_VIRTUAL, .offset = offsetof(T, revision), .doc = "Counts its changes." },
+    FIELD_UUID(T, image_id,       FF_HIDDEN, .doc = "Row of the image."),
+    FIELD_ENUM(T, want,           enum compute_want, FF_HIDDEN, .names = compute_want_names, .doc = "What it should be."),
+    FIELD_INT (T, boot,           FF_HIDDEN, .doc = "Start number."),
+    FIELD_INT (T, failures,       FF_HIDDEN, .doc = "Quick ends in a row."),
+    FIELD_INT (T, deadline_at,    FF_HIDDEN, .doc = "When a transition has taken too long."),
+    FIELD_STR (T, gateway_ip,     FF_HIDDEN, .doc = "Gateway of its subnet."),
+    FIELD_STR (T, dns_ip,         FF_HIDDEN, .doc = "Resolver of its subnet."),
+    FIELD_STR (T, vpc_cidr,       FF_HIDDEN, .doc = "Addresses of its VPC."),
+    FIELD_STR (T, subnet_cidr,    FF_HIDDEN, .doc = "Addresses of its subnet."),
+};
+#undef T
+/* clang-format on */
+const struct record instance_record =
+    RECORD(instance, "instances", instance_fields, .prefix = "inst", .arn_service = "compute",
+           .arn_type = "instance");
+
+struct instance_type {
+    const char *id, *name;
+    int64_t vcpus, memory_mb, disk_gb, network_mbps, price_per_hour;
+    const char *category;
+};
+/* clang-format off */
+#define T struct instance_type
+static const struct field instance_type_fields[] = {
+    FIELD_STR  (T, id,             0, .doc = "What to launch with."),
+    FIELD_STR  (T, name,           0, .doc = "For people."),
+    FIELD_INT  (T, vcpus,          0, .doc = "CPUs."),
+    FIELD_INT  (T, memory_mb,      0, .doc = "Megabytes of memory."),
+    FIELD_INT  (T, disk_gb,        0, .doc = "Gigabytes of disk."),
+    FIELD_INT  (T, network_mbps,   0, .doc = "Megabits a second."),
+    FIELD_MICRO(T, price_per_hour, 0, .doc = "Price of an hour."),
+    FIELD_STR  (T, category,       0, .doc = "general-purpose, compute or memory."),
+};
+#undef T
+/* clang-format on */
+static const struct record instance_type_record = RECORD(instance_type, NULL, instance_type_fields);
+
+/* ---- instance types: from the configuration */
+
+static int types_read(struct call *c, struct rows *out, struct err *e)
+{
+    _cleanup_(json_freep) struct json_value *v =
+        json_parse(str_of(app_config(c->app)->instance_types), e);
+
+    if (!v)
+        return -1;
+    out->n = json_len(v);
+    struct instance_type *t = arena_new_n(c->arena, struct instance_type, out->n);
+    for (size_t i = 0; i < out->n; i++)
+        TRY(json_load_row(c->arena, &instance_type_record, json_at(v, i), &t[i], e));
+    out->v = t;
+    return 0;
+}
+
+static int types_list(struct call *c, struct err *e)
+{
+    struct rows types;
+
+    TRY(types_read(c, &types, e));
+    return reply_rows(c, &instance_type_record, &types);
+}
+
+static int type_find(struct call *c, const char *id, struct instance_type *out, struct err *e)
+{
+    struct rows types;
+
+    TRY(types_read(c, &types, e));
+    for (size_t i = 0; i < types.n; i++) {
+        const struct instance_type *t = &((struct instance_type *)types.v)[i];
+        if (strcmp(t->id, id) == 0) {
+            *out = *t;
+            return 0;
+        }
+    }
+    fault_add(c, "instance_type", "not_found", "there is no instance type '%s'", id);
+    return call_faults(c, e);
+}
+
+/* ---- launch and delete */
+
+/* What is not built is refused, not ignored. */
+static int launch_refused(const struct instance *i, struct err *e)
+{
+    if (i->driver == DRIVER_VM)
+        return err_set(e, ERR_NOT_IMPLEMENTED, "driver 'vm' is not built yet; use 'container'");
+    if (i->volumes && strcmp(i->volumes, "[]") != 0)
+        return err_set(e, ERR_NOT_IMPLEMENTED, "'volumes' is not built yet: leave it out");
+    return 0;
+}
+
+static int instance_launch(struct call *c, struct err *e)
+{
+    struct instance *i = c->in;
+    struct instance_type type = { 0 };
+    struct image image;
+    struct vpc vpc;
+    struct subnet subnet;
+    char ip[NETWORK_IP_TEXT], dns[NETWORK_IP_TEXT];
+
+    TRY(launch_refused(i, e));
+    TRY(type_find(c, i->instance_type, &type, e));
+    TRY(network_place(c, &i->vpc_id, &i->subnet_id, &vpc, &subnet, e));
+    TRY(image_for_launch(c, i->image, &image, e));
+    TRY(quota_take(c, "instances", 1, e));
+    TRY(quota_take(c, "vcpus", type.vcpus, e));
+    TRY(quota_take(c, "memory_mb", type.memory_mb, e));
+    i->status = INSTANCE_PENDING;
+    i->image = image.name;
+    i->image_id = image.id;
+    i->vpc_id = vpc.id;
+    i->subnet_id = subnet.id;
+    i->vpc_cidr = vpc.cidr_block;
+    i->subnet_cidr = subnet.cidr_block;
+    i->gateway_ip = subnet.gateway_ip;
+    i->cpu_limit = type.vcpus * 1000;
+    i->memory_limit = type.memory_mb;
+    i->disk_limit = type.disk_gb;
+    i->network_limit = type.network_mbps;
+    i->node = "local";
+    i->want = COMPUTE_WANT_RUNNING;
+    i->boot = 1;
+    i->deadline_at = c->now + MINUTES(PROVISION_MINUTES);
+    uuid_new(app_clock(c->app), &i->id);
+    TRY(network_address_take(c, &subnet, &i->id, ip, e));
+    TRY(network_dns_ip(&subnet, dns, e));
+    i->private_ip = arena_strdup(c->arena, ip);
+    i->dns_ip = arena_strdup(c->arena, dns);
+    TRY(call_insert(c, &instance_record, i, e));
+    TRY(call_due(c, &instance_loop, &i->id, c->now, e));
+    return reply_row(c, &instance_record, i);
+}
+
+static const char sql_bury[] =
+    "INSERT INTO instance_graves (id, tenant_id, mode, project_id, vpc_id, last_revision, body,"
+    " deleted_at, destroyed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+/* The row goes, and with it name and quota; the grave says that the hosts may destroy what they
+ * have.  The address is free once they have. */
+static int instance_delete(struct call *c, struct err *e)
+{
+    struct instance i;
+    struct buf text = BUF(MIB(1));
+    struct json_out o = JSON_OUT(&text);
+
+    TRY(call_target(c, &instance_record, &i, e));
+    TRY(call_delete(c, &instance_record, &i, e));
+    TRY(quota_take(c, "instances", -1, e));
+    TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
+    TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
+    i.status = INSTANCE_TERMINATED;
+    i.status_reason = "deleted";
+    i.revision++;
+    i.updated_at = c->now;
+    json_dump_row(&o, &instance_record, &i);
+    const char *body = arena_strdup(c->arena, buf_cstr(&text));
+    buf_free(&text);
+    TRY(db_exec(c->db, sql_bury,
+                ARGS(A(&i.id), A(&i.tenant_id), A(enum_to_str(mode_names, (int)i.mode)),
+                     A(&i.project_id), A(&i.vpc_id), A(i.revision), A(body), A(c->now), A((bool)false)),
+                e));
+    TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    return reply_deleted(c, "instance terminated");
+}
+
+static int take_text(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct {
+        struct arena *a;
+        const char *s;
+    } *out = ctx;
+
+    out->s = arena_dup(out->a, cols[0].s ? cols[0].s : "", cols[0].n);
+    return 0;
+}
+
+static const char sql_grave[] =
+    "SELECT body FROM instance_graves WHERE id = $1 AND tenant_id = $2 AND mode = $3"
+    " AND deleted_at > $4";
+
+/* A deleted instance is shown as terminated for an hour, by its id alone. */
+static int instance_get(struct call *c, struct err *e)
+{
+    struct {
+        struct arena *a;
+        const char *s;
+    } found = { c->arena, NULL };
+    struct instance i = { 0 };
+
+    if (crud_get(c, e) == 0)
+        return 0;
+    if (e->code != ERR_NOT_FOUND || uuid_is_nil(&c->id))
+        return -1;
+    struct err miss = *e;
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    TRY(db_each(c->db, sql_grave, ARGS(A(&c->id), A(&c->tenant), A(mode), A(c->now - HOURS(1))),
+                take_text, &found, e));
+    if (!found.s) {
+        *e = miss;
+        return -1;
+    }
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(found.s), e);
+    if (!v)
+        return -1;
+    TRY(json_load_row(c->arena, &instance_record, v, &i, e));
+    if (!uuid_is_nil(&c->who->project_id) && !uuid_eq(&c->who->project_id, &i.project_id)) {
+        *e = miss;
+        return -1;
+    }
+    return reply_row(c, &instance_record, &i);
+}
+
+/* ---- what is wanted of it */
+
+static int state_refused(const struct instance *i, const char *verb, struct err *e)
+{
+    return err_set(e, ERR_INVALID_STATE, "instance '%s' is %s: it cannot be %s", i->name,
+                   enum_to_str(status_names, (int)i->status), verb);
+}
+
+static uint64_t want_fields(void)
+{
+    const struct record *r = &instance_record;
+
+    return FIELD_SET(r, "want") | FIELD_SET(r, "boot") | FIELD_SET(r, "status") |
+           FIELD_SET(r, "status_reason") | FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") |
+           FIELD_SET(r, "restart_count");
+}
+
+/* Turns 'i' towards 'want'; nothing to do is fine. 'again' restarts what runs. */
+static int want_change(struct call *c, struct instance *i, enum compute_want want, bool again,
+                       struct err *e)
+{
+    bool alive = i->status == INSTANCE_RUNNING || i->status == INSTANCE_PAUSED ||
+                 i->status == INSTANCE_RESTARTING;
+
+    if (want == COMPUTE_WANT_PAUSED && i->status != INSTANCE_RUNNING &&
+        i->status != INSTANCE_PAUSED)
+        return state_refused(i, "paused", e);
+    if (again && !alive)
+        return state_refused(i, "restarted", e);
+    if (want == COMPUTE_WANT_STOPPED && i->status == INSTANCE_ERROR)
+        return state_refused(i, "stopped", e);
+    bool start = want == COMPUTE_WANT_RUNNING &&
+                 (again || i->want == COMPUTE_WANT_STOPPED || i->status == INSTANCE_STOPPED ||
+                  i->status == INSTANCE_ERROR);
+    if (i->want == want && !start)
+        return 0;
+    i->want = want;
+    i->failures = 0;
+    i->deadline_at = again ? 0 : c->now + MINUTES(PROVISION_MINUTES);
+    i->status_reason = want == COMPUTE_WANT_STOPPED  ? "stopping"
+                       : want == COMPUTE_WANT_PAUSED ? "pausing"
+                                                     : "starting";
+    if (start) {
+        i->boot++;
+        i->restart_count += again;
+        i->status = again ? INSTANCE_RESTARTING : INSTANCE_PROVISIONING;
+    }
+    return 0;
+}
+
+static int instance_turn(struct call *c, enum compute_want want, bool again, struct err *e)
+{
+    struct instance old, i;
+
+    TRY(call_target(c, &instance_record, &old, e));
+    i = old;
+    TRY(want_change(c, &i, want, again, e));
+    if (i.want != old.want || i.boot != old.boot) {
+        TRY(call_update(c, &instance_record, &old, &i, want_fields(), e));
+        TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    }
+    return reply_row(c, &instance_record, &i);
+}
+
+static int instance_start(struct call *c, struct err *e)
+{
+    return instance_turn(c, COMPUTE_WANT_RUNNING, false, e);
+}
+
+static int instance_stop(struct call *c, struct err *e)
+{
+    return instance_turn(c, COMPUTE_WANT_STOPPED, false, e);
+}
+
+static int instance_restart(struct call *c, struct err *e)
+{
+    return instance_turn(c, COMPUTE_WANT_RUNNING, true, e);
+}
+
+static int instance_pause(struct call *c, struct err *e)
+{
+    return instance_turn(c, COMPUTE_WANT_PAUSED, false, e);
+}
+
+static int instance_resume(struct call *c, struct err *e)
+{
+    struct instance i;
+
+    TRY(call_target(c, &instance_record, &i, e));
+    if (i.status != INSTANCE_PAUSED && i.want != COMPUTE_WANT_PAUSED)
+        return state_refused(&i, "resumed", e);
+    return instance_turn(c, COMPUTE_WANT_RUNNING, false, e);
+}
+
+/* PUT and PATCH: the fields given, and 'status' as what is wanted. */
+static int instance_update(struct call *c, struct err *e)
+{
+    const struct instance *in = c->in;
+    uint64_t status = FIELD_SET(&instance_record, "status"), set = c->set & ~status;
+    struct instance old, i;
+
+    if ((c->set & status) && in->status != INSTANCE_RUNNING && in->status != INSTANCE_STOPPED &&
+        in->status != INSTANCE_PAUSED)
+        fault_add(c, "status", "not_allowed", "can be set to running, stopped or paused");
+    if (c->set == 0)
+        fault_add(c, "status", "required", "nothing to change: give status, or another field");
+    TRY(call_faults(c, e));
+    TRY(call_target(c, &instance_record, &old, e));
+    i = old;
+    record_copy(&instance_record, &i, in, set);
+    if (c->set & status)
+        TRY(want_change(c, &i,
+                        in->status == INSTANCE_RUNNING   ? COMPUTE_WANT_RUNNING
+                        : in->status == INSTANCE_STOPPED ? COMPUTE_WANT_STOPPED
+                                                         : COMPUTE_WANT_PAUSED,
+                        false, e));
+    if (i.want != old.want || i.boot != old.boot)
+        set |= want_fields();
+    if (set) {
+        TRY(call_update(c, &instance_record, &old, &i, set, e));
+        TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    }
+    return reply_row(c, &instance_record, &i);
+}
+
+static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, NULL };
+
+/* clang-format off */
+#define I &instance_record
+#define G &image_record
+static const struct route compute_routes[] = {
+    /*        path                        action               work   handler               in                     out                           */
+    { POST,   "/instances",               "instance:launch",   WRITE, instance_launch,      I,                     I,    201, "Launches an instance." },
+    { GET,    "/instances",               "instance:list",     QUICK, crud_list,            NULL,                  I,    200, "Lists instances.", .list = true },
+    { GET,    "/instances/{id}",          "instance:get",      QUICK, instance_get,         NULL,                  I,    200, "Shows one instance.", .by_name = true },
+    { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true },
+    { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true },
+    { DELETE, "/instances/{id}",          "instance:terminate", WRITE, instance_delete,     NULL,                  NULL, 204, "Terminates an instance.", .by_name = true },
+    { POST,   "/instances/{id}/start",    "instance:update",   WRITE, instance_start,       NULL,                  I,    200, "Starts a stopped instance.", .by_name = true },
+    { POST,   "/instances/{id}/stop",     "instance:update",   WRITE, instance_stop,        NULL,                  I,    200, "Stops an instance; its files stay.", .by_name = true },
+    { POST,   "/instances/{id}/restart",  "instance:update",   WRITE, instance_restart,     NULL,                  I,    200, "Stops and starts an instance.", .by_name = true },
+    { POST,   "/instances/{id}/pause",    "instance:update",   WRITE, instance_pause,       NULL,                  I,    200, "Freezes an instance.", .by_name = true },
+    { POST,   "/instances/{id}/resume",   "instance:update",   WRITE, instance_resume,      NULL,                  I,    200, "Lets a frozen instance go on.", .by_name = true },
+    { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query },
+    { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
+    { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance.", .by_name = true },
+    { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types." },
+    { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
+    { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },
+    { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ },
+    { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .body_max = GIB(20), .query = &image_import_query },
+    { GET,    "/images/{id}",             "image:get",         QUICK, crud_get,             NULL,                  G,    200, "Shows one image.", .by_name = true },
+    { PATCH,  "/images/{id}",             "image:update",      WRITE, crud_patch,           G,                     G,    200, "Changes an image's tags.", .by_name = true },
+    { DELETE, "/images/{id}",             "image:delete",      WRITE, image_delete,         NULL,                  NULL, 204, "Deletes an image that no instance uses.", .by_name = true },
+    { 0 },
+};
+/* clang-format on */
+
+const struct service compute_service = {
+    .name = "compute",
+    .doc = "Instances and images.",
+    .migrations = compute_migrations,
+    .routes = compute_routes,
+    .loops = compute_loops,
+};

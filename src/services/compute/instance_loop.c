@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Takes one instance one step towards what its row wants, by orders to its host.
+ *
+ * A visit looks at how things are, so it may come twice, late or after a crash.  The order of a row
+ * that is there is compute_ensure; of one that is gone compute_destroy, but only where a grave
+ * proves that it was deleted: a store restored from an old backup must not destroy what it has
+ * never heard of. */
+#include "codec/id.h"
+#include "services/compute/compute_private.h"
+#include "services/network/network.h"
+
+enum {
+    IMAGE_WAIT_MS = 250,
+    SOON_SECONDS = 10, /* a command that ends sooner after its start has failed at once */
+    MOST_FAILURES = 5, /* such ends in a row before it is an error */
+    MOST_BACKOFF_SECONDS = 60,
+    GRACE_SECONDS = 10,
+    GRAVE_DAYS = 7,
+    MAX_NAMES = 65536,
+    NO_WAIT = -1,
+};
+
+static uint64_t moved_fields(void)
+{
+    const struct record *r = &instance_record;
+
+    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "started_at") |
+           FIELD_SET(r, "exit_code") | FIELD_SET(r, "restart_count") | FIELD_SET(r, "boot") |
+           FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") | FIELD_SET(r, "ports");
+}
+
+static int instance_moved(struct visit *v, struct call *c, void *arg, struct err *e)
+{
+    return call_update(c, &instance_record, v->row, arg, moved_fields(), e);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* Writes what changed, if anything did. '*ran' is false when the row was changed meanwhile: come
+ * again. */
+static int instance_save(struct visit *v, struct instance *now, bool *ran, struct err *e)
+{
+    const struct instance *old = v->row;
+
+    *ran = true;
+    if (old->status == now->status && old->boot == now->boot && old->failures == now->failures &&
+        old->started_at == now->started_at && old->deadline_at == now->deadline_at &&
+        old->exit_code == now->exit_code && same_text(old->status_reason, now->status_reason) &&
+        same_text(old->ports, now->ports))
+        return 0;
+    return visit_write(v, instance_moved, now, ran, e);
+}
+
+/* ---- names inside of the VPC */
+
+static const char sql_names[] =
+    "SELECT name, private_ip FROM instances WHERE vpc_id = $1 ORDER BY name COLLATE \"C\"";
+
+struct names {
+    struct arena *arena;
+    struct compute_name *v;
+    size_t n, cap;
+};
+
+static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct names *x = ctx;
+
+    if (x->n == MAX_NAMES)
+        return 0;
+    if (x->n == x->cap) {
+        size_t cap = x->cap ? x->cap * 2 : 16;
+        struct compute_name *more = arena_new_n(x->arena, struct compute_name, cap);
+
+        if (x->n)
+            memcpy(more, x->v, x->n * sizeof(*more));
+        x->v = more;
+        x->cap = cap;
+    }
+    x->v[x->n++] = (struct compute_name){ .name = arena_strdup(x->arena, cols[0].s),
+                                          .ip = arena_strdup(x->arena, cols[1].s) };
+    return 0;
+}
+
+/* The time is taken before the rows are read: a list with a later number has seen all that an
+ * earlier one has. */
+static int names_send(struct visit *v, const struct uuid *vpc_id, struct err *e)
+{
+    struct names x = { .arena = v->arena };
+    int64_t revision = clock_wall(app_clock(v->app));
+
+    TRY(db_each(v->db, sql_names, ARGS(A(vpc_id)), names_add, &x, e));
+    return compute_names(v->compute, vpc_id, revision, x.v, x.n, e);
+}
+
+/* ---- gone */
+
+struct grave {
+    struct uuid vpc_id;
+    int64_t revision;
+    bool found, destroyed;
+};
+
+static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct grave *g = ctx;
+
+    g->found = true;
+    snprintf(g->vpc_id.s, sizeof(g->vpc_id), "%s", cols[0].s);
+    g->revision = cols[1].i;
+    g->destroyed = cols[2].i != 0;
+    return 0;
+}
+
+static const char sql_grave[] =
+    "SELECT vpc_id, last_revision, destroyed FROM instance_graves WHERE id = $1";
+static const char sql_destroyed[] = "UPDATE instance_graves SET destroyed = TRUE WHERE id = $1";
+static const char sql_old_graves[] =
+    "DELETE FROM instance_graves WHERE deleted_at < $1 AND destroyed";
+
+static int grave_close(struct call *c, void *arg, struct err *e)
+{
+    const struct visit *v = arg;
+
+    TRY(network_address_release(c, &v->id, e));
+    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    return db_exec(c->db, sql_destroyed, ARGS(A(&v->id)), e);
+}
+
+static int gone_visit(struct visit *v, struct err *e)
+{
+    struct grave g = { 0 };
+
+    TRY(db_each(v->db, sql_grave, ARGS(A(&v->id)), grave_read, &g, e));
+    if (!g.found) {
+        log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
+        return visit_forget(v);
+    }
+    TRY(compute_destroy(v->compute, &v->id, g.revision, SECONDS(GRACE_SECONDS), e));
+    if (!g.destroyed)
+        TRY(app_write(v->app, grave_close, v, e));
+    TRY(names_send(v, &g.vpc_id, e));
+    return visit_forget(v);
+}
+
+/* ---- there */
+
+/* The image's row: '*ready' when the instance can be made; a failed image fails the instance. */
+static int image_wait(struct visit *v, struct instance *now, struct image *image, bool *ready,
+                      struct err *e)
+{
+    TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
+               ARGS(A(&now->image_id)), image, e));
+    *ready = image->status == IMAGE_ROW_READY;
+    if (*ready)
+        return 0;
+    if (image->status == IMAGE_ROW_ERROR) {
+        now->status = INSTANCE_ERROR;
+        now->status_reason =
+            arena_printf(v->arena, "image '%s': %s", image->name,
+                         image->status_reason ? image->status_reason : "it could not be made");
+        return 0;
+    }
+    now->status_reason = arena_printf(v->arena, "waiting for image '%s' (%lld %%%s%s)", image->name,
+                                      (long long)image->progress, image->status_reason ? ": " : "",
+                                      image->status_reason ? image->status_reason : "");
+    return 0;
+}
+
+static void spec_fill(struct visit *v, const struct instance *i, const struct image *image,
+                      struct compute_spec *s)
+{
+    *s = (struct compute_spec){
+        .id = i->id,
+        .revision = i->revision,
+        .want = i->want,
+        .boot = i->boot,
+        .name = i->name,
+        .image = image->digest,
+        .cmd = i->cmd,
+        .env = i->env,
+        .user_data = i->user_data,
+        .cpu_milli = i->cpu_limit,
+        .memory_mb = i->memory_limit,
+        .disk_mb = i->disk_limit * 1024,
+        .pids = 1024,
+        .network_mbps = i->network_limit,
+        .vpc_id = i->vpc_id,
+        .vpc_cidr = i->vpc_cidr,
+        .subnet_cidr = i->subnet_cidr,
+        .ip = i->private_ip,
+        .gateway = i->gateway_ip,
+        .dns = i->dns_ip,
+        .ports = ports_for_host(v->arena, i->ports),
+    };
+}
+
+static const char *ended_how(struct arena *a, const struct compute_state *s)
+{
+    if (s->oom_killed)
+        return "its command used more memory than the instance type has, and was killed";
+    if (s->exit_code < 0)
+        return "its command ended; how is not known";
+    if (s->exit_code >= 128)
+        return arena_printf(a, "its command was killed by signal %lld",
+                            (long long)s->exit_code - 128);
+    return arena_printf(a, "its command ended with code %lld", (long long)s->exit_code);
+}
+
+/* Its command has ended by itself: the restart policy decides.  Returns the wait before the next
+ * visit, 0 for none. */
+static int64_t ended(struct visit *v, struct instance *now, const struct compute_state *s)
+{
+    const char *how = ended_how(v->arena, s);
+    bool failed = s->exit_code != 0 || s->oom_killed;
+    bool soon = s->finished_at - s->started_at < SECONDS(SOON_SECONDS);
+
+    now->exit_code = s->exit_code;
+    if (now->status == INSTANCE_RESTARTING && v->now < now->deadline_at)
+        return now->deadline_at - v->now;
+    if (now->status == INSTANCE_RESTARTING && now->deadline_at) {
+        now->boot++;
+        now->restart_count++;
+        now->deadline_at = 0;
+        now->status_reason = arena_printf(v->arena, "being started again: %s", how);
+        return 0;
+    }
+    now->failures = soon ? now->failures + 1 : 1;
+    if (now->restart_policy == RESTART_NEVER ||
+        (now->restart_policy == RESTART_ON_FAILURE && !failed)) {
+        now->status = failed ? INSTANCE_ERROR : INSTANCE_STOPPED;
+        now->want = COMPUTE_WANT_STOPPED;
+        now->status_reason = how;
+        return NO_WAIT;
+    }
+    if (now->failures >= MOST_FAILURES) {
+        now->status = INSTANCE_ERROR;
+        now->status_reason =
+            arena_printf(v->arena, "%s, %d times in a row; see its logs", how, MOST_FAILURES);
+        return NO_WAIT;
+    }
+    int64_t wait = MIN(SECONDS(1) << (now->failures - 1), SECONDS(MOST_BACKOFF_SECONDS));
+    now->status = INSTANCE_RESTARTING;
+    now->deadline_at = v->now + wait;
+    now->status_reason = arena_printf(v->arena, "%s; it is started again in %lld s", how,
+                                      (long long)(wait / SECONDS(1)));
+    return wait;
+}
+
+/* What the host says, as the row's status.  Returns the wait before the next visit, NO_WAIT for none. */
+static int64_t take_state(struct visit *v, struct instance *now, const struct compute_state *s)
+{
+    const char *ports = ports_from_host(v->arena, s->ports);
+
+    if (ports)
+        now->ports = ports;
+    if (s->started_at)
+        now->started_at = s->started_at;
+    switch (s->status) {
+    case COMPUTE_RUNNING:
+        now->status = INSTANCE_RUNNING;
+        now->status_reason = NULL;
+        now->deadline_at = 0;
+        return NO_WAIT;
+    case COMPUTE_PAUSED:
+        now->status = INSTANCE_PAUSED;
+        now->status_reason = NULL;
+        now->deadline_at = 0;
+        return NO_WAIT;
+    case COMPUTE_STOPPED:
+        now->status = INSTANCE_STOPPED;
+        now->status_reason = NULL;
+        now->deadline_at = 0;
+        now->exit_code = s->exit_code;
+        return NO_WAIT;
+    case COMPUTE_EXITED:
+        if (now->want == COMPUTE_WANT_RUNNING)
+            return ended(v, now, s);
+        now->status = INSTANCE_STOPPED;
+        now->status_reason = ended_how(v->arena, s);
+        now->deadline_at = 0;
+        now->exit_code = s->exit_code;
+        return NO_WAIT;
+    case COMPUTE_FAILED:
+        now->status = INSTANCE_ERROR;
+        now->status_reason = s->reason ? s->reason : "the host could not start it";
+        now->deadline_at = 0;
+        return NO_WAIT;
+    case COMPUTE_ABSENT:
+    case COMPUTE_CREATING:
+        break;
+    }
+    return MILLIS(IMAGE_WAIT_MS);
+}
+
+/* The host refused for good: the reason is the row's, and nothing is left behind. */
+static int refused(struct visit *v, struct instance *now, struct err *e)
+{
+    if (err_retry(e->code) || e->code == ERR_INTERNAL)
+        return -1;
+    now->status = INSTANCE_ERROR;
+    now->status_reason = arena_strdup(v->arena, e->msg);
+    now->deadline_at = 0;
+    return 0;
+}
+
+/* In error nothing runs and nothing is held but the address and the logs of a command that died. */
+static int error_visit(struct visit *v, struct instance *now, bool died, struct err *e)
+{
+    bool ran;
+
+    if (!died)
+        TRY(compute_destroy(v->compute, &now->id, now->revision, 0, e));
+    TRY(instance_save(v, now, &ran, e));
+    return ran ? visit_settled(v) : visit_again(v, 0);
+}
+
+/* Its picture of the image is out of date: the host lost it, or never had it. */
+static int image_again(struct visit *v _unused_, struct call *c, void *arg, struct err *e)
+{
+    const struct image *old = arg;
+    struct image now = *old;
+
+    now.status = IMAGE_ROW_PENDING;
+    now.digest = NULL;
+    TRY(call_update(c, &image_record, old, &now,
+                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "digest"), e));
+    return call_due(c, &image_loop, &old->id, c->now, e);
+}
+
+static int ensure_visit(struct visit *v, struct instance *now, struct image *image, struct err *e)
+{
+    const struct instance *old = v->row;
+    struct compute_spec spec;
+    struct compute_state state = { 0 };
+    int64_t wait = 0;
+    bool ran;
+
+    spec_fill(v, now, image, &spec);
+    if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0) {
+        if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT) {
+            TRY(visit_write(v, image_again, image, &ran, e));
+            return visit_again(v, MILLIS(IMAGE_WAIT_MS));
+        }
+        TRY(refused(v, now, e));
+        return error_visit(v, now, false, e);
+    }
+    wait = take_state(v, now, &state);
+    if (now->status == INSTANCE_ERROR)
+        return error_visit(v, now, state.status == COMPUTE_EXITED, e);
+    TRY(instance_save(v, now, &ran, e));
+    if (!ran)
+        return visit_again(v, 0);
+    if (old->status != now->status && now->status == INSTANCE_RUNNING)
+        TRY(names_send(v, &now->vpc_id, e));
+    return wait == NO_WAIT ? visit_settled(v) : visit_again(v, wait);
+}
+
+static int instance_visit(struct visit *v, struct err *e)
+{
+    struct instance now;
+    struct image image;
+    bool ready, ran;
+
+    if (!v->row)
+        return gone_visit(v, e);
+    now = *(struct instance *)v->row;
+    if (now.status == INSTANCE_ERROR)
+        return visit_settled(v);
+    if (now.status == INSTANCE_PENDING)
+        now.status = INSTANCE_PROVISIONING;
+    if (now.status == INSTANCE_PROVISIONING && now.deadline_at && v->now > now.deadline_at) {
+        now.status = INSTANCE_ERROR;
+        now.status_reason = "it was not ready in time";
+        return error_visit(v, &now, false, e);
+    }
+    TRY(image_wait(v, &now, &image, &ready, e));
+    if (now.status == INSTANCE_ERROR)
+        return error_visit(v, &now, false, e);
+    if (!ready) {
+        TRY(instance_save(v, &now, &ran, e));
+        return visit_again(v, MILLIS(IMAGE_WAIT_MS));
+    }
+    now.status_reason = ((struct instance *)v->row)->status_reason;
+    return ensure_visit(v, &now, &image, e);
+}
+
+const struct reconciler instance_loop = {
+    .name = "instance",
+    .record = &instance_record,
+    .visit = instance_visit,
+    .every = SECONDS(30),
+    .budget = SECONDS(20),
+    .backoff = { SECONDS(1), SECONDS(60) },
+    .sweep =
+        "SELECT id FROM instances UNION ALL SELECT id FROM instance_graves WHERE NOT destroyed",
+};

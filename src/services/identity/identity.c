@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who presents a credential; the first user; and the table of identity's routes. */
+#include <sodium.h>
+
+#include "codec/text.h"
+#include "services/identity/identity_private.h"
+
+extern const struct migration identity_migrations[];
+
+/* ---- look-up */
+
+static const char sql_by_hash[] = "SELECT @ FROM identity_keys WHERE hash = $1";
+static const char sql_by_old_hash[] =
+    "SELECT @ FROM identity_keys WHERE old_hash = $1 AND old_until > $2";
+
+static int nobody(struct err *e)
+{
+    return err_set(e, ERR_UNAUTHORIZED, "The credential is not valid");
+}
+
+static int key_find(struct db *db, struct arena *a, const char *hash, int64_t now, struct key *out,
+                    struct err *e)
+{
+    struct rows got;
+
+    TRY(db_query(db, a, &key_record, sql_by_hash, ARGS(A(hash)), &got, e));
+    if (got.n == 0)
+        TRY(db_query(db, a, &key_record, sql_by_old_hash, ARGS(A(hash), A(now)), &got, e));
+    if (got.n != 1)
+        return nobody(e);
+    *out = *(struct key *)got.v;
+    bool old = !mem_eq_const(out->hash, hash, strlen(hash));
+    if (old && (!out->old_hash || !mem_eq_const(out->old_hash, hash, strlen(hash))))
+        return nobody(e);
+    if (out->kind == KEY_LOGIN && out->last_used + DAYS(LOGIN_IDLE_DAYS) <= now)
+        return nobody(e);
+    return 0;
+}
+
+struct seat {
+    struct principal *p;
+    struct arena *a;
+    bool found, active;
+};
+
+static int seat_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct seat *s = ctx;
+
+    s->found = true;
+    s->p->role = (enum role)enum_from_str(role_names, cols[0].s);
+    snprintf(s->p->plan, sizeof(s->p->plan), "%s", cols[1].s);
+    s->active = strcmp(cols[2].s, "active") == 0;
+    return 0;
+}
+
+static const char sql_seat[] =
+    "SELECT m.role, t.plan, t.status FROM tenant_members m JOIN tenants t ON t.id = m.tenant_id"
+    " WHERE m.tenant_id = $1 AND m.user_id = $2";
+static const char sql_project_seat[] =
+    "SELECT 'admin', t.plan, t.status FROM tenants t WHERE t.id = $1";
+
+/* A JSON list as its members with spaces between; "" for none. */
+static void list_join(const char *json, char *out, size_t size)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v = json ? json_parse(str_of(json), &e) : NULL;
+    size_t n = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; v && i < json_len(v); i++) {
+        const char *s = json_str_of(json_at(v, i), NULL);
+        int some = s ? snprintf(out + n, size - n, "%s%s", n ? " " : "", s) : 0;
+
+        if (some < 0 || (size_t)some >= size - n) {
+            out[n] = '\0'; /* the checks at its creation keep it shorter */
+            return;
+        }
+        n += (size_t)some;
+    }
+}
+
+static int key_user(struct db *db, struct arena *a, const struct key *k, struct principal *p,
+                    struct err *e)
+{
+    struct user u;
+
+    TRY(db_one(db, a, &user_record, "SELECT @ FROM users WHERE id = $1", ARGS(A(&k->user_id)), &u,
+               e));
+    if (u.status != USER_ACTIVE)
+        return nobody(e);
+    p->user_id = u.id;
+    p->operator= u.operator;
+    snprintf(p->actor, sizeof(p->actor), "%s", u.email);
+    if (!p->pinned)
+        p->tenant_id = u.default_tenant_id;
+    return 0;
+}
+
+static int lookup(struct app *app, struct db *db, struct arena *a, struct str secret,
+                  const struct uuid *tenant, struct principal *out, struct err *e)
+{
+    struct key k;
+    char hash[65];
+    int64_t now = clock_wall(app_clock(app));
+    struct principal p = { 0 };
+    struct seat s = { .p = &p, .a = a };
+
+    app_hash_secret(app, secret, hash);
+    TRY(key_find(db, a, hash, now, &k, e));
+    p.key_id = k.id;
+    p.mode = k.mode;
+    p.project_id = k.project_id;
+    p.pinned = !uuid_is_nil(&k.tenant_id);
+    p.tenant_id = k.tenant_id;
+    p.expires_at = k.old_until && !mem_eq_const(k.hash, hash, 64) ? k.old_until : k.expires_at;
+    snprintf(p.actor, sizeof(p.actor), "%s", k.name);
+    list_join(k.scopes, p.scopes, sizeof(p.scopes));
+    list_join(k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips));
+    if (!p.scopes[0])
+        snprintf(p.scopes, sizeof(p.scopes), "*");
+    bool person = !uuid_is_nil(&k.user_id);
+    if (person)
+        TRY(key_user(db, a, &k, &p, e));
+    if (!uuid_is_nil(tenant)) {
+        if (p.pinned && !uuid_eq(tenant, &p.tenant_id))
+            return err_set(e, ERR_FORBIDDEN, "This credential is bound to another tenant");
+        p.tenant_id = *tenant;
+    }
+    TRY(db_each(db, person ? sql_seat : sql_project_seat,
+                (struct arg[]){ A(&p.tenant_id), A(&p.user_id) }, person ? 2 : 1, seat_read, &s,
+                e));
+    if (!s.found)
+        return err_set(e, ERR_FORBIDDEN, "You are not a member of this tenant");
+    if (!s.active)
+        return err_set(e, ERR_FORBIDDEN, "This tenant is suspended");
+    const struct plan *plan = config_plan(app_config(app), p.plan);
+    p.rate = p.mode == MODE_TEST ? 1000000 : plan ? plan->rate : 60;
+    p.burst = p.mode == MODE_TEST || !plan ? 0 : plan->burst;
+    *out = p;
+    return 0;
+}
+
+static int touched(struct db *db, const struct uuid *key_id, int64_t now, struct err *e)
+{
+    return db_exec(db, "UPDATE identity_keys SET last_used = $2 WHERE id = $1 AND last_used < $2",
+                   ARGS(A(key_id), A(now)), e);
+}
+
+static const struct auth_class identity_auth = { .lookup = lookup, .touched = touched };
+
+/* ---- the first user */
+
+struct first {
+    struct user user;
+    struct key key;
+    bool made;
+};
+
+static int first_write(struct call *c, void *arg, struct err *e)
+{
+    struct first *f = arg;
+    int64_t users;
+
+    TRY(db_int(c->db, "SELECT count(*) FROM users", NO_ARGS, 0, &users, e));
+    f->made = users == 0;
+    if (!f->made)
+        return 0;
+    f->user.operator= true;
+    TRY(user_make(c, &f->user, "admin", e));
+    f->key = (struct key){ .name = "first run" };
+    return key_insert(c, &f->key, KEY_USER, &f->user.id, e);
+}
+
+int identity_first_run(struct app *app, struct arena *a, const char **api_key,
+                       const char **password, bool *made, struct err *e)
+{
+    static const char letters[] = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    char word[25] = "";
+    int64_t users;
+    struct first f = { 0 };
+    struct db *db = store_reader(app_store(app), e);
+
+    if (!db)
+        return -1;
+    int rc = db_int(db, "SELECT count(*) FROM users", NO_ARGS, 0, &users, e);
+    store_reader_back(app_store(app), db);
+    *made = false;
+    if (rc < 0 || users > 0)
+        return rc;
+    for (size_t i = 0; i + 1 < sizeof(word); i++)
+        word[i] = letters[randombytes_uniform(sizeof(letters) - 1)];
+    f.user = (struct user){ .email = "admin@localhost",
+                            .name = "Administrator",
+                            .password_hash = app_password_hash(app, a, word),
+                            .email_verified = true };
+    if (!f.user.password_hash)
+        return err_set(e, ERR_OVERLOADED, "there is no memory to hash a password");
+    TRY(app_write(app, first_write, &f, e));
+    if (f.made) {
+        *made = true;
+        *api_key = arena_strdup(a, f.key.key);
+        *password = arena_strdup(a, word);
+    }
+    return 0;
+}
+
+struct project_key {
+    struct key key;
+};
+
+static int project_key_write(struct call *c, void *arg, struct err *e)
+{
+    struct project_key *p = arg;
+
+    return key_insert(c, &p->key, KEY_PROJECT, NULL, e);
+}
+
+int identity_project_key(struct app *app, struct arena *a, const struct uuid *tenant_id,
+                         const struct uuid *project_id, enum mode mode, const char *name,
+                         const char *scopes, const char **secret, struct err *e)
+{
+    struct project_key p = { .key = { .tenant_id = *tenant_id,
+                                      .project_id = *project_id,
+                                      .mode = mode,
+                                      .name = name,
+                                      .scopes = scopes } };
+
+    TRY(app_write(app, project_key_write, &p, e));
+    *secret = arena_strdup(a, p.key.key);
+    return 0;
+}
+
+static const struct reconciler *const identity_loops[] = { &mail_loop, NULL };
+
+/* clang-format off */
+#define U &user_record
+#define K &key_record
+#define N &tenant_record
+#define B &member_record
+static const struct route identity_routes[] = {
+    /*        path                               action                 work   handler           in                  out   */
+    { POST,   "/auth/register",                  NULL,                  LONG,  account_register, &register_record,   NULL, 201, "Registers a user.", .public = true, .limit = LIMIT_AUTH },
+    { POST,   "/auth/login",                     NULL,                  LONG,  account_login,    &login_record,      NULL, 200, "Logs in: gives an API key.", .public = true, .limit = LIMIT_AUTH },
+    { POST,   "/auth/forgot-password",           NULL,                  LONG,  account_forgot,   &forgot_record,     NULL, 200, "Mails a token that sets a new password.", .public = true, .limit = LIMIT_AUTH },
+    { POST,   "/auth/reset-password",            NULL,                  LONG,  account_reset,    &reset_record,      NULL, 200, "Sets a new password by a token.", .public = true, .limit = LIMIT_AUTH },
+    { GET,    "/auth/me",                        "user:get",            READ,  account_me,       NULL,               U,    200, "Shows who you are." },
+    { POST,   "/auth/keys",                      "key:create",          WRITE, key_create,       K,                  K,    201, "Makes an API key; its secret is shown once.", .own_account = true },
+    { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys." },
+    { DELETE, "/auth/keys/{id}",                 "key:delete",          WRITE, key_delete,       NULL,               NULL, 204, "Revokes an API key at once.", .own_account = true },
+    { POST,   "/auth/keys/{id}/rotate",          "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "Gives an API key a new secret.", .own_account = true, .body_optional = true },
+    { POST,   "/auth/keys/{id}/regenerate",      "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "As rotate.", .own_account = true, .body_optional = true },
+    { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to." },
+    { POST,   "/tenants",                        "tenant:create",       WRITE, tenant_create,    N,                  N,    201, "Makes a tenant that you own.", .own_account = true },
+    { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant." },
+    { POST,   "/tenants/{id}/switch",            "tenant:switch",       WRITE, tenant_switch,    NULL,               NULL, 200, "Makes it the tenant you act in.", .own_account = true },
+    { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members." },
+    { POST,   "/tenants/{id}/members",           "tenant:add-member",   WRITE, member_add,       B,                  B,    201, "Makes a user a member.", .own_account = true },
+    { PATCH,  "/tenants/{id}/members/{user_id}", "tenant:change-member", WRITE, member_update,   B,                  B,    200, "Changes a member's role.", .own_account = true },
+    { DELETE, "/tenants/{id}/members/{user_id}", "tenant:remove-member", WRITE, member_remove,   NULL,               NULL, 204, "Removes a member, or yourself.", .own_account = true },
+    { 0 },
+};
+/* clang-format on */
+
+const struct service identity_service = {
+    .name = "identity",
+    .doc = "Users, their keys, and tenants.",
+    .migrations = identity_migrations,
+    .routes = identity_routes,
+    .loops = identity_loops,
+    .auth = &identity_auth,
+};

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of identity share: users and log-in (account.c), keys (key.c), tenants and their
+ * members (tenant.c), which passwords are good (password.c), and who presents a credential
+ * (identity.c). */
+
+#include "codec/id.h"
+#include "core/config.h"
+#include "services/identity/identity.h"
+
+enum user_status { USER_ACTIVE, USER_SUSPENDED };
+struct user {
+    struct uuid id;
+    const char *email, *name, *password_hash;
+    enum user_status status;
+    bool operator, email_verified;
+    struct uuid default_tenant_id;
+    int64_t revision, created_at, updated_at;
+    struct uuid tenant_id; /* the one this request acts in */
+    enum role role;        /* in it */
+};
+extern const struct record user_record;
+
+enum tenant_status { TENANT_ACTIVE, TENANT_SUSPENDED };
+struct tenant {
+    struct uuid id;
+    const char *name, *slug;
+    struct uuid owner_id;
+    const char *plan;
+    enum tenant_status status;
+    int64_t revision, created_at, updated_at;
+};
+extern const struct record tenant_record;
+
+enum key_kind { KEY_USER, KEY_LOGIN, KEY_PROJECT };
+enum key_status { KEY_ACTIVE, KEY_EXPIRED };
+struct key {
+    struct uuid id, user_id, tenant_id, project_id;
+    enum mode mode;
+    enum key_kind kind;
+    const char *name, *prefix, *last4, *hash, *old_hash;
+    int64_t old_until;
+    const char *scopes, *allowed_ips; /* JSON lists */
+    int64_t expires_at, last_used, revision, created_at, updated_at;
+    const char *key; /* the secret, shown once */
+    enum key_status status;
+};
+extern const struct record key_record;
+
+enum { LOGIN_KEYS = 20, LOGIN_IDLE_DAYS = 30, USER_KEYS = 100 };
+
+/* Fills a new key's secret parts; 'prefix' is "thecloud_", "sk_live_" or "sk_test_". */
+void key_secret(struct app *app, struct arena *a, const char *prefix, struct key *k);
+/* Inserts a key of 'kind' for a user; name and limits are in 'k'. */
+int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct uuid *user_id,
+               struct err *e) _must_check_;
+int key_create(struct call *c, struct err *e);
+int key_list(struct call *c, struct err *e);
+int key_delete(struct call *c, struct err *e);
+int key_rotate(struct call *c, struct err *e);
+extern const struct record key_rotate_record;
+
+/* A tenant with its owner. 'slug' NULL: made from the name. */
+int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner,
+                struct err *e) _must_check_;
+int tenant_create(struct call *c, struct err *e);
+int tenant_list(struct call *c, struct err *e);
+int tenant_get(struct call *c, struct err *e);
+int tenant_switch(struct call *c, struct err *e);
+int member_list(struct call *c, struct err *e);
+int member_add(struct call *c, struct err *e);
+int member_update(struct call *c, struct err *e);
+int member_remove(struct call *c, struct err *e);
+extern const struct record member_record;
+
+int account_register(struct call *c, struct err *e);
+int account_login(struct call *c, struct err *e);
+int account_forgot(struct call *c, struct err *e);
+int account_reset(struct call *c, struct err *e);
+int account_me(struct call *c, struct err *e);
+extern const struct record register_record, login_record, forgot_record, reset_record;
+extern const struct reconciler mail_loop;
+
+/* A new user with a tenant; ERR_ALREADY_EXISTS when the address is taken. */
+int user_make(struct call *c, struct user *u, const char *tenant_name, struct err *e) _must_check_;
+
+/* 403 for a project key: these routes are about a person. */
+int need_user(struct call *c, struct err *e) _must_check_;
+
+/* NULL, or what is wrong with it in a client's words. */
+const char *password_fault(const struct config *cf, const char *password, const char *email,
+                           const char *name);
+/* For .check: an address, in lower case afterwards. */
+const char *check_email(struct arena *a, const char **v);

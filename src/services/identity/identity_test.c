@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/world.h"
+
+static const char secret_of_nobody[] = "thecloud_0000000000000000000000000000000000000000";
+
+/* Registers an address and logs it in; its key. */
+static const char *person(struct world *w, const char *email)
+{
+    ask(w, POST, "/auth/register", "", NULL,
+        fmt("{'email':'%s','password':'long enough','name':'Some Body'}", email));
+    return member(ask(w, POST, "/auth/login", "", NULL,
+                      fmt("{'email':'%s','password':'long enough'}", email)),
+                  "api_key");
+}
+
+TEST(who_registers_can_log_in_and_is_who_they_are)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = ask(w, POST, "/auth/register", "", NULL,
+                         "{'email':'User@Example.com','password':'password','name':'User Name'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(member(r, "message"), "user created successfully");
+    CHECK(member(r, "user_id") != NULL);
+    struct reply in =
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'user@example.com','password':'password'}");
+    CHECK_EQ(in.status, 200);
+    CHECK_STR(member(in, "user.email"), "user@example.com");
+    CHECK_STR(member(in, "user.name"), "User Name");
+    CHECK(strncmp(member(in, "api_key"), "thecloud_", 9) == 0);
+    struct reply me = ask(w, GET, "/auth/me", member(in, "api_key"), NULL, NULL);
+    CHECK_STR(member(me, "id"), member(r, "user_id"));
+    CHECK_STR(member(me, "role"), "owner");
+    CHECK(member(me, "password_hash") == NULL);
+}
+
+TEST(a_taken_address_is_refused_whatever_its_case)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    person(w, "a@example.com");
+    struct reply r = ask(w, POST, "/auth/register", "", NULL,
+                         "{'email':'A@EXAMPLE.COM','password':'long enough','name':'x'}");
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "already_exists");
+}
+
+TEST(a_registration_names_every_fault)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = ask(w, POST, "/auth/register", "", NULL,
+                         "{'email':'not an address','password':'','name':'','role':'owner'}");
+
+    CHECK_EQ(r.status, 400);
+    CHECK(member(r, "error.details.3.field") != NULL);
+    r = ask(w, POST, "/auth/register", "", NULL, "{'email':'a@b.c','password':'short','name':'x'}");
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "password");
+}
+
+TEST(wrong_address_and_wrong_password_read_alike)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    person(w, "a@example.com");
+    struct reply known =
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'a@example.com','password':'wrong one'}");
+    struct reply unknown =
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'b@example.com','password':'wrong one'}");
+    CHECK_EQ(known.status, 401);
+    CHECK_EQ(unknown.status, 401);
+    CHECK_STR(member(known, "error.message"), member(unknown, "error.message"));
+}
+
+TEST(five_failures_lock_an_address_for_fifteen_minutes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    person(w, "a@example.com");
+    for (int i = 0; i < 5; i++) {
+        world_sleep(w, SECONDS(61));
+        CHECK_EQ(ask(w, POST, "/auth/login", "", NULL,
+                     "{'email':'a@example.com','password':'wrong one'}")
+                     .status,
+                 401);
+    }
+    world_sleep(w, SECONDS(61));
+    struct reply r =
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'a@example.com','password':'long enough'}");
+    CHECK_EQ(r.status, 429);
+    CHECK(header(r, "Retry-After") != NULL);
+    world_sleep(w, MINUTES(15));
+    CHECK_EQ(
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'a@example.com','password':'long enough'}")
+            .status,
+        200);
+}
+
+TEST(each_public_post_is_limited_to_five_a_minute)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    world_sleep(w, MINUTES(2));
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(
+            ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'x@example.com'}").status,
+            200);
+    CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'x@example.com'}").status,
+             429);
+    CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL,
+                 "{'token':'reset_x','new_password':'long enough'}")
+                 .status,
+             400);
+    world_sleep(w, SECONDS(61));
+    CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'x@example.com'}").status,
+             200);
+}
+
+TEST(a_reset_token_works_once_and_ends_what_was_logged_in)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *key = person(w, "a@example.com");
+
+    CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'a@example.com'}").status,
+             200);
+    world_settle(w);
+    const char *token = strstr(world_mail(w), "reset_");
+    CHECK(token != NULL);
+    token = fmt("%.46s", token);
+    const char *body = fmt("{'token':'%s','new_password':'another one'}", token);
+    CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL, body).status, 200);
+    CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL, body).status, 400);
+    CHECK_EQ(ask(w, GET, "/auth/me", key, NULL, NULL).status, 401);
+    CHECK_EQ(
+        ask(w, POST, "/auth/login", "", NULL, "{'email':'a@example.com','password':'another one'}")
+            .status,
+        200);
+}
+
+TEST(a_reset_token_is_good_for_half_an_hour)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    person(w, "a@example.com");
+    ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'a@example.com'}");
+    world_settle(w);
+    const char *token = fmt("%.46s", strstr(world_mail(w), "reset_"));
+    world_sleep(w, MINUTES(31));
+    CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL,
+                 fmt("{'token':'%s','new_password':'another one'}", token))
+                 .status,
+             400);
+}
+
+TEST(a_key_is_shown_once_and_works_until_it_is_revoked)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/auth/keys", "{'name':'Production Key'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(member(r, "created_at"), member(r, "last_used"));
+    const char *key = member(r, "key");
+    CHECK_EQ(ask(w, GET, "/auth/me", key, NULL, NULL).status, 200);
+    struct reply list = get(w, "/auth/keys");
+    CHECK_EQ(list.status, 200);
+    CHECK_STR(member(list, "0.id"), r.id);
+    CHECK(member(list, "0.key") == NULL && member(list, "0.hash") == NULL);
+    CHECK_STR(member(list, "0.last4"), key + strlen(key) - 4);
+    CHECK_EQ(del(w, "/auth/keys/%s", r.id).status, 200);
+    CHECK_EQ(ask(w, GET, "/auth/me", key, NULL, NULL).status, 401);
+    CHECK_EQ(del(w, "/auth/keys/%s", r.id).status, 404);
+}
+
+TEST(rotation_gives_a_new_secret_and_may_leave_the_old_one_a_while)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/auth/keys", "{'name':'a'}");
+    struct reply at_once = post(w, fmt("/auth/keys/%s/rotate", r.id), NULL);
+
+    CHECK_EQ(at_once.status, 200);
+    CHECK_STR(at_once.id, r.id);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 401);
+    struct reply later = post(w, fmt("/auth/keys/%s/regenerate", r.id), "{'grace_seconds':60}");
+    CHECK_EQ(ask(w, GET, "/auth/me", member(at_once, "key"), NULL, NULL).status, 200);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(later, "key"), NULL, NULL).status, 200);
+    world_sleep(w, SECONDS(61));
+    CHECK_EQ(ask(w, GET, "/auth/me", member(at_once, "key"), NULL, NULL).status, 401);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(later, "key"), NULL, NULL).status, 200);
+    CHECK_EQ(post(w, fmt("/auth/keys/%s/rotate", r.id), "{'grace_seconds':604801}").status, 400);
+    CHECK_EQ(post(w, fmt("/auth/keys/%s/regenerate", r.id), "{'grace':1}").status, 400);
+}
+
+TEST(a_key_gives_only_what_it_has)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *key = world_key_scoped(w, "key:* queue:read");
+
+    CHECK_EQ(ask(w, POST, "/auth/keys", key, NULL, "{'name':'a'}").status, 403);
+    CHECK_EQ(ask(w, POST, "/auth/keys", key, NULL, "{'name':'a','scopes':['queue:send']}").status,
+             403);
+    struct reply r =
+        ask(w, POST, "/auth/keys", key, NULL, "{'name':'a','scopes':['queue:read','key:list']}");
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 403);
+    CHECK_EQ(ask(w, GET, "/auth/keys", member(r, "key"), NULL, NULL).status, 200);
+    CHECK_EQ(post(w, "/auth/keys", "{'name':'a','scopes':['Nonsense']}").status, 400);
+}
+
+TEST(a_key_ends_by_itself_and_is_bound_to_its_addresses)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    char at[64];
+    struct buf b = BUF(64);
+    struct json_out o = JSON_OUT(&b);
+
+    json_time(&o, clock_wall(world_clock(w)) + SECONDS(100));
+    snprintf(at, sizeof(at), "'%.*s'", (int)b.n - 2, b.p + 1);
+    buf_free(&b);
+    struct reply r = post(w, "/auth/keys", fmt("{'name':'a','expires_at':%s}", at));
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 200);
+    world_sleep(w, SECONDS(101));
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 401);
+    CHECK_EQ(post(w, "/auth/keys", fmt("{'name':'a','expires_at':%s}", at)).status, 400);
+    r = post(w, "/auth/keys", "{'name':'a','allowed_ips':['203.0.113.0/24']}");
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 403);
+    r = post(w, "/auth/keys", "{'name':'a','allowed_ips':['127.0.0.0/8']}");
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 200);
+    CHECK_EQ(post(w, "/auth/keys", "{'name':'a','allowed_ips':['here']}").status, 400);
+}
+
+TEST(switching_the_tenant_shows_other_resources)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply t = post(w, "/tenants", "{'name':'Acme Corp','slug':'acme'}");
+
+    CHECK_EQ(t.status, 201);
+    CHECK_EQ(post(w, "/tenants", "{'name':'Other','slug':'acme'}").status, 409);
+    CHECK_EQ(post(w, "/tenants", "{'name':'','slug':'No Good'}").status, 400);
+    CHECK_EQ(post(w, "/queues", "{'name':'in-the-first'}").status, 201);
+    const char *first = member(get(w, "/auth/me"), "tenant_id");
+    CHECK_EQ(post(w, fmt("/tenants/%s/switch", t.id), NULL).status, 200);
+    CHECK_STR(member(get(w, "/auth/me"), "tenant_id"), t.id);
+    CHECK_EQ(get(w, "/queues").len, 0);
+    CHECK_EQ(ask(w, GET, "/queues", NULL, fmt("X-Tenant-ID: %s", first), NULL).len, 1);
+    CHECK_EQ(get(w, "/tenants").len, 2);
+    CHECK_STR(member(get(w, "/tenants/%s", t.id), "slug"), "acme");
+}
+
+TEST(a_pinned_key_stays_in_its_tenant)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = post(w, "/tenants", "{'name':'Acme'}").id;
+    const char *key = member(post(w, "/auth/keys", fmt("{'name':'a','tenant_id':'%s'}", t)), "key");
+    const char *first = member(get(w, "/auth/me"), "tenant_id");
+
+    CHECK_STR(member(ask(w, GET, "/auth/me", key, NULL, NULL), "tenant_id"), t);
+    CHECK_EQ(ask(w, GET, "/auth/me", key, fmt("X-Tenant-ID: %s", first), NULL).status, 403);
+    CHECK_EQ(ask(w, GET, fmt("/tenants/%s", first), key, NULL, NULL).status, 404);
+    CHECK_EQ(
+        post(w, "/auth/keys", "{'name':'a','tenant_id':'0189c1a2-0000-7000-8000-000000000000'}")
+            .status,
+        404);
+}
+
+TEST(members_come_and_go_with_their_roles)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+    const char *key = person(w, "new@example.com");
+    const char *path = fmt("/tenants/%s/members", t);
+
+    CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", t), NULL).status, 403);
+    CHECK_EQ(post(w, path, "{}").status, 400);
+    CHECK_EQ(post(w, path, "{'email':'nobody@example.com'}").status, 404);
+    struct reply m = post(w, path, "{'email':'new@example.com','role':'viewer'}");
+    CHECK_EQ(m.status, 201);
+    CHECK_EQ(post(w, path, "{'email':'new@example.com'}").status, 409);
+    CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", t), NULL).status, 200);
+    CHECK_EQ(get(w, "%s", path).len, 2);
+    CHECK_EQ(ask(w, POST, "/queues", key, fmt("X-Tenant-ID: %s", t), "{'name':'a'}").status, 403);
+    const char *user = member(m, "user_id");
+    CHECK_EQ(patch(w, fmt("%s/%s", path, user), "{'role':'member'}").status, 200);
+    CHECK_EQ(ask(w, POST, "/queues", key, fmt("X-Tenant-ID: %s", t), "{'name':'a'}").status, 201);
+    CHECK_EQ(ask(w, POST, path, key, NULL, "{'email':'x@example.com'}").status, 403);
+    CHECK_EQ(patch(w, fmt("%s/%s", path, user), "{}").status, 400);
+    CHECK_EQ(del(w, "%s/%s", path, user).status, 200);
+    CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", t), NULL).status, 403);
+    const char *me = member(get(w, "/auth/me"), "id");
+    CHECK_EQ(del(w, "%s/%s", path, me).status, 409);
+    CHECK_EQ(patch(w, fmt("%s/%s", path, me), "{'role':'member'}").status, 409);
+}
+
+TEST(a_viewer_may_look_after_their_own_account)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = as(w, AS_VIEWER, POST, "/auth/keys", "{'name':'mine'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(as(w, AS_VIEWER, POST, "/queues", "{'name':'a'}").status, 403);
+    CHECK_EQ(as(w, AS_VIEWER, DELETE, fmt("/auth/keys/%s", r.id), NULL).status, 200);
+}
+
+TEST(nobody_gets_in_without_a_good_credential)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *mine = world_key(w, AS_OWNER);
+    const char *wrong =
+        fmt("%.*s%c", (int)strlen(mine) - 1, mine, mine[strlen(mine) - 1] == 'a' ? 'b' : 'a');
+
+    CHECK_EQ(ask(w, GET, "/auth/me", wrong, NULL, NULL).status, 401);
+    CHECK_EQ(ask(w, GET, "/auth/me", secret_of_nobody, NULL, NULL).status, 401);
+    CHECK_EQ(ask(w, GET, "/auth/me", "", fmt("Authorization: Bearer %s", mine), NULL).status, 200);
+    CHECK_EQ(ask(w, GET, "/auth/me", "", "Authorization: Basic eDp5", NULL).status, 401);
+    CHECK_EQ(ask(w, GET, "/auth/me", mine, fmt("Authorization: Bearer %s", secret_of_nobody), NULL)
+                 .status,
+             400);
+    CHECK_EQ(ask(w, GET, fmt("/auth/me?api_key=%s", mine), "", NULL, NULL).status, 400);
+}
+
+TEST(strangers_and_the_unauthorised_reach_nothing)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *key = post(w, "/auth/keys", "{'name':'a'}").id;
+    const char *me = member(get(w, "/auth/me"), "id");
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+    const struct {
+        enum method m;
+        const char *path, *body;
+        bool object;
+    } all[] = {
+        { GET, "/auth/me", NULL, false },
+        { POST, "/auth/keys", "{'name':'x'}", false },
+        { GET, "/auth/keys", NULL, false },
+        { DELETE, fmt("/auth/keys/%s", key), NULL, true },
+        { POST, fmt("/auth/keys/%s/rotate", key), NULL, true },
+        { POST, fmt("/auth/keys/%s/regenerate", key), NULL, true },
+        { GET, "/tenants", NULL, false },
+        { POST, "/tenants", "{'name':'x'}", false },
+        { GET, fmt("/tenants/%s", t), NULL, true },
+        { POST, fmt("/tenants/%s/switch", t), NULL, true },
+        { GET, fmt("/tenants/%s/members", t), NULL, true },
+        { POST, fmt("/tenants/%s/members", t), "{'email':'x@example.com'}", true },
+        { PATCH, fmt("/tenants/%s/members/%s", t, me), "{'role':'member'}", true },
+        { DELETE, fmt("/tenants/%s/members/%s", t, me), NULL, true },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        if (all[i].object)
+            CHECK_EQ(as(w, AS_STRANGER, all[i].m, all[i].path, all[i].body).status, 404);
+        CHECK_EQ(as(w, AS_NO_SCOPE, all[i].m, all[i].path, all[i].body).status, 403);
+        CHECK_EQ(as(w, AS_NOBODY, all[i].m, all[i].path, all[i].body).status, 401);
+    }
+    CHECK_EQ(get(w, "/auth/me?x=1").status, 400);
+    CHECK_EQ(ask(w, POST, "/auth/login", "", NULL, "{'email':1}").status, 400);
+    CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{}").status, 400);
+}
+
+TESTS(identity, who_registers_can_log_in_and_is_who_they_are,
+      a_taken_address_is_refused_whatever_its_case, a_registration_names_every_fault,
+      wrong_address_and_wrong_password_read_alike,
+      five_failures_lock_an_address_for_fifteen_minutes,
+      each_public_post_is_limited_to_five_a_minute,
+      a_reset_token_works_once_and_ends_what_was_logged_in, a_reset_token_is_good_for_half_an_hour,
+      a_key_is_shown_once_and_works_until_it_is_revoked,
+      rotation_gives_a_new_secret_and_may_leave_the_old_one_a_while, a_key_gives_only_what_it_has,
+      a_key_ends_by_itself_and_is_bound_to_its_addresses,
+      switching_the_tenant_shows_other_resources, a_pinned_key_stays_in_its_tenant,
+      members_come_and_go_with_their_roles, a_viewer_may_look_after_their_own_account,
+      nobody_gets_in_without_a_good_credential, strangers_and_the_unauthorised_reach_nothing)

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys: made, listed, rotated, revoked.  Only a keyed hash of a secret is kept, with its prefix and
+ * last four characters for people. */
+#include "codec/cidr.h"
+#include "services/identity/identity_private.h"
+
+enum { MOST_GRACE = 7 * 86400 };
+
+static const struct enum_name kind_names[] = {
+    { KEY_USER, "user" }, { KEY_LOGIN, "login" }, { KEY_PROJECT, "project" }, { 0 }
+};
+static const struct enum_name key_status_names[] = { { KEY_ACTIVE, "active" },
+                                                     { KEY_EXPIRED, "expired" },
+                                                     { 0 } };
+
+/* A scope: "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
+static const char *check_scopes(struct arena *a _unused_, const char **v)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    size_t all = 0;
+
+    for (size_t i = 0; list && i < json_len(list); i++) {
+        size_t n = 0;
+        const char *s = json_str_of(json_at(list, i), &n);
+        size_t service = s ? strspn(s, "abcdefghijklmnopqrstuvwxyz-") : 0;
+
+        all += n + 1;
+        if (s && strcmp(s, "*") == 0)
+            continue;
+        if (!s || service == 0 || s[service] != ':' || s[service + 1] == '\0' ||
+            (strcmp(s + service + 1, "*") != 0 &&
+             s[service + 1 + strspn(s + service + 1, "abcdefghijklmnopqrstuvwxyz-")] != '\0'))
+            return "must be scopes such as \"queue:send\", \"queues:read\" or \"*\"";
+    }
+    return all < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
+}
+
+static const char *check_ips(struct arena *a _unused_, const char **v)
+{
+    struct err e;
+    struct cidr net;
+    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    size_t all = 0;
+
+    for (size_t i = 0; list && i < json_len(list); i++) {
+        const char *s = json_str_of(json_at(list, i), NULL);
+
+        all += s ? strlen(s) + 1 : 0;
+        if (!s || !cidr_parse(str_of(s), false, &net))
+            return "must be addresses or networks such as 203.0.113.0/24";
+    }
+    return all < sizeof(((struct principal *)0)->allowed_ips) ? NULL : "must be shorter in all";
+}
+
+/* clang-format off */
+#define T struct key
+static const struct field key_fields[] = {
+    FIELD_UUID(T, id,          0, .doc = "Given by the server; rotation keeps it."),
+    FIELD_REF (T, user_id,     user_ref, 0, .doc = "Whose it is."),
+    FIELD_REF (T, tenant_id,   tenant_ref, FF_CREATE, .doc = "Tenant it is bound to; it follows its user's active tenant if left out."),
+    FIELD_REF (T, project_id,  project_ref, 0, .doc = "Project it is for."),
+    FIELD_ENUM(T, mode,        enum mode, 0, .names = mode_names, .doc = "live or test."),
+    FIELD_ENUM(T, kind,        enum key_kind, 0, .names = kind_names, .doc = "user, login or project."),
+    FIELD_STR (T, name,        FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
+    FIELD_STR (T, prefix,      0, .doc = "How it begins."),
+    FIELD_STR (T, last4,       0, .doc = "How it ends."),
+    FIELD_STR (T, hash,        FF_SECRET, .doc = "Keyed hash of the secret."),
+    FIELD_STR (T, old_hash,    FF_SECRET, .doc = "Of the secret before a rotation."),
+    FIELD_TIME(T, old_until,   FF_HIDDEN, .doc = "How long that is still good."),
+    FIELD_LIST(T, scopes,      FF_CREATE, .max = 50, .check = check_scopes, .doc = "What it may do; all its user may if left out."),
+    FIELD_LIST(T, allowed_ips, FF_CREATE, .max = 20, .check = check_ips, .doc = "Where it may be used; anywhere if left out."),
+    FIELD_TIME(T, expires_at,  FF_CREATE, .doc = "When it ends by itself."),
+    FIELD_TIME(T, last_used,   0, .doc = "When it was last used, to the minute; its creation at first."),
+    FIELD_INT (T, revision,    FF_HIDDEN, .doc = "Counts its changes."),
+    FIELD_TIME(T, created_at,  0, .doc = "When it was made."),
+    FIELD_TIME(T, updated_at,  0, .doc = "When it was last changed."),
+    FIELD_STR (T, key,         FF_VIRTUAL | FF_ONCE, .doc = "The secret; shown once."),
+    FIELD_ENUM(T, status,      enum key_status, FF_VIRTUAL, .names = key_status_names, .doc = "active or expired."),
+};
+#undef T
+/* clang-format on */
+const struct record key_record = RECORD(key, "identity_keys", key_fields, .prefix = "key");
+
+struct rotate_in {
+    int64_t grace_seconds;
+};
+/* clang-format off */
+static const struct field rotate_fields[] = {
+    FIELD_INT(struct rotate_in, grace_seconds, FF_CREATE, .min = 0, .max = MOST_GRACE, .doc = "Seconds for which the old secret is still good."),
+};
+/* clang-format on */
+const struct record key_rotate_record = RECORD(rotate_in, NULL, rotate_fields);
+
+void key_secret(struct app *app, struct arena *a, const char *prefix, struct key *k)
+{
+    char secret[SECRET_MAX], hash[65];
+
+    secret_new(prefix, secret);
+    app_hash_secret(app, str_of(secret), hash);
+    k->key = arena_strdup(a, secret);
+    k->prefix = arena_strdup(a, prefix);
+    k->last4 = arena_strdup(a, secret + strlen(secret) - 4);
+    k->hash = arena_strdup(a, hash);
+}
+
+int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct uuid *user_id,
+               struct err *e)
+{
+    uuid_new(app_clock(c->app), &k->id);
+    k->kind = kind;
+    if (user_id)
+        k->user_id = *user_id;
+    k->revision = 1;
+    k->created_at = k->updated_at = k->last_used = c->now;
+    key_secret(c->app, c->arena,
+               kind != KEY_PROJECT    ? "thecloud_"
+               : k->mode == MODE_TEST ? "sk_test_"
+                                      : "sk_live_",
+               k);
+    TRY(db_insert(c->db, c->arena, &key_record, k, e));
+    struct key shown = *k;
+    shown.key = NULL;
+    return outbox_put(c, "key.created", &key_record, &shown, e);
+}
+
+/* ---- handlers */
+
+static bool scope_within(const char *held, const char *want)
+{
+    size_t service = strcspn(want, ":");
+
+    for (const char *at = held; *at; at += strspn(at, " ")) {
+        size_t n = strcspn(at, " ");
+
+        if ((n == 1 && *at == '*') || (strlen(want) == n && memcmp(at, want, n) == 0))
+            return true;
+        if (want[service] && n == service + 2 && memcmp(at, want, service + 1) == 0 &&
+            at[n - 1] == '*')
+            return true;
+        at += n;
+    }
+    return false;
+}
+
+/* A key may give away only what it has itself. */
+static int scopes_check(struct call *c, const char *scopes, struct err *e)
+{
+    _cleanup_(json_freep) struct json_value *list = scopes ? json_parse(str_of(scopes), e) : NULL;
+
+    if (!list || json_len(list) == 0)
+        return scope_within(c->who->scopes, "*")
+                   ? 0
+                   : err_set(e, ERR_FORBIDDEN,
+                             "This key may not give all scopes: name those it has");
+    for (size_t i = 0; i < json_len(list); i++) {
+        const char *s = json_str_of(json_at(list, i), NULL);
+
+        if (!scope_within(c->who->scopes, s))
+            return err_set(e, ERR_FORBIDDEN, "Missing scope: %.64s (a key gives only what it has)",
+                           s);
+    }
+    return 0;
+}
+
+static const char sql_member[] =
+    "SELECT 1 FROM tenant_members WHERE tenant_id = $1 AND user_id = $2";
+static const char sql_key_count[] =
+    "SELECT count(*) FROM identity_keys WHERE user_id = $1 AND kind = 'user'";
+
+int key_create(struct call *c, struct err *e)
+{
+    struct key *k = c->in;
+    int64_t member, count;
+
+    TRY(need_user(c, e));
+    if (k->expires_at && k->expires_at <= c->now)
+        fault_add(c, "expires_at", "out_of_range", "must lie ahead");
+    TRY(call_faults(c, e));
+    TRY(scopes_check(c, k->scopes, e));
+    if (c->who->pinned && uuid_is_nil(&k->tenant_id))
+        k->tenant_id = c->tenant;
+    if (c->who->pinned && !uuid_eq(&k->tenant_id, &c->tenant))
+        return err_set(e, ERR_FORBIDDEN,
+                       "This key is bound to one tenant, and so are those it makes");
+    if (!uuid_is_nil(&k->tenant_id)) {
+        TRY(db_int(c->db, sql_member, ARGS(A(&k->tenant_id), A(&c->who->user_id)), 0, &member, e));
+        if (!member)
+            return err_set(e, ERR_NOT_FOUND, "There is no such tenant: tenant_id");
+    }
+    TRY(db_int(c->db, sql_key_count, ARGS(A(&c->who->user_id)), 0, &count, e));
+    if (count >= USER_KEYS)
+        return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'keys' is %d and %lld are in use", USER_KEYS,
+                       (long long)count);
+    if (c->who->expires_at && (!k->expires_at || k->expires_at > c->who->expires_at))
+        k->expires_at = c->who->expires_at;
+    TRY(key_insert(c, k, KEY_USER, &c->who->user_id, e));
+    call_audit_object(c, "key", &k->id);
+    return reply_row(c, &key_record, k);
+}
+
+static const char sql_keys[] =
+    "SELECT @ FROM identity_keys WHERE user_id = $1 ORDER BY created_at DESC, id DESC";
+
+static enum key_status key_status_of(const struct key *k, int64_t now)
+{
+    bool idle = k->kind == KEY_LOGIN && k->last_used + DAYS(LOGIN_IDLE_DAYS) <= now;
+
+    return idle || (k->expires_at && k->expires_at <= now) ? KEY_EXPIRED : KEY_ACTIVE;
+}
+
+int key_list(struct call *c, struct err *e)
+{
+    struct rows got;
+
+    TRY(need_user(c, e));
+    TRY(db_query(c->db, c->arena, &key_record, sql_keys, ARGS(A(&c->who->user_id)), &got, e));
+    for (size_t i = 0; i < got.n; i++) {
+        struct key *k = &((struct key *)got.v)[i];
+        k->status = key_status_of(k, c->now);
+    }
+    return reply_rows(c, &key_record, &got);
+}
+
+static const char sql_key[] =
+    "SELECT @ FROM identity_keys WHERE id = $1 AND user_id = $2 /*pg: FOR UPDATE */";
+
+static int key_target(struct call *c, struct key *out, struct err *e)
+{
+    TRY(need_user(c, e));
+    if (db_one(c->db, c->arena, &key_record, sql_key, ARGS(A(&c->id), A(&c->who->user_id)), out,
+               e) < 0)
+        return e->code == ERR_NOT_FOUND ? err_set(e, ERR_NOT_FOUND, "There is no such key") : -1;
+    call_audit_object(c, "key", &out->id);
+    return 0;
+}
+
+int key_delete(struct call *c, struct err *e)
+{
+    struct key k;
+
+    TRY(key_target(c, &k, e));
+    TRY(db_exec(c->db, "DELETE FROM identity_keys WHERE id = $1", ARGS(A(&k.id)), e));
+    TRY(outbox_put(c, "key.deleted", &key_record, &k, e));
+    call_revoke(c, NULL, &k.id);
+    return reply_deleted(c, "API key revoked");
+}
+
+int key_rotate(struct call *c, struct err *e)
+{
+    const struct rotate_in *in = c->in;
+    struct key k;
+    int64_t grace = in ? in->grace_seconds : 0;
+
+    TRY(key_target(c, &k, e));
+    k.old_hash = grace ? k.hash : NULL;
+    k.old_until = grace ? c->now + SECONDS(grace) : 0;
+    k.revision++;
+    k.updated_at = c->now;
+    key_secret(c->app, c->arena, k.prefix, &k);
+    TRY(db_update(c->db, c->arena, &key_record, &k,
+                  FIELD_SET(&key_record, "hash") | FIELD_SET(&key_record, "old_hash") |
+                      FIELD_SET(&key_record, "old_until") | FIELD_SET(&key_record, "last4") |
+                      FIELD_SET(&key_record, "revision") | FIELD_SET(&key_record, "updated_at"),
+                  e));
+    struct key shown = k;
+    shown.key = NULL;
+    TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));
+    call_revoke(c, NULL, &k.id);
+    k.status = key_status_of(&k, c->now);
+    return reply_row(c, &key_record, &k);
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tenants and their members.  A tenant's routes are about the tenant in the path, which need not be
+ * the one the request acts in: so the caller's role is looked up there, and a stranger reads 404.
+ */
+#include "services/identity/identity_private.h"
+
+enum { SLUG_MAX = 40, TRIES = 50 };
+
+static const struct enum_name tenant_status_names[] = { { TENANT_ACTIVE, "active" },
+                                                        { TENANT_SUSPENDED, "suspended" },
+                                                        { 0 } };
+
+static const char *check_slug(struct arena *a _unused_, const char **v)
+{
+    const char *s = *v;
+    size_t n = strlen(s);
+
+    if (s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-")] != '\0' || s[0] == '-' ||
+        (n && s[n - 1] == '-'))
+        return "must be lower-case letters, digits and '-', beginning and ending with no '-'";
+    return id_looks_like(str_of(s)) ? "must not look like an id" : NULL;
+}
+
+/* clang-format off */
+#define T struct tenant
+static const struct field tenant_fields[] = {
+    FIELD_UUID(T, id,         0, .doc = "Given by the server."),
+    FIELD_STR (T, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
+    FIELD_STR (T, slug,       FF_CREATE, .min = 2, .max = SLUG_MAX, .check = check_slug, .doc = "Unique; made from the name if left out."),
+    FIELD_REF (T, owner_id,   user_ref, 0, .doc = "Who made it."),
+    FIELD_STR (T, plan,       0, .doc = "Its limits."),
+    FIELD_ENUM(T, status,     enum tenant_status, 0, .names = tenant_status_names, .doc = "active or suspended."),
+    FIELD_INT (T, revision,   FF_HIDDEN, .doc = "Counts its changes."),
+    FIELD_TIME(T, created_at, 0, .doc = "When it was made."),
+    FIELD_TIME(T, updated_at, 0, .doc = "When it was last changed."),
+};
+#undef T
+/* clang-format on */
+const struct record tenant_record = RECORD(tenant, "tenants", tenant_fields, .prefix = "ten");
+
+struct member {
+    struct uuid tenant_id, user_id;
+    enum role role;
+    int64_t created_at;
+    const char *email, *name;
+};
+/* clang-format off */
+#define T struct member
+static const struct field member_fields[] = {
+    FIELD_REF (T, tenant_id,  tenant_ref, 0, .doc = "Tenant."),
+    FIELD_REF (T, user_id,    user_ref, FF_CREATE, .doc = "User; or give email."),
+    FIELD_ENUM(T, role,       enum role, FF_CREATE | FF_UPDATE, .names = role_names, .dflt = ROLE_MEMBER, .doc = "owner, admin, member or viewer."),
+    FIELD_TIME(T, created_at, 0, .doc = "When they became a member."),
+    FIELD_STR (T, email,      FF_CREATE, .min = 3, .max = 255, .check = check_email, .doc = "Their address."),
+    FIELD_STR (T, name,       0, .doc = "Their name."),
+};
+#undef T
+/* clang-format on */
+const struct record member_record = RECORD(member, NULL, member_fields);
+
+/* ---- making */
+
+static void slug_from(const char *name, char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (; *name && n + 1 < size; name++) {
+        char ch = *name >= 'A' && *name <= 'Z' ? (char)(*name + 32) : *name;
+        bool good = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9');
+
+        if (good)
+            out[n++] = ch;
+        else if (n && out[n - 1] != '-')
+            out[n++] = '-';
+    }
+    while (n && out[n - 1] == '-')
+        n--;
+    if (n < 2)
+        n = (size_t)snprintf(out, size, "tenant");
+    out[n] = '\0';
+}
+
+/* A slug that nobody has: the name's, else with a number. */
+static int slug_choose(struct call *c, struct tenant *t, struct err *e)
+{
+    char base[SLUG_MAX - 4];
+
+    slug_from(t->name, base, sizeof(base));
+    for (int i = 1; i <= TRIES; i++) {
+        int64_t taken;
+
+        t->slug = i == 1 ? arena_strdup(c->arena, base) : arena_printf(c->arena, "%s-%d", base, i);
+        TRY(db_int(c->db, "SELECT 1 FROM tenants WHERE slug = $1", ARGS(A(t->slug)), 0, &taken, e));
+        if (!taken)
+            return 0;
+    }
+    t->slug = arena_printf(c->arena, "t-%s", t->id.s + 24);
+    return 0;
+}
+
+static const char sql_member_add[] =
+    "INSERT INTO tenant_members (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)";
+
+int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, struct err *e)
+{
+    bool given = t->slug != NULL;
+
+    if (uuid_is_nil(&t->id))
+        uuid_new(app_clock(c->app), &t->id);
+    if (!given)
+        TRY(slug_choose(c, t, e));
+    t->owner_id = *owner;
+    t->plan = app_config(c->app)->default_plan;
+    t->status = TENANT_ACTIVE;
+    t->revision = 1;
+    t->created_at = t->updated_at = c->now;
+    if (db_insert(c->db, c->arena, &tenant_record, t, e) < 0) {
+        if (e->code != ERR_ALREADY_EXISTS)
+            return -1;
+        return given ? err_set(e, ERR_ALREADY_EXISTS, "A tenant with the slug '%s' exists already",
+                               t->slug)
+                     : err_set(e, ERR_BUSY, "Names are being taken: try again");
+    }
+    TRY(outbox_put(c, "tenant.created", &tenant_record, t, e));
+    return db_exec(c->db, sql_member_add,
+                   ARGS(A(&t->id), A(owner), A(enum_to_str(role_names, ROLE_OWNER)), A(c->now)), e);
+}
+
+int tenant_create(struct call *c, struct err *e)
+{
+    struct tenant *t = c->in;
+
+    TRY(need_user(c, e));
+    TRY(quota_take(c, "tenants", 1, e));
+    TRY(tenant_make(c, t, &c->who->user_id, e));
+    call_audit_object(c, "tenant", &t->id);
+    return reply_row(c, &tenant_record, t);
+}
+
+/* ---- reading */
+
+static const char sql_tenants[] =
+    "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
+    " ORDER BY created_at DESC, id DESC";
+
+int tenant_list(struct call *c, struct err *e)
+{
+    struct rows got;
+
+    TRY(need_user(c, e));
+    TRY(db_query(c->db, c->arena, &tenant_record, sql_tenants, ARGS(A(&c->who->user_id)), &got, e));
+    return reply_rows(c, &tenant_record, &got);
+}
+
+struct text_out {
+    struct arena *a;
+    const char *s;
+};
+
+static int take_text(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct text_out *out = ctx;
+
+    out->s = arena_strdup(out->a, cols[0].s);
+    return 0;
+}
+
+static const char sql_role[] =
+    "SELECT role FROM tenant_members WHERE tenant_id = $1 AND user_id = $2";
+
+/* The tenant in the path and the caller's role in it; 404 for who is no member, 403 for whose role
+ * is less. */
+static int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
+                         struct err *e)
+{
+    struct text_out word = { c->arena, NULL };
+
+    TRY(need_user(c, e));
+    if (c->who->pinned && !uuid_eq(&c->id, &c->tenant))
+        return err_set(e, ERR_NOT_FOUND, "There is no such tenant");
+    TRY(db_each(c->db, sql_role, ARGS(A(&c->id), A(&c->who->user_id)), take_text, &word, e));
+    if (!word.s)
+        return err_set(e, ERR_NOT_FOUND, "There is no such tenant");
+    *role = (enum role)enum_from_str(role_names, word.s);
+    call_audit_object(c, "tenant", &c->id);
+    if (*role < least)
+        return err_set(e, ERR_FORBIDDEN, "This needs the role %s in the tenant; yours is %s",
+                       enum_to_str(role_names, (int)least), word.s);
+    return db_one(c->db, c->arena, &tenant_record, "SELECT @ FROM tenants WHERE id = $1",
+                  ARGS(A(&c->id)), out, e);
+}
+
+int tenant_get(struct call *c, struct err *e)
+{
+    struct tenant t;
+    enum role role;
+
+    TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
+    return reply_row(c, &tenant_record, &t);
+}
+
+static const char sql_switch[] =
+    "UPDATE users SET default_tenant_id = $2, revision = users.revision + 1, updated_at = $3"
+    " WHERE id = $1";
+
+int tenant_switch(struct call *c, struct err *e)
+{
+    struct tenant t;
+    enum role role;
+
+    TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
+    if (t.status != TENANT_ACTIVE)
+        return err_set(e, ERR_INVALID_STATE, "tenant '%s' is suspended", t.slug);
+    TRY(db_exec(c->db, sql_switch, ARGS(A(&c->who->user_id), A(&t.id), A(c->now)), e));
+    call_revoke(c, &c->who->user_id, NULL);
+    return reply_message(c, "tenant switched");
+}
+
+/* ---- members */
+
+struct members {
+    struct call *c;
+    struct member *v;
+    size_t n, cap;
+};
+
+static int members_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct members *x = ctx;
+
+    if (x->n == x->cap) {
+        size_t cap = x->cap ? x->cap * 2 : 16;
+        struct member *more = arena_new_n(x->c->arena, struct member, cap);
+
+        if (x->n)
+            memcpy(more, x->v, x->n * sizeof(*more));
+        x->v = more;
+        x->cap = cap;
+    }
+    struct member *m = &x->v[x->n++];
+    m->tenant_id = x->c->id;
+    snprintf(m->user_id.s, sizeof(m->user_id), "%s", cols[0].s);
+    m->role = (enum role)enum_from_str(role_names, cols[1].s);
+    m->created_at = cols[2].i;
+    m->email = arena_strdup(x->c->arena, cols[3].s);
+    m->name = arena_strdup(x->c->arena, cols[4].s);
+    return 0;
+}
+
+static const char sql_members[] =
+    "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
+    " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1 ORDER BY m.created_at, m.user_id"
+    " LIMIT 1000";
+static const char sql_one_member[] =
+    "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
+    " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1 AND m.user_id = $2";
+
+int member_list(struct call *c, struct err *e)
+{
+    struct members x = { .c = c };
+    struct tenant t;
+    enum role role;
+
+    TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
+    TRY(db_each(c->db, sql_members, ARGS(A(&t.id)), members_add, &x, e));
+    return reply_rows(c, &member_record, &(struct rows){ x.v, x.n });
+}
+
+/* The user named in the body, by id or address. */
+static int member_user(struct call *c, struct member *m, struct err *e)
+{
+    struct text_out id = { c->arena, NULL };
+    bool by_id = !uuid_is_nil(&m->user_id);
+
+    if (by_id == (m->email != NULL)) {
+        fault_add(c, "user_id", by_id ? "not_allowed" : "required",
+                  by_id ? "and email must not both be given" : "or email is required");
+        return call_faults(c, e);
+    }
+    TRY(db_each(c->db,
+                by_id ? "SELECT id FROM users WHERE id = $1"
+                      : "SELECT id FROM users WHERE email = $1",
+                ARGS(A(by_id ? (const char *)m->user_id.s : m->email)), take_text, &id, e));
+    if (!id.s)
+        return err_set(e, ERR_NOT_FOUND, "There is no such user: %s", by_id ? "user_id" : "email");
+    snprintf(m->user_id.s, sizeof(m->user_id), "%s", id.s);
+    return 0;
+}
+
+static int member_reply(struct call *c, const struct uuid *user, struct err *e)
+{
+    struct members x = { .c = c };
+
+    TRY(db_each(c->db, sql_one_member, ARGS(A(&c->id), A(user)), members_add, &x, e));
+    if (x.n == 0)
+        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+    return reply_row(c, &member_record, x.v);
+}
+
+static int role_refused(enum role mine, enum role theirs, struct err *e)
+{
+    if (theirs > mine)
+        return err_set(e, ERR_FORBIDDEN, "Only the role %s can do this",
+                       enum_to_str(role_names, (int)theirs));
+    return 0;
+}
+
+int member_add(struct call *c, struct err *e)
+{
+    struct member *m = c->in;
+    struct tenant t;
+    enum role role;
+
+    TRY(tenant_target(c, ROLE_ADMIN, &t, &role, e));
+    TRY(role_refused(role, m->role, e));
+    TRY(member_user(c, m, e));
+    if (db_exec(c->db, sql_member_add,
+                ARGS(A(&t.id), A(&m->user_id), A(enum_to_str(role_names, (int)m->role)), A(c->now)),
+                e) < 0)
+        return e->code == ERR_ALREADY_EXISTS
+                   ? err_set(e, ERR_ALREADY_EXISTS, "This user is a member already")
+                   : -1;
+    TRY(outbox_put(c, "tenant.member-added", &member_record, m, e));
+    call_revoke(c, &m->user_id, NULL);
+    return member_reply(c, &m->user_id, e);
+}
+
+static const char sql_owners[] =
+    "SELECT count(*) FROM tenant_members WHERE tenant_id = $1 AND role = 'owner' AND user_id <> $2";
+
+/* The member in the path; nobody touches one of a higher role, and the last owner stays. */
+static int member_target(struct call *c, const struct tenant *t, enum role mine, bool owner_stays,
+                         struct uuid *user, struct err *e)
+{
+    struct text_out word = { c->arena, NULL };
+    int64_t owners;
+
+    TRY(call_param_id(c, "user_id", &user_record, user, e));
+    TRY(db_each(c->db, sql_role, ARGS(A(&t->id), A(user)), take_text, &word, e));
+    if (!word.s)
+        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+    enum role theirs = (enum role)enum_from_str(role_names, word.s);
+    if (!uuid_eq(user, &c->who->user_id)) {
+        if (mine < ROLE_ADMIN)
+            return err_set(e, ERR_FORBIDDEN, "This needs the role admin in the tenant");
+        TRY(role_refused(mine, theirs, e));
+    }
+    if (theirs != ROLE_OWNER || owner_stays)
+        return 0;
+    /* The tenant's row is the lock: of two owners who leave at once, one stays. */
+    TRY(db_exec(c->db, "UPDATE tenants SET revision = tenants.revision + 1 WHERE id = $1",
+                ARGS(A(&t->id)), e));
+    TRY(db_int(c->db, sql_owners, ARGS(A(&t->id), A(user)), 0, &owners, e));
+    if (owners == 0)
+        return err_set(e, ERR_INVALID_STATE, "the last owner of a tenant cannot leave it");
+    return 0;
+}
+
+int member_update(struct call *c, struct err *e)
+{
+    const struct member *m = c->in;
+    struct tenant t;
+    enum role role;
+    struct uuid user;
+
+    if (!call_has(c, "role"))
+        fault_add(c, "role", "required", "is required");
+    TRY(call_faults(c, e));
+    TRY(tenant_target(c, ROLE_ADMIN, &t, &role, e));
+    TRY(role_refused(role, m->role, e));
+    TRY(member_target(c, &t, role, m->role == ROLE_OWNER, &user, e));
+    TRY(db_exec(c->db, "UPDATE tenant_members SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
+                ARGS(A(&t.id), A(&user), A(enum_to_str(role_names, (int)m->role))), e));
+    call_revoke(c, &user, NULL);
+    return member_reply(c, &user, e);
+}
+
+/* Who leaves acts in another tenant of theirs from now on; with none left their keys act nowhere.
+ */
+static const char sql_default_gone[] =
+    "UPDATE users SET default_tenant_id = coalesce((SELECT min(tenant_id) FROM tenant_members"
+    " WHERE user_id = $1), '') WHERE id = $1 AND default_tenant_id = $2";
+static const char sql_pinned_gone[] =
+    "DELETE FROM identity_keys WHERE user_id = $1 AND tenant_id = $2";
+
+int member_remove(struct call *c, struct err *e)
+{
+    struct tenant t;
+    enum role role;
+    struct uuid user;
+
+    TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
+    TRY(member_target(c, &t, role, false, &user, e));
+    TRY(db_exec(c->db, "DELETE FROM tenant_members WHERE tenant_id = $1 AND user_id = $2",
+                ARGS(A(&t.id), A(&user)), e));
+    TRY(db_exec(c->db, sql_default_gone, ARGS(A(&user), A(&t.id)), e));
+    TRY(db_exec(c->db, sql_pinned_gone, ARGS(A(&user), A(&t.id)), e));
+    struct member m = { .tenant_id = t.id, .user_id = user };
+    TRY(outbox_put(c, "tenant.member-removed", &member_record, &m, e));
+    call_revoke(c, &user, NULL);
+    return reply_deleted(c, "member removed");
+}

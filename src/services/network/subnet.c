@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Subnets, and which address belongs to which instance.  The first addresses are the gateway's (.1)
+ * and the resolver's (.2); the last is the broadcast address. */
+#include "core/config.h"
+#include "services/network/network_private.h"
+
+enum { RESERVED_FIRST = 3, RESERVED_LAST = 1, TRIES = 16 };
+
+static const struct enum_name subnet_status_names[] = { { SUBNET_AVAILABLE, "available" }, { 0 } };
+
+/* clang-format off */
+#define T struct subnet
+static const struct field subnet_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_REF (T, vpc_id,            vpc_record, 0, .doc = "VPC it lies in."),
+    FIELD_STR (T, name,              FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
+                                     .doc = "Unique within the VPC."),
+    FIELD_STR (T, cidr_block,        FF_CREATE | FF_REQUIRED, .max = 18, .check = network_check_cidr,
+                                     .doc = "Part of the VPC's addresses that no other subnet has."),
+    FIELD_STR (T, availability_zone, FF_CREATE, .min = 1, .max = 64, .check = check_name,
+                                     .doc = "Zone; the region's first one if left out."),
+    FIELD_STR (T, gateway_ip,        0, .doc = "Address of the gateway: the first."),
+    FIELD_ENUM(T, status,            enum subnet_status, 0, .names = subnet_status_names, .doc = "available."),
+    FIELD_MAP (T, tags,              FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, available_ips,     FF_VIRTUAL, .doc = "Addresses that are free."),
+};
+#undef T
+/* clang-format on */
+const struct record subnet_record = RECORD(subnet, "subnets", subnet_fields, .prefix = "sub",
+                                           .arn_service = "vpc", .arn_type = "subnet");
+
+/* First and last address an instance can have, as numbers. */
+static int subnet_range(const struct subnet *s, int64_t *first, int64_t *last, struct err *e)
+{
+    struct cidr c;
+
+    if (!cidr_parse(str_of(s->cidr_block), true, &c) || c.ip.family != 4)
+        return err_cause(e, ERR_INTERNAL, s->cidr_block, "internal error");
+    int64_t base = ip4_num(&c.ip);
+    *first = base + RESERVED_FIRST;
+    *last = base + (INT64_C(1) << (32 - c.bits)) - 1 - RESERVED_LAST;
+    return 0;
+}
+
+static const char *ip_text(struct arena *a, uint32_t n)
+{
+    char text[IP_TEXT];
+    struct ip ip = ip4_from(n);
+
+    ip_format(&ip, text);
+    return arena_strdup(a, text);
+}
+
+static const char sql_used[] = "SELECT count(*) FROM subnet_addresses WHERE subnet_id = $1";
+
+static int subnet_count(struct call *c, void *row, struct err *e)
+{
+    struct subnet *s = row;
+    int64_t first, last, used;
+
+    TRY(subnet_range(s, &first, &last, e));
+    TRY(db_int(c->db, sql_used, ARGS(A(&s->id)), 0, &used, e));
+    s->available_ips = last - first + 1 - used;
+    return 0;
+}
+
+/* ---- handlers */
+
+static const char sql_of_vpc[] = "SELECT @ FROM subnets WHERE vpc_id = $1 ORDER BY created_at, id";
+
+/* The VPC's row is locked by the caller, so that of two overlapping subnets one sees the other. */
+static int subnet_check(struct call *c, const struct vpc *vpc, const struct subnet *s,
+                        struct err *e)
+{
+    struct cidr whole, own, other;
+    struct rows all;
+
+    if (!cidr_parse(str_of(vpc->cidr_block), true, &whole) ||
+        !cidr_parse(str_of(s->cidr_block), true, &own))
+        return err_cause(e, ERR_INTERNAL, vpc->cidr_block, "internal error");
+    if (!cidr_within(&own, &whole)) {
+        fault_add(c, "cidr_block", "out_of_range", "must lie in the VPC's %s", vpc->cidr_block);
+        return call_faults(c, e);
+    }
+    TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
+    for (size_t i = 0; i < all.n; i++) {
+        const struct subnet *x = &((struct subnet *)all.v)[i];
+
+        if (cidr_parse(str_of(x->cidr_block), true, &other) && cidr_overlaps(&own, &other))
+            return err_set(e, ERR_ALREADY_EXISTS, "%s overlaps subnet '%s' (%s)", s->cidr_block,
+                           x->name, x->cidr_block);
+    }
+    return 0;
+}
+
+static int subnet_make(struct call *c, const struct vpc *vpc, struct subnet *s, struct err *e)
+{
+    int64_t first, last;
+
+    TRY(subnet_check(c, vpc, s, e));
+    TRY(subnet_range(s, &first, &last, e));
+    s->vpc_id = vpc->id;
+    s->gateway_ip = ip_text(c->arena, (uint32_t)(first - RESERVED_FIRST + 1));
+    if (!s->availability_zone)
+        s->availability_zone = arena_printf(c->arena, "%sa", app_config(c->app)->region);
+    TRY(quota_take(c, "subnets", 1, e));
+    TRY(call_insert(c, &subnet_record, s, e));
+    s->available_ips = last - first + 1;
+    return 0;
+}
+
+int subnet_create(struct call *c, struct err *e)
+{
+    struct subnet *s = c->in;
+    struct vpc vpc;
+
+    TRY(call_target(c, &vpc_record, &vpc, e));
+    TRY(subnet_make(c, &vpc, s, e));
+    return reply_row(c, &subnet_record, s);
+}
+
+int subnet_list(struct call *c, struct err *e)
+{
+    struct vpc vpc;
+
+    TRY(call_target(c, &vpc_record, &vpc, e));
+    return crud_list_where(c, "vpc_id", &vpc.id, subnet_count, e);
+}
+
+int subnet_get(struct call *c, struct err *e)
+{
+    struct subnet s;
+
+    TRY(call_target(c, &subnet_record, &s, e));
+    TRY(subnet_count(c, &s, e));
+    return reply_row(c, &subnet_record, &s);
+}
+
+static int subnet_remove(struct call *c, const struct subnet *s, struct err *e)
+{
+    int64_t used;
+
+    TRY(db_int(c->db, sql_used, ARGS(A(&s->id)), 0, &used, e));
+    if (used > 0)
+        return err_set(e, ERR_INVALID_STATE,
+                       "subnet '%s' is in use by %lld instance%s: delete those first", s->name,
+                       (long long)used, used == 1 ? "" : "s");
+    TRY(db_exec(c->db, "DELETE FROM network_counters WHERE name = $1", ARGS(A(&s->id)), e));
+    TRY(call_delete(c, &subnet_record, s, e));
+    return quota_take(c, "subnets", -1, e);
+}
+
+int subnet_delete(struct call *c, struct err *e)
+{
+    struct subnet s;
+
+    TRY(call_target(c, &subnet_record, &s, e));
+    TRY(subnet_remove(c, &s, e));
+    return reply_deleted(c, "subnet deleted");
+}
+
+int subnet_delete_all(struct call *c, const struct vpc *vpc, struct err *e)
+{
+    struct rows all;
+
+    TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
+    for (size_t i = 0; i < all.n; i++)
+        TRY(subnet_remove(c, &((struct subnet *)all.v)[i], e));
+    return 0;
+}
+
+int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out, struct err *e)
+{
+    struct cidr whole;
+    struct rows all;
+    char text[CIDR_TEXT];
+
+    TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
+    if (all.n > 0) {
+        *out = *(struct subnet *)all.v;
+        return 0;
+    }
+    if (!cidr_parse(str_of(vpc->cidr_block), true, &whole))
+        return err_cause(e, ERR_INTERNAL, vpc->cidr_block, "internal error");
+    whole.bits = MAX(whole.bits, 24);
+    cidr_format(&whole, text);
+    *out = (struct subnet){ .name = "default", .cidr_block = arena_strdup(c->arena, text) };
+    return network_retry(subnet_make(c, vpc, out, e), e);
+}
+
+/* ---- addresses */
+
+static const char sql_take[] =
+    "INSERT INTO subnet_addresses (subnet_id, ip, instance_id) VALUES ($1, $2, $3)"
+    " ON CONFLICT (subnet_id, ip) DO NOTHING";
+/* The first address after a taken one that is free itself. */
+static const char sql_gap[] =
+    "SELECT min(a.ip) + 1 FROM subnet_addresses a WHERE a.subnet_id = $1 AND a.ip < $2"
+    " AND NOT EXISTS (SELECT 1 FROM subnet_addresses b"
+    "                  WHERE b.subnet_id = a.subnet_id AND b.ip = a.ip + 1)";
+
+static int address_try(struct call *c, const struct subnet *s, int64_t ip,
+                       const struct uuid *instance, bool *taken, struct err *e)
+{
+    int64_t n;
+
+    TRY(db_exec_n(c->db, sql_take, ARGS(A(&s->id), A(ip), A(instance)), &n, e));
+    *taken = n == 1;
+    return 0;
+}
+
+int network_address_take(struct call *c, const struct subnet *s, const struct uuid *instance,
+                         char ip[NETWORK_IP_TEXT], struct err *e)
+{
+    int64_t first, last, next = 0, used;
+    bool taken = false;
+
+    TRY(subnet_range(s, &first, &last, e));
+    for (int i = 0; !taken && i < TRIES; i++) {
+        TRY(network_counter(c->db, s->id.s, 0, &next, e));
+        next = first + next % (last - first + 1);
+        TRY(address_try(c, s, next, instance, &taken, e));
+    }
+    if (!taken) {
+        TRY(db_int(c->db, sql_used, ARGS(A(&s->id)), 0, &used, e));
+        if (used >= last - first + 1)
+            return err_set(e, ERR_QUOTA_EXCEEDED, "subnet '%s' (%s) has no free address", s->name,
+                           s->cidr_block);
+        TRY(address_try(c, s, next = first, instance, &taken, e));
+    }
+    if (!taken) {
+        TRY(db_int(c->db, sql_gap, ARGS(A(&s->id), A(last)), last, &next, e));
+        TRY(address_try(c, s, next, instance, &taken, e));
+    }
+    if (!taken)
+        return err_set(e, ERR_BUSY, "addresses of subnet '%s' are being taken: try again", s->name);
+    struct ip address = ip4_from((uint32_t)next);
+    char text[IP_TEXT];
+    ip_format(&address, text);
+    snprintf(ip, NETWORK_IP_TEXT, "%s", text);
+    return 0;
+}
+
+int network_address_release(struct call *c, const struct uuid *instance, struct err *e)
+{
+    return db_exec(c->db, "DELETE FROM subnet_addresses WHERE instance_id = $1", ARGS(A(instance)),
+                   e);
+}
+
+int network_dns_ip(const struct subnet *s, char ip[NETWORK_IP_TEXT], struct err *e)
+{
+    int64_t first, last;
+    char text[IP_TEXT];
+
+    TRY(subnet_range(s, &first, &last, e));
+    struct ip address = ip4_from((uint32_t)(first - 1));
+    ip_format(&address, text);
+    snprintf(ip, NETWORK_IP_TEXT, "%s", text);
+    return 0;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VPCs: isolated networks with a CIDR of their own.  Here are only the rows; the hosts make the
+ * network when the first instance needs it and remove it with the last one. */
+#include "core/config.h"
+#include "services/network/network_private.h"
+
+extern const struct migration network_migrations[];
+
+enum { VXLAN_FIRST = 4096, VXLAN_LAST = 16777214 };
+
+static const struct enum_name vpc_status_names[] = { { VPC_ACTIVE, "active" },
+                                                     { VPC_DELETING, "deleting" },
+                                                     { 0 } };
+
+/* clang-format off */
+#define T struct vpc
+static const struct field vpc_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR (T, name,       FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
+                              .doc = "Unique within the tenant."),
+    FIELD_STR (T, cidr_block, FF_CREATE, .max = 18, .dflt_str = "10.0.0.0/16", .check = network_check_cidr,
+                              .doc = "Addresses of the network, /16 to /28; other VPCs may use the same."),
+    FIELD_STR (T, network_id, 0, .doc = "Ends the name of the network on the hosts."),
+    FIELD_INT (T, vxlan_id,   0, .doc = "Number of the network between hosts."),
+    FIELD_ENUM(T, status,     enum vpc_status, FF_FILTER, .names = vpc_status_names, .doc = "active, or deleting."),
+    FIELD_MAP (T, tags,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+};
+#undef T
+/* clang-format on */
+const struct record vpc_record =
+    RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc");
+
+const char *network_check_cidr(struct arena *a _unused_, const char **v)
+{
+    struct cidr c;
+
+    if (!cidr_parse(str_of(*v), false, &c) || c.ip.family != 4 || !strchr(*v, '/'))
+        return "must be an IPv4 network such as 10.0.0.0/16";
+    if (c.bits < 16 || c.bits > 28)
+        return "must be between /16 and /28";
+    if (!cidr_parse(str_of(*v), true, &c))
+        return "must have zeros for its host bits";
+    return NULL;
+}
+
+static const char sql_counter[] =
+    "INSERT INTO network_counters (name, value) VALUES ($1, $2)"
+    " ON CONFLICT (name) DO UPDATE SET value = network_counters.value + 1 RETURNING value";
+
+int network_counter(struct db *db, const char *name, int64_t first, int64_t *out, struct err *e)
+{
+    return db_int(db, sql_counter, ARGS(A(name), A(first)), 0, out, e);
+}
+
+/* VPCs may not touch the addresses between them and the host. */
+static int vpc_check(struct call *c, const struct vpc *v, struct err *e)
+{
+    const char *transit_text = app_config(c->app)->transit_cidr;
+    struct cidr transit, own;
+
+    if (cidr_parse(str_of(transit_text), true, &transit) &&
+        cidr_parse(str_of(v->cidr_block), true, &own) && cidr_overlaps(&transit, &own))
+        fault_add(c, "cidr_block", "not_allowed",
+                  "must not touch %s, which the platform uses itself", transit_text);
+    return call_faults(c, e);
+}
+
+static int vpc_make(struct call *c, struct vpc *v, struct err *e)
+{
+    TRY(quota_take(c, "vpcs", 1, e));
+    TRY(network_counter(c->db, "vxlan", VXLAN_FIRST, &v->vxlan_id, e));
+    if (v->vxlan_id > VXLAN_LAST)
+        return err_set(e, ERR_QUOTA_EXCEEDED, "this installation has no network number left");
+    v->network_id = "";
+    TRY(call_insert(c, &vpc_record, v, e));
+    v->network_id = arena_strdup(c->arena, v->id.s + 24);
+    return db_exec(c->db, "UPDATE vpcs SET network_id = $2 WHERE id = $1",
+                   ARGS(A(&v->id), A(v->network_id)), e);
+}
+
+static int vpc_create(struct call *c, struct err *e)
+{
+    struct vpc *v = c->in;
+
+    TRY(vpc_check(c, v, e));
+    TRY(vpc_make(c, v, e));
+    return reply_row(c, &vpc_record, v);
+}
+
+static int vpc_delete(struct call *c, struct err *e)
+{
+    struct vpc v;
+
+    TRY(call_target(c, &vpc_record, &v, e));
+    TRY(subnet_delete_all(c, &v, e));
+    TRY(call_delete(c, &vpc_record, &v, e));
+    TRY(quota_take(c, "vpcs", -1, e));
+    return reply_deleted(c, "vpc deleted");
+}
+
+int network_retry(int rc, struct err *e)
+{
+    if (rc < 0 && e->code == ERR_ALREADY_EXISTS)
+        e->code = ERR_BUSY;
+    return rc;
+}
+
+static const char sql_default_vpc[] =
+    "SELECT @ FROM vpcs WHERE tenant_id = $1 AND mode = $2 AND name = 'default'";
+
+static int vpc_default(struct call *c, struct vpc *out, struct err *e)
+{
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    struct rows got;
+
+    TRY(db_query(c->db, c->arena, &vpc_record, sql_default_vpc, ARGS(A(&c->tenant), A(mode)), &got,
+                 e));
+    if (got.n == 1) {
+        *out = *(struct vpc *)got.v;
+        return 0;
+    }
+    *out = (struct vpc){ .name = "default", .cidr_block = "10.0.0.0/16" };
+    return network_retry(vpc_make(c, out, e), e);
+}
+
+int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *subnet_id,
+                  struct vpc *vpc, struct subnet *subnet, struct err *e)
+{
+    if (!uuid_is_nil(subnet_id)) {
+        TRY(call_ref(c, &subnet_record, "subnet_id", subnet_id, subnet, e));
+        if (!uuid_is_nil(vpc_id) && !uuid_eq(vpc_id, &subnet->vpc_id)) {
+            fault_add(c, "subnet_id", "not_allowed", "must be a subnet of vpc_id");
+            return call_faults(c, e);
+        }
+        return call_ref(c, &vpc_record, "vpc_id", &subnet->vpc_id, vpc, e);
+    }
+    if (!uuid_is_nil(vpc_id))
+        TRY(call_ref(c, &vpc_record, "vpc_id", vpc_id, vpc, e));
+    else
+        TRY(vpc_default(c, vpc, e));
+    return subnet_default(c, vpc, subnet, e);
+}
+
+/* clang-format off */
+#define V &vpc_record
+#define S &subnet_record
+static const struct route network_routes[] = {
+    /*        path                  action           work   handler        in    out        */
+    { POST,   "/vpcs",              "vpc:create",    WRITE, vpc_create,    V,    V,    201, "Makes a VPC." },
+    { GET,    "/vpcs",              "vpc:list",      QUICK, crud_list,     NULL, V,    200, "Lists VPCs.", .list = true },
+    { GET,    "/vpcs/{id}",         "vpc:get",       QUICK, crud_get,      NULL, V,    200, "Shows one VPC.", .by_name = true },
+    { PATCH,  "/vpcs/{id}",         "vpc:update",    WRITE, crud_patch,    V,    V,    200, "Changes a VPC's name or tags.", .by_name = true },
+    { DELETE, "/vpcs/{id}",         "vpc:delete",    WRITE, vpc_delete,    NULL, NULL, 204, "Deletes a VPC that no instance is in.", .by_name = true },
+    { POST,   "/vpcs/{id}/subnets", "subnet:create", WRITE, subnet_create, S,    S,    201, "Makes a subnet in a VPC.", .by_name = true },
+    { GET,    "/vpcs/{id}/subnets", "subnet:list",   READ,  subnet_list,   NULL, S,    200, "Lists a VPC's subnets.", .list = true, .by_name = true },
+    { GET,    "/subnets/{id}",      "subnet:get",    READ,  subnet_get,    NULL, S,    200, "Shows one subnet." },
+    { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, crud_patch,    S,    S,    200, "Changes a subnet's name or tags." },
+    { DELETE, "/subnets/{id}",      "subnet:delete", WRITE, subnet_delete, NULL, NULL, 204, "Deletes a subnet that no instance is in." },
+    { 0 },
+};
+/* clang-format on */
+
+const struct service network_service = {
+    .name = "network",
+    .doc = "Isolated networks and their subnets.",
+    .migrations = network_migrations,
+    .routes = network_routes,
+};

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Queues: what they are and how long their messages stay.  The messages are in queue_message.c.
+ *
+ * Purging and deleting a queue of a million messages must not hold the writer: messages hang on a
+ * box, the queue points to its box, and a box that no queue points to any more is emptied by the
+ * reconciler. */
+#include "codec/id.h"
+#include "services/queue/queue_private.h"
+
+extern const struct migration queue_migrations[];
+
+enum { SWEEP_ROWS = 500 }; /* a visit deletes at most this many at a time: about a millisecond */
+
+static const struct enum_name queue_status_names[] = { { QUEUE_ACTIVE, "ACTIVE" }, { 0 } };
+
+/* clang-format off */
+#define T struct queue
+static const struct field queue_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR (T, name,               FF_CREATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
+                                      .doc = "Unique within the tenant."),
+    FIELD_ENUM(T, status,             enum queue_status, FF_FILTER, .names = queue_status_names, .doc = "ACTIVE."),
+    FIELD_BOOL(T, fifo,               FF_CREATE | FF_FILTER,
+                                      .doc = "Messages of a group are received in order, one receiver at a time."),
+    FIELD_INT (T, visibility_timeout, FF_CREATE | FF_UPDATE, .min = 0, .max = 43200, .dflt = 30,
+                                      .doc = "Seconds for which a received message stays hidden."),
+    FIELD_INT (T, delay_seconds,      FF_CREATE | FF_UPDATE, .min = 0, .max = 900,
+                                      .doc = "Seconds before a new message can be received."),
+    FIELD_INT (T, retention_days,     FF_CREATE | FF_UPDATE, .min = 1, .max = 14, .dflt = 4,
+                                      .doc = "Days after which a message that nobody deleted is dropped."),
+    FIELD_INT (T, max_message_size,   FF_CREATE | FF_UPDATE, .min = 1024, .max = 262144, .dflt = 262144,
+                                      .doc = "Most bytes of a message's body and attributes."),
+    FIELD_REF (T, dead_letter_queue_id, queue_record, FF_CREATE | FF_UPDATE | FF_CLEAR,
+                                      .doc = "Queue that takes what was received max_receives times and never deleted."),
+    FIELD_INT (T, max_receives,       FF_CREATE | FF_UPDATE, .min = 0, .max = 1000,
+                                      .doc = "Receives after which a message goes to the dead-letter queue."),
+    FIELD_MAP (T, tags,               FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_UUID(T, box_id,             FF_HIDDEN, .doc = "Where its messages hang."),
+    FIELD_INT (T, depth,              FF_VIRTUAL, .doc = "Messages that can be received now."),
+    FIELD_INT (T, in_flight,          FF_VIRTUAL, .doc = "Messages received or delayed, and so hidden now."),
+};
+#undef T
+/* clang-format on */
+const struct record queue_record = RECORD(queue, "queues", queue_fields, .prefix = "q",
+                                          .arn_service = "queue", .arn_type = "queue");
+
+static const struct reconciler queue_sweep;
+
+/* ---- counting */
+
+/* The index (box_id, visible_at) answers both without touching a message. */
+static const char sql_all[] = "SELECT count(*) FROM queue_messages WHERE box_id = $1";
+static const char sql_in_flight[] = "SELECT count(*) FROM queue_messages WHERE box_id = $1"
+                                    " AND visible_at > $2 AND visible_at < $3";
+
+static int queue_count(struct call *c, void *row, struct err *e)
+{
+    struct queue *q = row;
+    int64_t all;
+
+    TRY(db_int(c->db, sql_in_flight, ARGS(A(&q->box_id), A(c->now), A(QUEUE_BEHIND)), 0,
+               &q->in_flight, e));
+    TRY(db_int(c->db, sql_all, ARGS(A(&q->box_id)), 0, &all, e));
+    q->depth = all - q->in_flight;
+    return 0;
+}
+
+static int queue_list(struct call *c, struct err *e)
+{
+    return crud_list_with(c, queue_count, e);
+}
+
+/* ---- handlers */
+
+/* Both queues of a dead-letter pair are the tenant's, different, and of one kind. */
+static int queue_check(struct call *c, const struct queue *q, struct err *e)
+{
+    struct queue dead;
+
+    if (uuid_is_nil(&q->dead_letter_queue_id)) {
+        if (q->max_receives > 0)
+            fault_add(c, "dead_letter_queue_id", "required", "is required with max_receives");
+        return call_faults(c, e);
+    }
+    if (q->max_receives == 0)
+        fault_add(c, "max_receives", "required", "must be 1 to 1000 with dead_letter_queue_id");
+    if (uuid_eq(&q->dead_letter_queue_id, &q->id))
+        fault_add(c, "dead_letter_queue_id", "not_allowed", "must be another queue");
+    TRY(call_faults(c, e));
+    TRY(call_ref(c, &queue_record, "dead_letter_queue_id", &q->dead_letter_queue_id, &dead, e));
+    if (dead.fifo != q->fifo)
+        fault_add(c, "dead_letter_queue_id", "not_allowed",
+                  "must be a %s queue too, as this one is", q->fifo ? "FIFO" : "standard");
+    return call_faults(c, e);
+}
+
+static int queue_create(struct call *c, struct err *e)
+{
+    struct queue *q = c->in;
+
+    TRY(queue_check(c, q, e));
+    TRY(quota_take(c, "queues", 1, e));
+    uuid_new(app_clock(c->app), &q->box_id);
+    TRY(call_insert(c, &queue_record, q, e));
+    TRY(call_due(c, &queue_sweep, &q->id, c->now + queue_sweep.every, e));
+    return reply_row(c, &queue_record, q);
+}
+
+static int queue_get(struct call *c, struct err *e)
+{
+    struct queue q;
+
+    TRY(call_target(c, &queue_record, &q, e));
+    TRY(queue_count(c, &q, e));
+    return reply_row(c, &queue_record, &q);
+}
+
+static int queue_update(struct call *c, struct err *e)
+{
+    struct queue old, q;
+
+    TRY(call_target(c, &queue_record, &old, e));
+    q = old;
+    record_copy(&queue_record, &q, c->in, c->set);
+    TRY(queue_check(c, &q, e));
+    TRY(call_update(c, &queue_record, &old, &q, c->set, e));
+    TRY(queue_count(c, &q, e));
+    return reply_row(c, &queue_record, &q);
+}
+
+static const char sql_box_dies[] =
+    "INSERT INTO queue_dead_boxes (box_id, queue_id) VALUES ($1, $2)";
+static const char sql_is_dead_letter[] =
+    "SELECT count(*) FROM queues WHERE dead_letter_queue_id = $1";
+
+static int queue_delete(struct call *c, struct err *e)
+{
+    struct queue q;
+    int64_t users;
+
+    TRY(call_target(c, &queue_record, &q, e));
+    TRY(db_int(c->db, sql_is_dead_letter, ARGS(A(&q.id)), 0, &users, e));
+    if (users > 0)
+        return err_set(e, ERR_INVALID_STATE,
+                       "queue '%s' is the dead-letter queue of %lld other%s: change those first",
+                       q.name, (long long)users, users == 1 ? "" : "s");
+    TRY(db_exec(c->db, sql_box_dies, ARGS(A(&q.box_id), A(&q.id)), e));
+    TRY(call_delete(c, &queue_record, &q, e));
+    TRY(quota_take(c, "queues", -1, e));
+    TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
+    call_signal(c, q.box_id.s);
+    return reply_deleted(c, "queue deleted");
+}
+
+static int queue_purge(struct call *c, struct err *e)
+{
+    struct queue old, q;
+
+    TRY(call_target(c, &queue_record, &old, e));
+    q = old;
+    uuid_new(app_clock(c->app), &q.box_id);
+    TRY(db_exec(c->db, sql_box_dies, ARGS(A(&old.box_id), A(&q.id)), e));
+    TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(&queue_record, "box_id"), e));
+    TRY(outbox_put(c, "queue.purged", &queue_record, &q, e));
+    TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
+    return reply_message(c, "queue purged");
+}
+
+/* ---- the sweep: dead boxes are emptied, messages past their retention dropped */
+
+static const char sql_empty_box[] =
+    "DELETE FROM queue_messages WHERE seq IN (SELECT seq FROM queue_messages WHERE box_id IN"
+    " (SELECT box_id FROM queue_dead_boxes WHERE queue_id = $1) LIMIT $2)";
+static const char sql_empty_dedup[] = "DELETE FROM queue_dedup WHERE box_id IN"
+                                      " (SELECT box_id FROM queue_dead_boxes WHERE queue_id = $1)";
+static const char sql_forget_boxes[] = "DELETE FROM queue_dead_boxes WHERE queue_id = $1";
+static const char sql_expire[] =
+    "DELETE FROM queue_messages WHERE seq IN (SELECT seq FROM queue_messages"
+    " WHERE box_id = $1 AND created_at <= $2 LIMIT $3) RETURNING @";
+static const char sql_expire_dedup[] =
+    "DELETE FROM queue_dedup WHERE box_id = $1 AND until_at <= $2";
+
+struct sweep {
+    const struct visit *v;
+    bool more;
+};
+
+/* Drops what is past its retention; in a FIFO queue the next of each group comes forward. */
+static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, struct err *e)
+{
+    struct rows old;
+
+    TRY(db_query(db, s->v->arena, &message_record, sql_expire,
+                 ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)), A((int64_t)SWEEP_ROWS)), &old,
+                 e));
+    for (size_t i = 0; q->fifo && i < old.n; i++)
+        TRY(message_next(db, &q->box_id, ((struct message *)old.v)[i].group_id, s->v->now, e));
+    s->more |= old.n == SWEEP_ROWS;
+    return db_exec(db, sql_expire_dedup, ARGS(A(&q->box_id), A(s->v->now)), e);
+}
+
+static int sweep_write(struct db *db, void *ctx, struct err *e)
+{
+    struct sweep *s = ctx;
+    const struct queue *q = s->v->row;
+    int64_t n;
+
+    TRY(db_exec_n(db, sql_empty_box, ARGS(A(&s->v->id), A((int64_t)SWEEP_ROWS)), &n, e));
+    if (n == 0) {
+        TRY(db_exec(db, sql_empty_dedup, ARGS(A(&s->v->id)), e));
+        TRY(db_exec(db, sql_forget_boxes, ARGS(A(&s->v->id)), e));
+    }
+    s->more = n > 0;
+    return q ? sweep_expired(db, s, q, e) : 0;
+}
+
+static int queue_visit(struct visit *v, struct err *e)
+{
+    struct sweep s = { .v = v };
+
+    TRY(store_write(app_store(v->app), sweep_write, &s, e));
+    if (s.more)
+        return visit_again(v, 0);
+    return v->row ? visit_settled(v) : visit_forget(v);
+}
+
+static const struct reconciler queue_sweep = {
+    .name = "queue",
+    .record = &queue_record,
+    .visit = queue_visit,
+    .every = MINUTES(10),
+    .budget = SECONDS(1),
+    .backoff = { SECONDS(1), SECONDS(300) },
+};
+static const struct reconciler *const queue_loops[] = { &queue_sweep, NULL };
+
+/* clang-format off */
+#define Q &queue_record
+#define M &message_record
+static const struct route queue_routes[] = {
+    /*        path                                   action                 work   handler               in                        out   */
+    { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue." },
+    { GET,    "/queues",                             "queue:list",          READ,  queue_list,           NULL,                     Q,    200, "Lists queues.", .list = true },
+    { GET,    "/queues/{id}",                        "queue:get",           READ,  queue_get,            NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
+    { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
+    { DELETE, "/queues/{id}",                        "queue:delete",        WRITE, queue_delete,         NULL,                     NULL, 204, "Deletes a queue and its messages.", .by_name = true },
+    { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true },
+    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2) },
+    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query },
+    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4) },
+    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, NULL, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true },
+    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true },
+    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true },
+    { 0 },
+};
+/* clang-format on */
+
+const struct service queue_service = {
+    .name = "queue",
+    .doc = "Message queues.",
+    .migrations = queue_migrations,
+    .routes = queue_routes,
+    .loops = queue_loops,
+};

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages: sent, received, hidden for a while, deleted by receipt handle; at least once.
+ *
+ * A message is due when its visible_at has come: receiving is one UPDATE that moves visible_at on.
+ * In a FIFO queue only the first message of each group can be due; those behind it wait at
+ * QUEUE_BEHIND and come forward one by one, as the one before is deleted.  So both kinds receive by
+ * the same index and the same statement.
+ *
+ * The receipt handle is the message's number and how often it had been received: a handle that is
+ * older than the last receive deletes nothing. */
+#include "codec/id.h"
+#include "codec/text.h"
+#include "services/queue/queue_private.h"
+
+enum {
+    BATCH_MAX = 10,
+    DEAD_ROUNDS = 10, /* batches that one receive moves to the dead-letter queue at most */
+    DEDUP_MINUTES = 5,
+};
+
+static const char *check_token(struct arena *a _unused_, const char **v)
+{
+    for (const char *s = *v; *s; s++)
+        if (*s < '!' || *s > '~')
+            return "must be printable ASCII without spaces";
+    return NULL;
+}
+
+/* clang-format off */
+#define T struct message
+static const struct field message_fields[] = {
+    FIELD_UUID(T, id,               0, .doc = "Given by the server; stays the same over all receives."),
+    FIELD_REF (T, queue_id,         queue_record, FF_VIRTUAL, .doc = "Queue it is in."),
+    FIELD_INT (T, seq,              FF_HIDDEN, .doc = "The order of sending."),
+    FIELD_UUID(T, box_id,           FF_HIDDEN, .doc = "Where it hangs."),
+    FIELD_STR (T, body,             FF_CREATE | FF_REQUIRED, .min = 1, .max = 262144, .doc = "What is sent: UTF-8 text."),
+    FIELD_MAP (T, attributes,       FF_CREATE, .max = 10, .doc = "Up to ten attributes."),
+    FIELD_STR (T, group_id,         FF_CREATE, .min = 1, .max = 128, .check = check_token, .doc = "FIFO queues: messages of a group keep their order."),
+    FIELD_STR (T, deduplication_id, FF_CREATE | FF_VIRTUAL, .min = 1, .max = 128, .check = check_token,
+                                    .doc = "A second message with it within five minutes is not sent again."),
+    FIELD_INT (T, delay_seconds,    FF_CREATE | FF_VIRTUAL | FF_SECRET, .min = 0, .max = 900, .dflt = -1,
+                                    .doc = "Seconds before it can be received; the queue's if left out."),
+    FIELD_STR (T, receipt_handle,   FF_VIRTUAL, .doc = "Names this receive: to delete the message or to hide it longer."),
+    FIELD_TIME(T, visible_at,       0, .doc = "When it can be received (again)."),
+    FIELD_INT (T, received_count,   0, .doc = "How often it has been received."),
+    FIELD_TIME(T, created_at,       0, .doc = "When it was sent."),
+};
+#undef T
+/* clang-format on */
+const struct record message_record =
+    RECORD(message, "queue_messages", message_fields, .prefix = "msg");
+
+struct message_batch {
+    const char *messages;
+};
+/* clang-format off */
+static const struct field message_batch_fields[] = {
+    FIELD_JSON(struct message_batch, messages, FF_CREATE | FF_REQUIRED, .max = 4 << 20, .doc = "One to ten messages."),
+};
+/* clang-format on */
+const struct record message_batch_record = RECORD(message_batch, NULL, message_batch_fields);
+
+struct message_extend {
+    int64_t visibility_timeout;
+};
+/* clang-format off */
+static const struct field message_extend_fields[] = {
+    FIELD_INT(struct message_extend, visibility_timeout, FF_CREATE | FF_UPDATE, .min = 0, .max = 43200, .dflt = -1,
+              .doc = "Seconds from now for which it stays hidden; 0 gives it back."),
+};
+/* clang-format on */
+const struct record message_extend_record = RECORD(message_extend, NULL, message_extend_fields);
+
+struct message_receipts {
+    const char *receipt_handles;
+};
+/* clang-format off */
+static const struct field message_receipts_fields[] = {
+    FIELD_LIST(struct message_receipts, receipt_handles, FF_CREATE | FF_REQUIRED, .min = 1, .max = BATCH_MAX,
+               .doc = "One to ten receipt handles."),
+};
+/* clang-format on */
+const struct record message_receipts_record =
+    RECORD(message_receipts, NULL, message_receipts_fields);
+
+struct receive_query {
+    int64_t count, wait, visibility_timeout;
+};
+/* clang-format off */
+static const struct field receive_query_fields[] = {
+    FIELD_INT(struct receive_query, count, FF_CREATE, .min = 1, .max = BATCH_MAX, .dflt = 1, .alias = "max_messages",
+              .doc = "How many messages at most."),
+    FIELD_INT(struct receive_query, wait,  FF_CREATE, .min = 0, .max = 20, .doc = "Seconds to wait for the first message."),
+    FIELD_INT(struct receive_query, visibility_timeout, FF_CREATE, .min = 0, .max = 43200, .dflt = -1,
+              .doc = "Seconds for which they stay hidden; the queue's if left out."),
+};
+/* clang-format on */
+const struct record message_receive_query = RECORD(receive_query, NULL, receive_query_fields);
+
+/* ---- sending */
+
+static const char sql_send[] =
+    "INSERT INTO queue_messages"
+    " (id, box_id, body, attributes, group_id, visible_at, received_count, created_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, 0, $7)";
+static const char sql_group_has[] =
+    "SELECT 1 FROM queue_messages WHERE box_id = $1 AND group_id = $2 LIMIT 1";
+/* Returns a row if the id is new, or its five minutes are over. */
+static const char sql_dedup[] =
+    "INSERT INTO queue_dedup (box_id, dedup_id, message_id, until_at) VALUES ($1, $2, $3, $4)"
+    " ON CONFLICT (box_id, dedup_id) DO UPDATE"
+    " SET message_id = excluded.message_id, until_at = excluded.until_at"
+    " WHERE queue_dedup.until_at <= $5 RETURNING 1";
+static const char sql_dedup_first[] =
+    "SELECT message_id FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
+
+static int take_uuid(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    snprintf(((struct uuid *)ctx)->s, sizeof(struct uuid), "%s", cols[0].s ? cols[0].s : "");
+    return 0;
+}
+
+/* What the tables cannot say: size against the queue's, FIFO's needs. 'at' is the field's prefix.
+ */
+static void message_check(struct call *c, const struct queue *q, const struct message *m,
+                          const char *at)
+{
+    size_t size = strlen(m->body ? m->body : "") + strlen(m->attributes ? m->attributes : "");
+
+    if ((int64_t)size > q->max_message_size)
+        fault_add(c, arena_printf(c->arena, "%sbody", at), "too_long",
+                  "body and attributes are %zu bytes, the queue takes %lld", size,
+                  (long long)q->max_message_size);
+    if (q->fifo && !m->group_id)
+        fault_add(c, arena_printf(c->arena, "%sgroup_id", at), "required",
+                  "is required in a FIFO queue");
+    if (!q->fifo && m->group_id)
+        fault_add(c, arena_printf(c->arena, "%sgroup_id", at), "not_allowed",
+                  "is for FIFO queues only");
+    if (q->fifo && m->delay_seconds >= 0)
+        fault_add(c, arena_printf(c->arena, "%sdelay_seconds", at), "not_allowed",
+                  "a FIFO queue delays all its messages alike: set the queue's delay_seconds");
+}
+
+/* True if the id is taken; then m->id is the first message's. */
+static int message_seen(struct call *c, const struct queue *q, struct message *m, bool *seen,
+                        struct err *e)
+{
+    int64_t fresh;
+
+    *seen = false;
+    if (!m->deduplication_id)
+        return 0;
+    TRY(db_int(c->db, sql_dedup,
+               ARGS(A(&q->box_id), A(m->deduplication_id), A(&m->id),
+                    A(c->now + MINUTES(DEDUP_MINUTES)), A(c->now)),
+               0, &fresh, e));
+    if (fresh)
+        return 0;
+    *seen = true;
+    return db_each(c->db, sql_dedup_first, ARGS(A(&q->box_id), A(m->deduplication_id)), take_uuid,
+                   &m->id, e);
+}
+
+static int message_put(struct call *c, const struct queue *q, struct message *m, struct err *e)
+{
+    int64_t delay = m->delay_seconds >= 0 ? m->delay_seconds : q->delay_seconds, waits = 0;
+    bool seen;
+
+    uuid_new(app_clock(c->app), &m->id);
+    m->queue_id = q->id;
+    m->created_at = c->now;
+    m->visible_at = c->now + SECONDS(delay);
+    TRY(message_seen(c, q, m, &seen, e));
+    if (seen)
+        return 0;
+    if (q->fifo)
+        TRY(db_int(c->db, sql_group_has, ARGS(A(&q->box_id), A(m->group_id)), 0, &waits, e));
+    return db_exec(c->db, sql_send,
+                   ARGS(A(&m->id), A(&q->box_id), A(m->body), A(m->attributes), A(m->group_id),
+                        A(waits ? QUEUE_BEHIND : m->visible_at), A(c->now)),
+                   e);
+}
+
+/* FIFO queues keep their order by taking turns on the queue's row; others share it. */
+static int queue_for_messages(struct call *c, struct queue *q, struct err *e)
+{
+    TRY(call_target_shared(c, &queue_record, q, e));
+    return q->fifo ? call_target(c, &queue_record, q, e) : 0;
+}
+
+int message_send(struct call *c, struct err *e)
+{
+    struct message *m = c->in;
+    struct queue q;
+
+    TRY(queue_for_messages(c, &q, e));
+    message_check(c, &q, m, "");
+    TRY(call_faults(c, e));
+    TRY(message_put(c, &q, m, e));
+    call_signal(c, q.box_id.s);
+    return reply_row(c, &message_record, m);
+}
+
+/* Reads the batch's members; faults are named messages[i].member. */
+static int batch_read(struct call *c, const struct queue *q, struct message **out, size_t *n,
+                      struct err *e)
+{
+    const struct message_batch *in = c->in;
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->messages), e);
+
+    if (!v)
+        return -1;
+    if (json_type_of(v) != JSON_ARR || json_len(v) < 1 || json_len(v) > BATCH_MAX) {
+        fault_add(c, "messages", "out_of_range", "must be a list of 1 to %d messages", BATCH_MAX);
+        return call_faults(c, e);
+    }
+    *n = json_len(v);
+    *out = arena_new_n(c->arena, struct message, *n);
+    for (size_t i = 0; i < *n; i++) {
+        struct faults f = { .arena = c->arena };
+        const char *at = arena_printf(c->arena, "messages[%zu].", i);
+        uint64_t set = 0;
+
+        if (json_type_of(json_at(v, i)) != JSON_OBJ) {
+            fault_add(c, arena_printf(c->arena, "messages[%zu]", i), "wrong_type",
+                      "must be an object");
+            continue;
+        }
+        json_read_record(c->arena, &message_record, JSON_CREATE, json_at(v, i), &(*out)[i], &set,
+                         &f);
+        for (const struct fault_item *x = f.first; x; x = x->next)
+            fault_add(c, arena_printf(c->arena, "%s%s", at, x->field), x->code, "%s", x->message);
+        message_check(c, q, &(*out)[i], at);
+    }
+    return call_faults(c, e);
+}
+
+int message_send_batch(struct call *c, struct err *e)
+{
+    struct queue q;
+    struct message *m = NULL;
+    size_t n = 0;
+
+    TRY(queue_for_messages(c, &q, e));
+    TRY(batch_read(c, &q, &m, &n, e));
+    for (size_t i = 0; i < n; i++)
+        TRY(message_put(c, &q, &m[i], e));
+    call_signal(c, q.box_id.s);
+    return reply_rows(c, &message_record, &(struct rows){ m, n });
+}
+
+/* ---- receiving */
+
+static const char sql_receive[] =
+    "WITH due AS (SELECT seq FROM queue_messages"
+    "              WHERE box_id = $1 AND visible_at <= $2 AND created_at > $5"
+    "              ORDER BY visible_at, seq LIMIT $4 /*pg: FOR UPDATE SKIP LOCKED */)"
+    " UPDATE queue_messages"
+    "    SET visible_at = $3, received_count = queue_messages.received_count + 1"
+    "  WHERE seq IN (SELECT seq FROM due)"
+    " RETURNING @";
+static const char sql_next_due[] = "SELECT min(visible_at) FROM queue_messages WHERE box_id = $1"
+                                   " AND visible_at > $2";
+static const char sql_to_dead[] =
+    "UPDATE queue_messages SET box_id = $2, visible_at = $3, received_count = 0 WHERE seq = $1";
+static const char sql_next[] =
+    "UPDATE queue_messages SET visible_at = $3 WHERE visible_at = $4 AND seq ="
+    " (SELECT min(seq) FROM queue_messages WHERE box_id = $1 AND group_id = $2)";
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct message *x = a, *y = b;
+
+    return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+int message_next(struct db *db, const struct uuid *box, const char *group, int64_t now,
+                 struct err *e)
+{
+    if (!group)
+        return 0;
+    return db_exec(db, sql_next, ARGS(A(box), A(group), A(now), A(QUEUE_BEHIND)), e);
+}
+
+/* A message that was received too often goes to the dead-letter queue. */
+static int message_to_dead(struct call *c, const struct queue *q, const struct queue *dead,
+                           const struct message *m, struct err *e)
+{
+    int64_t waits = 0;
+
+    if (dead->fifo && m->group_id)
+        TRY(db_int(c->db, sql_group_has, ARGS(A(&dead->box_id), A(m->group_id)), 0, &waits, e));
+    TRY(db_exec(c->db, sql_to_dead,
+                ARGS(A(m->seq), A(&dead->box_id), A(waits ? QUEUE_BEHIND : c->now)), e));
+    call_signal(c, dead->box_id.s);
+    return message_next(c->db, &q->box_id, m->group_id, c->now, e);
+}
+
+/* One batch: what is due is hidden until 'hidden'; what was received too often is moved instead. */
+static int receive_some(struct call *c, const struct queue *q, const struct queue *dead,
+                        int64_t hidden, struct message *out, size_t *n, size_t want, bool *moved,
+                        struct err *e)
+{
+    struct rows got;
+
+    *moved = false;
+    TRY(db_query(c->db, c->arena, &message_record, sql_receive,
+                 ARGS(A(&q->box_id), A(c->now), A(hidden), A((int64_t)(want - *n)),
+                      A(queue_oldest(q, c->now))),
+                 &got, e));
+    for (size_t i = 0; i < got.n; i++) {
+        struct message *m = &((struct message *)got.v)[i];
+
+        if (dead && m->received_count > q->max_receives) {
+            TRY(message_to_dead(c, q, dead, m, e));
+            *moved = true;
+            continue;
+        }
+        m->queue_id = q->id;
+        m->receipt_handle =
+            arena_printf(c->arena, "%lld-%lld", (long long)m->seq, (long long)m->received_count);
+        out[(*n)++] = *m;
+    }
+    return 0;
+}
+
+/* Nothing is due: waits for a message, or for the next hidden one to come back. */
+static int receive_wait(struct call *c, const struct queue *q, int64_t wait, struct err *e)
+{
+    int64_t end = c->parked_until ? c->parked_until : c->now + SECONDS(wait), next;
+
+    TRY(db_int(c->db, sql_next_due, ARGS(A(&q->box_id), A(c->now)), QUEUE_BEHIND, &next, e));
+    return call_park(c, q->box_id.s, end, MIN(end, next));
+}
+
+int message_receive(struct call *c, struct err *e)
+{
+    const struct receive_query *want = c->query;
+    struct message *out = arena_new_n(c->arena, struct message, BATCH_MAX);
+    struct queue q, dead;
+    size_t n = 0;
+    bool moved = true;
+
+    TRY(queue_for_messages(c, &q, e));
+    bool has_dead = !uuid_is_nil(&q.dead_letter_queue_id);
+    if (has_dead)
+        TRY(call_get(c, &queue_record, &q.dead_letter_queue_id, &dead, e));
+
+    int64_t hide = want->visibility_timeout >= 0 ? want->visibility_timeout : q.visibility_timeout;
+    for (int i = 0; moved && n < (size_t)want->count && i < DEAD_ROUNDS; i++)
+        TRY(receive_some(c, &q, has_dead ? &dead : NULL, c->now + SECONDS(hide), out, &n,
+                         (size_t)want->count, &moved, e));
+    if (n == 0 && !moved && want->wait > 0 && (!c->parked_until || c->now < c->parked_until))
+        return receive_wait(c, &q, want->wait, e);
+    if (n > 1)
+        qsort(out, n, sizeof(*out), by_seq);
+    return reply_rows(c, &message_record, &(struct rows){ out, n });
+}
+
+/* ---- by receipt handle */
+
+static bool handle_parse(struct str s, int64_t *seq, int64_t *count)
+{
+    const char *dash = s.n ? memchr(s.p, '-', s.n) : NULL;
+
+    if (!dash)
+        return false;
+    size_t at = (size_t)(dash - s.p);
+    return int_parse((struct str){ s.p, at }, 1, INT64_MAX, seq) &&
+           int_parse((struct str){ dash + 1, s.n - at - 1 }, 1, INT64_MAX, count);
+}
+
+static const char sql_delete[] =
+    "DELETE FROM queue_messages WHERE seq = $1 AND box_id = $2 AND received_count = $3 RETURNING @";
+static const char sql_extend[] =
+    "UPDATE queue_messages SET visible_at = $4"
+    " WHERE seq = $1 AND box_id = $2 AND received_count = $3 AND visible_at > $5 RETURNING @";
+
+static int no_such_receipt(struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND,
+                   "no such receipt: the message is deleted, or was received again since");
+}
+
+static int delete_one(struct call *c, const struct queue *q, struct str handle, bool *found,
+                      struct err *e)
+{
+    int64_t seq, count;
+    struct rows gone = { 0 };
+
+    *found = false;
+    if (!handle_parse(handle, &seq, &count))
+        return 0;
+    TRY(db_query(c->db, c->arena, &message_record, sql_delete,
+                 ARGS(A(seq), A(&q->box_id), A(count)), &gone, e));
+    *found = gone.n == 1;
+    if (!*found || !q->fifo)
+        return 0;
+    call_signal(c, q->box_id.s);
+    return message_next(c->db, &q->box_id, ((struct message *)gone.v)->group_id, c->now, e);
+}
+
+int message_delete(struct call *c, struct err *e)
+{
+    struct queue q;
+    bool found;
+
+    TRY(queue_for_messages(c, &q, e));
+    TRY(delete_one(c, &q, str_of(call_param(c, "receipt_handle")), &found, e));
+    if (!found)
+        return no_such_receipt(e);
+    return reply_deleted(c, "message deleted");
+}
+
+/* Answers which were deleted and which were not found: a batch is not all or nothing. */
+int message_delete_batch(struct call *c, struct err *e)
+{
+    const struct message_receipts *in = c->in;
+    struct queue q;
+
+    TRY(queue_for_messages(c, &q, e));
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->receipt_handles), e);
+    if (!v)
+        return -1;
+    json_open(c->out, '{');
+    json_key(c->out, "results");
+    json_open(c->out, '[');
+    for (size_t i = 0; i < json_len(v); i++) {
+        size_t n = 0;
+        const char *handle = json_str_of(json_at(v, i), &n);
+        bool found;
+
+        TRY(delete_one(c, &q, (struct str){ handle, n }, &found, e));
+        json_open(c->out, '{');
+        json_key(c->out, "receipt_handle");
+        json_strn(c->out, handle, n);
+        json_kbool(c->out, "deleted", found);
+        json_close(c->out);
+    }
+    json_close(c->out);
+    json_close(c->out);
+    return reply_json(c);
+}
+
+int message_extend(struct call *c, struct err *e)
+{
+    const struct message_extend *in = c->in;
+    struct queue q;
+    int64_t seq, count;
+    struct rows got;
+
+    TRY(queue_for_messages(c, &q, e));
+    if (in->visibility_timeout < 0 || !call_has(c, "visibility_timeout"))
+        fault_add(c, "visibility_timeout", "required", "is required");
+    TRY(call_faults(c, e));
+    if (!handle_parse(str_of(call_param(c, "receipt_handle")), &seq, &count))
+        return no_such_receipt(e);
+    TRY(db_query(c->db, c->arena, &message_record, sql_extend,
+                 ARGS(A(seq), A(&q.box_id), A(count), A(c->now + SECONDS(in->visibility_timeout)),
+                      A(c->now)),
+                 &got, e));
+    if (got.n == 0)
+        return no_such_receipt(e);
+    struct message *m = got.v;
+    m->queue_id = q.id;
+    m->receipt_handle = call_param(c, "receipt_handle");
+    if (in->visibility_timeout == 0)
+        call_signal(c, q.box_id.s);
+    return reply_row(c, &message_record, m);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the two halves of the queue service share: queues (queue.c) and messages (queue_message.c).
+ */
+
+#include "core/service.h"
+
+enum queue_status { QUEUE_ACTIVE };
+
+struct queue {
+    OWNED_MEMBERS;
+    const char *name;
+    enum queue_status status;
+    bool fifo;
+    int64_t visibility_timeout; /* seconds */
+    int64_t delay_seconds;
+    int64_t retention_days;
+    int64_t max_message_size; /* bytes of body and attributes */
+    struct uuid dead_letter_queue_id;
+    int64_t max_receives;
+    const char *tags; /* JSON map */
+    struct uuid box_id;
+    int64_t depth, in_flight; /* counted when shown */
+};
+extern const struct record queue_record;
+
+struct message {
+    struct uuid id, queue_id;
+    int64_t seq; /* the order of sending; the receipt handle names it */
+    struct uuid box_id;
+    const char *body;
+    const char *attributes; /* JSON map */
+    const char *group_id, *deduplication_id;
+    int64_t delay_seconds;
+    const char *receipt_handle;
+    int64_t visible_at, received_count, created_at;
+};
+extern const struct record message_record;
+
+/* visible_at of a FIFO message that waits behind another of its group: never due. */
+#define QUEUE_BEHIND INT64_MAX
+
+/* The first waiting message of a group comes forward: call when the one before it is gone. */
+int message_next(struct db *db, const struct uuid *box, const char *group, int64_t now,
+                 struct err *e) _must_check_;
+
+int message_send(struct call *c, struct err *e);
+int message_send_batch(struct call *c, struct err *e);
+int message_receive(struct call *c, struct err *e);
+int message_delete(struct call *c, struct err *e);
+int message_delete_batch(struct call *c, struct err *e);
+int message_extend(struct call *c, struct err *e);
+
+extern const struct record message_batch_record;
+extern const struct record message_extend_record;
+extern const struct record message_receipts_record;
+extern const struct record message_receive_query;
+
+/* Messages older than this are dead, though not yet swept. */
+static inline int64_t queue_oldest(const struct queue *q, int64_t now)
+{
+    return now - DAYS(q->retention_days);
+}

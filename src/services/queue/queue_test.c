@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/world.h"
+
+/* A receipt handle of the first message received, or NULL when none is there. */
+static const char *receive_one(struct world *w, const char *queue)
+{
+    return member(get(w, "/queues/%s/messages", queue), "0.receipt_handle");
+}
+
+TEST(a_queue_has_the_defaults_of_its_table)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/queues", "{'name':'jobs'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(member_int(r, "visibility_timeout"), 30);
+    CHECK_EQ(member_int(r, "retention_days"), 4);
+    CHECK_EQ(member_int(r, "max_message_size"), 262144);
+    CHECK_STR(member(r, "status"), "ACTIVE");
+    CHECK(strncmp(member(r, "arn"), "arn:thecloud:queue:", 19) == 0);
+}
+
+TEST(every_fault_of_a_body_is_named)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r =
+        post(w, "/queues", "{'name':'no spaces','visibility_timeout':43201,'nope':1,'fifo':'yes'}");
+
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(r.code, "invalid_request");
+    CHECK(member(r, "error.details.3.field") != NULL);
+    CHECK(member(r, "error.details.4.field") == NULL);
+}
+
+TEST(a_name_is_taken_once_and_works_as_an_id)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    CHECK_EQ(post(w, "/queues", "{'name':'jobs'}").status, 201);
+    struct reply r = post(w, "/queues", "{'name':'jobs'}");
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "already_exists");
+    CHECK_STR(member(get(w, "/queues/jobs"), "name"), "jobs");
+    CHECK_EQ(post(w, "/queues", "{'name':'q_01h455vb4pex5vsknk084sn02q'}").status, 400);
+    CHECK_EQ(post(w, "/queues", "{'name':'0189c1a2-0000-7000-8000-000000000000'}").status, 400);
+}
+
+TEST(a_received_message_stays_hidden_until_its_timeout)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','visibility_timeout':30}").id;
+
+    CHECK_EQ(post(w, fmt("/queues/%s/messages", q), "{'body':'hello'}").status, 201);
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 1);
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 1);
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 0);
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "in_flight"), 1);
+    world_sleep(w, SECONDS(31));
+    struct reply r = get(w, "/queues/%s/messages", q);
+    CHECK_EQ(r.len, 1);
+    CHECK_EQ(member_int(r, "0.received_count"), 2);
+    CHECK_STR(member(r, "0.body"), "hello");
+}
+
+TEST(a_deleted_message_is_gone_and_an_old_handle_deletes_nothing)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','visibility_timeout':1}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'hello'}");
+    const char *old = receive_one(w, q);
+    world_sleep(w, SECONDS(2));
+    const char *now = receive_one(w, q);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", q, old).status, 404);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", q, now).status, 200);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", q, now).status, 404);
+    CHECK_EQ(del(w, "/queues/%s/messages/nonsense", q).status, 404);
+    world_sleep(w, SECONDS(2));
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+}
+
+TEST(a_batch_is_sent_whole_or_not_at_all)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    const char *path = fmt("/queues/%s/messages/batch", q);
+
+    struct reply r = post(w, path, "{'messages':[{'body':'a'},{'body':''},{'x':1},7]}");
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "messages[1].body");
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    CHECK_EQ(post(w, path, "{'messages':[]}").status, 400);
+    CHECK_EQ(post(w, path, "{'messages':[{'body':'a'},{'body':'b'},{'body':'c'}]}").status, 201);
+    r = get(w, "/queues/%s/messages?count=10", q);
+    CHECK_EQ(r.len, 3);
+    CHECK_STR(member(r, "0.body"), "a");
+    CHECK_STR(member(r, "2.body"), "c");
+}
+
+TEST(received_messages_are_deleted_in_a_batch)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'a'}");
+    const char *handle = receive_one(w, q);
+    struct reply r = post(w, fmt("/queues/%s/messages/delete", q),
+                          fmt("{'receipt_handles':['%s','1-999']}", handle));
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(member(r, "results.0.deleted"), "true");
+    CHECK_STR(member(r, "results.1.deleted"), "false");
+    CHECK_EQ(post(w, fmt("/queues/%s/messages/delete", q), "{'receipt_handles':[]}").status, 400);
+}
+
+TEST(a_delayed_message_comes_later)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','delay_seconds':60}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'queue'}");
+    post(w, fmt("/queues/%s/messages", q), "{'body':'own','delay_seconds':0}");
+    struct reply r = get(w, "/queues/%s/messages?count=10", q);
+    CHECK_EQ(r.len, 1);
+    CHECK_STR(member(r, "0.body"), "own");
+    world_sleep(w, SECONDS(61));
+    CHECK_STR(member(get(w, "/queues/%s/messages", q), "0.body"), "own");
+}
+
+TEST(attributes_come_back_as_they_were_sent)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'x','attributes':{'colour':'blue'}}");
+    CHECK_STR(member(get(w, "/queues/%s/messages", q), "0.attributes.colour"), "blue");
+}
+
+TEST(a_message_larger_than_its_queue_takes_is_refused)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','max_message_size':1024}").id;
+    char body[1200];
+
+    memset(body, 'x', sizeof(body) - 1);
+    body[sizeof(body) - 1] = '\0';
+    struct reply r = post(w, fmt("/queues/%s/messages", q), fmt("{'body':'%s'}", body));
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.code"), "too_long");
+}
+
+TEST(what_is_received_too_often_goes_to_the_dead_letter_queue)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *dead = post(w, "/queues", "{'name':'dead'}").id;
+    const char *q = post(w, "/queues",
+                         fmt("{'name':'jobs','visibility_timeout':1,'dead_letter_queue_id':'%s',"
+                             "'max_receives':2}",
+                             dead))
+                        .id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'poison'}");
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(get(w, "/queues/%s/messages", q).len, 1);
+        world_sleep(w, SECONDS(2));
+    }
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    struct reply r = get(w, "/queues/%s/messages", dead);
+    CHECK_STR(member(r, "0.body"), "poison");
+    CHECK_EQ(member_int(r, "0.received_count"), 1);
+    CHECK_EQ(del(w, "/queues/%s", dead).status, 409);
+}
+
+TEST(a_dead_letter_queue_must_fit)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *fifo = post(w, "/queues", "{'name':'fifo','fifo':true}").id;
+
+    CHECK_EQ(post(w, "/queues", "{'name':'a','max_receives':3}").status, 400);
+    CHECK_EQ(post(w, "/queues", fmt("{'name':'a','dead_letter_queue_id':'%s'}", fifo)).status, 400);
+    CHECK_EQ(
+        post(w, "/queues", fmt("{'name':'a','dead_letter_queue_id':'%s','max_receives':3}", fifo))
+            .status,
+        400);
+    CHECK_EQ(post(w, "/queues",
+                  "{'name':'a','dead_letter_queue_id':'0189c1a2-0000-7000-8000-000000000000',"
+                  "'max_receives':3}")
+                 .status,
+             404);
+}
+
+TEST(messages_of_a_fifo_group_come_one_after_the_other)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'steps','fifo':true}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    CHECK_EQ(post(w, path, "{'body':'none'}").status, 400);
+    post(w, path, "{'body':'a1','group_id':'a'}");
+    post(w, path, "{'body':'a2','group_id':'a'}");
+    post(w, path, "{'body':'b1','group_id':'b'}");
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 3);
+    struct reply r = get(w, "/queues/%s/messages?count=10", q);
+    CHECK_EQ(r.len, 2);
+    CHECK_STR(member(r, "0.body"), "a1");
+    CHECK_STR(member(r, "1.body"), "b1");
+    CHECK_EQ(get(w, "/queues/%s/messages?count=10", q).len, 0);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", q, member(r, "0.receipt_handle")).status, 200);
+    CHECK_STR(member(get(w, "/queues/%s/messages", q), "0.body"), "a2");
+}
+
+TEST(a_deduplication_id_is_sent_once_in_five_minutes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    struct reply first = post(w, path, "{'body':'a','deduplication_id':'1'}");
+    struct reply again = post(w, path, "{'body':'a','deduplication_id':'1'}");
+    CHECK_EQ(again.status, 201);
+    CHECK_STR(again.id, first.id);
+    CHECK_EQ(get(w, "/queues/%s/messages?count=10", q).len, 1);
+    world_sleep(w, MINUTES(5) + SECONDS(1));
+    CHECK(strcmp(post(w, path, "{'body':'a','deduplication_id':'1'}").id, first.id) != 0);
+}
+
+TEST(a_receiver_may_hide_a_message_longer_or_give_it_back)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','visibility_timeout':10}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'x'}");
+    const char *path = fmt("/queues/%s/messages/%s", q, receive_one(w, q));
+    CHECK_EQ(patch(w, path, "{'visibility_timeout':100}").status, 200);
+    world_sleep(w, SECONDS(50));
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    CHECK_EQ(patch(w, path, "{'visibility_timeout':0}").status, 200);
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 1);
+    CHECK_EQ(patch(w, path, "{'visibility_timeout':9}").status, 404);
+    CHECK_EQ(patch(w, path, "{}").status, 400);
+}
+
+TEST(purging_drops_all_messages_and_keeps_the_queue)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    for (int i = 0; i < 20; i++)
+        post(w, fmt("/queues/%s/messages", q), "{'body':'x'}");
+    CHECK_EQ(post(w, fmt("/queues/%s/purge", q), NULL).status, 200);
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 0);
+    world_settle(w);
+    CHECK_EQ(post(w, fmt("/queues/%s/messages", q), "{'body':'y'}").status, 201);
+    CHECK_EQ(get(w, "/queues/%s/messages?count=10", q).len, 1);
+}
+
+TEST(a_message_past_its_retention_is_dropped)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','retention_days':1}").id;
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'x'}");
+    world_sleep(w, DAYS(1) + SECONDS(1));
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
+    world_sleep(w, MINUTES(11));
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 0);
+}
+
+TEST(a_queue_is_changed_and_deleted)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    CHECK_EQ(member_int(patch(w, fmt("/queues/%s", q), "{'visibility_timeout':5}"),
+                        "visibility_timeout"),
+             5);
+    CHECK_EQ(patch(w, fmt("/queues/%s", q), "{'name':'other'}").status, 400);
+    CHECK_EQ(del(w, "/queues/%s", q).status, 200);
+    CHECK_EQ(get(w, "/queues/%s", q).status, 404);
+    CHECK_EQ(post(w, "/queues", "{'name':'jobs'}").status, 201);
+}
+
+TEST(both_surfaces_show_the_same_queue)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    struct reply r = get(w, "/v1/queues/%s", q);
+
+    CHECK_EQ(r.status, 200);
+    CHECK(strncmp(r.id, "q_", 2) == 0);
+    CHECK_EQ(get(w, "/queues/%s", r.id).status, 200);
+    CHECK_EQ(get(w, "/v1/queues").len, 1);
+    CHECK_EQ(del(w, "/v1/queues/%s", r.id).status, 204);
+}
+
+TEST(strangers_and_the_unauthorised_reach_no_queue)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    static const struct {
+        enum method m;
+        const char *path, *body;
+    } all[] = {
+        { GET, "", NULL },
+        { PATCH, "", "{'visibility_timeout':1}" },
+        { DELETE, "", NULL },
+        { POST, "/purge", NULL },
+        { POST, "/messages", "{'body':'x'}" },
+        { GET, "/messages", NULL },
+        { POST, "/messages/batch", "{'messages':[{'body':'x'}]}" },
+        { POST, "/messages/delete", "{'receipt_handles':['1-1']}" },
+        { PATCH, "/messages/1-1", "{'visibility_timeout':1}" },
+        { DELETE, "/messages/1-1", NULL },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        const char *path = fmt("/queues/%s%s", q, all[i].path);
+
+        CHECK_EQ(as(w, AS_STRANGER, all[i].m, path, all[i].body).status, 404);
+        CHECK_EQ(as(w, AS_NO_SCOPE, all[i].m, path, all[i].body).status, 403);
+        CHECK_EQ(as(w, AS_NOBODY, all[i].m, path, all[i].body).status, 401);
+    }
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/queues", NULL).len, 0);
+    CHECK_EQ(as(w, AS_NO_SCOPE, GET, "/queues", NULL).status, 403);
+    CHECK_EQ(as(w, AS_NOBODY, GET, "/queues", NULL).status, 401);
+    CHECK_EQ(as(w, AS_NO_SCOPE, POST, "/queues", "{'name':'x'}").status, 403);
+    CHECK_EQ(as(w, AS_NOBODY, POST, "/queues", "{'name':'x'}").status, 401);
+    CHECK_EQ(as(w, AS_VIEWER, POST, "/queues", "{'name':'x'}").status, 403);
+    CHECK_EQ(get(w, "/queues?colour=blue").status, 400);
+    CHECK_EQ(get(w, "/queues/%s/messages?count=11", q).status, 400);
+    CHECK_EQ(get(w, "/queues/%s?x=1", q).status, 400);
+}
+
+TEST(a_long_poll_gets_the_message_that_is_delayed_into_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    CHECK_EQ(get(w, "/queues/%s/messages?wait=21", q).status, 400);
+    post(w, fmt("/queues/%s/messages", q), "{'body':'x'}");
+    CHECK_EQ(get(w, "/queues/%s/messages?wait=5", q).len, 1);
+}
+
+TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_named,
+      a_name_is_taken_once_and_works_as_an_id, a_received_message_stays_hidden_until_its_timeout,
+      a_deleted_message_is_gone_and_an_old_handle_deletes_nothing,
+      a_batch_is_sent_whole_or_not_at_all, received_messages_are_deleted_in_a_batch,
+      a_delayed_message_comes_later, attributes_come_back_as_they_were_sent,
+      a_message_larger_than_its_queue_takes_is_refused,
+      what_is_received_too_often_goes_to_the_dead_letter_queue, a_dead_letter_queue_must_fit,
+      messages_of_a_fifo_group_come_one_after_the_other,
+      a_deduplication_id_is_sent_once_in_five_minutes,
+      a_receiver_may_hide_a_message_longer_or_give_it_back,
+      purging_drops_all_messages_and_keeps_the_queue, a_message_past_its_retention_is_dropped,
+      a_queue_is_changed_and_deleted, both_surfaces_show_the_same_queue,
+      strangers_and_the_unauthorised_reach_no_queue,
+      a_long_poll_gets_the_message_that_is_delayed_into_it)
