@@ -3,7 +3,8 @@
 
 /* HTTP/1.1 messages (RFC 9110, RFC 9112), strictly: a pure function over a buffer, no allocation.
  * Refused: duplicate, signed or huge Content-Length, CL with TE, TE that is not exactly "chunked",
- * obs-fold, bare LF, bare CR, NUL, space before the colon, missing or double Host, bad chunk sizes. */
+ * obs-fold, bare LF, bare CR, NUL, space before the colon, missing or double Host, bad chunk sizes.
+ */
 
 #include "base/base.h"
 
@@ -37,8 +38,9 @@ struct http_head {
 
 enum http1_result { HTTP1_OK, HTTP1_MORE, HTTP1_BAD };
 
-/* 'p' may hold more than a head.  HTTP1_BAD fills *e with the status the client gets (400, 414, 431,
- * 505, 501); '*not_http' is true if the first line is no HTTP at all (bare 400, then close). */
+/* 'p' may hold more than a head.  HTTP1_BAD fills *e with the status the client gets (400, 414,
+ * 431, 505, 501); '*not_http' is true if the first line is no HTTP at all (bare 400, then close).
+ */
 enum http1_result http1_parse(struct str p, size_t max_head, size_t max_path, struct http_head *out,
                               bool *not_http, struct err *e);
 /* First header of that name (lower case given), or { NULL, 0 }. */
@@ -49,8 +51,8 @@ size_t http1_header_count(const struct http_head *h, const char *name);
 /* Chunked bodies (RFC 9112 7.1), fed as bytes come. */
 struct http1_chunked {
     int state;
-    uint64_t left;  /* of the present chunk */
-    size_t line;    /* bytes of the present size line or trailer section */
+    uint64_t left; /* of the present chunk */
+    size_t line;   /* bytes of the present size line or trailer section */
 };
 /* Consumes from 'in' (*used says how much); hands out at most one run of data a call in *data.
  * HTTP1_OK: the body has ended.  HTTP1_MORE: call again, with more bytes if *used was all. */

@@ -108,11 +108,12 @@ void json_open(struct json_out *o, char bracket)
 {
     begin(o);
     put_byte(o, bracket);
-    if (++o->depth > DEPTH_MAX) {
+    int at = o->depth++;
+    if (at < 0 || at >= DEPTH_MAX) {
         o->failed = true;
         return;
     }
-    uint64_t bit = UINT64_C(1) << (o->depth - 1);
+    uint64_t bit = UINT64_C(1) << at;
     o->comma &= ~bit;
     o->list = bracket == '[' ? o->list | bit : o->list & ~bit;
 }

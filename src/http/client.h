@@ -13,12 +13,12 @@ struct client_request {
     const char *method, *url;
     const struct client_header *headers;
     size_t n_headers;
-    struct str body;          /* sent when .p is not NULL */
-    int upload_fd;            /* > 0: body is this file */
-    int64_t timeout;          /* microseconds, 0: 30 s; < 0: none (streams) */
-    size_t max_body;          /* of the answer; 0: 16 MiB */
-    const char *ca_file;      /* NULL: the system's */
-    const char *unix_socket;  /* NULL: TCP */
+    struct str body;         /* sent when .p is not NULL */
+    int upload_fd;           /* > 0: body is this file */
+    int64_t timeout;         /* microseconds, 0: 30 s; < 0: none (streams) */
+    size_t max_body;         /* of the answer; 0: 16 MiB */
+    const char *ca_file;     /* NULL: the system's */
+    const char *unix_socket; /* NULL: TCP */
     /* Streams the answer's body instead of keeping it; -1 ends. */
     int (*on_data)(void *ctx, struct str data);
     void *ctx;

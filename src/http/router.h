@@ -2,8 +2,9 @@
 #pragma once
 
 /* Finds the row for a method and a path among static segments, {param} segments and one trailing
- * wildcard ({key...}).  Static beats {param} beats wildcard.  Paths are split at raw '/', each segment
- * percent-decoded then; an empty segment, "." or ".." matches nothing but a wildcard's inside. */
+ * wildcard ({key...}).  Static beats {param} beats wildcard.  Paths are split at raw '/', each
+ * segment percent-decoded then; an empty segment, "." or ".." matches nothing but a wildcard's
+ * inside. */
 
 #include "base/base.h"
 #include "codec/http1.h"
@@ -12,7 +13,7 @@ enum { ROUTER_MAX_PARAMS = 6 };
 
 struct router;
 struct router_match {
-    void *value;      /* what router_add was given */
+    void *value; /* what router_add was given */
     struct {
         const char *name;
         struct str value; /* decoded, in the arena */

@@ -6,9 +6,12 @@
  *
  * Life of a request: the application's on_head runs on the I/O thread.  It either answers at once
  * (http_reply), or asks for the body (http_body_collect, http_body_stream), or keeps the request
- * for another thread, which answers later; http_reply may be called from any thread.  A request lives until
- * its answer is sent or its peer is gone AND the application has let go: exactly one of http_reply(),
- * http_stream_end() or http_drop() must be called for each request, once. */
+ * for another thread, which answers later; http_reply may be called from any thread.  A request
+ * lives until its answer is sent or its peer is gone AND the application has let go: exactly one of
+ * http_reply(), http_stream_end(), http_drop() or http_ws_accept() must be called for each request,
+ * once; after it the request is no longer the application's to touch.
+ *
+ * End: http_server_drain(), then what runs requests elsewhere (pools), then http_server_free(). */
 
 #include <sys/types.h>
 
@@ -22,14 +25,14 @@ struct http_server;
 struct http_req;
 
 struct http_limits {
-    size_t max_head;          /* 16 KiB: 431 */
-    size_t max_path;          /* 8 KiB: 414 */
-    int max_connections;      /* over it: accepted and closed with a 503 */
-    int64_t head_timeout;     /* 10 s */
-    int64_t body_timeout;     /* without progress, 30 s */
-    int64_t idle_timeout;     /* 75 s */
-    int64_t write_timeout;    /* without progress, 30 s */
-    int64_t drain_timeout;    /* 30 s */
+    size_t max_head;       /* 16 KiB: 431 */
+    size_t max_path;       /* 8 KiB: 414 */
+    int max_connections;   /* over it: accepted and closed with a 503 */
+    int64_t head_timeout;  /* 10 s */
+    int64_t body_timeout;  /* without progress, 30 s */
+    int64_t idle_timeout;  /* 75 s */
+    int64_t write_timeout; /* without progress, 30 s */
+    int64_t drain_timeout; /* 30 s */
 };
 extern const struct http_limits http_limits_default;
 
@@ -37,23 +40,26 @@ struct http_app {
     void *ctx;
     /* A head has been read; on the I/O thread 'io' (0…threads-1). */
     void (*on_head)(void *ctx, struct http_req *r, int io);
-    /* The server itself refuses (malformed, too large, timed out): fill 'body' with the answer in the
-     * application's error shape and add headers by http_header().  Not called for what is no HTTP. */
+    /* The server itself refuses (malformed, too large, timed out): fill 'body' with the answer in
+     * the application's error shape and add headers by http_header().  Not called for what is no
+     * HTTP. */
     void (*on_error)(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
     /* A round of epoll is over on this thread: end read transactions and the like. May be NULL. */
     void (*on_round)(void *ctx, int io);
-    /* An answer has been sent, or given up (sent < 0): for the access log. May be NULL. */
+    /* An answer has been sent, or given up (sent < 0): for the access log.  Also for what on_error
+     * has answered, which on_head may never have seen.  'status' 0: dropped. May be NULL. */
     void (*on_sent)(void *ctx, struct http_req *r, int status, int64_t sent);
 };
 
 struct http_opts {
     struct http_app app;
     struct http_limits limits;
-    int threads;               /* I/O threads, 1… */
-    const int *listeners;      /* n_listeners listening sockets, spread over the threads; owned by the caller */
+    int threads; /* I/O threads, 1… */
+    const int *
+        listeners; /* n_listeners listening sockets, spread over the threads; owned by the caller */
     size_t n_listeners;
     const char *tls_cert, *tls_key; /* PEM files; NULL: plain */
-    struct clock *clock;       /* time-outs use its mono() */
+    struct clock *clock;            /* time-outs use its mono() */
 };
 struct http_server *http_server_new(const struct http_opts *o, struct err *e);
 /* Stops accepting, lets open requests finish, gives streams their end, closes; then returns. */
@@ -82,18 +88,20 @@ bool http_req_gone(const struct http_req *r);
 void http_body_collect(struct http_req *r, size_t max,
                        void (*fn)(void *ctx, struct http_req *r, struct str body, struct err *e),
                        void *ctx);
-/* For a worker: afterwards http_body_read() blocks for bytes, at most 'n' into 'p': 0 at the end, -1 on
- * error or when the peer is gone.  At most 256 KiB are held; then the socket is not read. */
+/* For a worker: afterwards http_body_read() blocks for bytes, at most 'n' into 'p': 0 at the end,
+ * -1 on error or when the peer is gone.  At most 256 KiB are held; then the socket is not read. */
 void http_body_stream(struct http_req *r, uint64_t max);
 ssize_t http_body_read(struct http_req *r, void *p, size_t n, struct err *e);
 
 /* ---- answers */
-/* Adds a header to the coming answer; the strings are copied. From the thread that will answer. */
+/* Adds a header to the coming answer; the strings are copied. From the thread that will answer.
+ * Connection, Content-Length, Transfer-Encoding and Date are the server's and left out here;
+ * control characters become spaces; over 16 KiB in all a header is left out. */
 void http_header(struct http_req *r, const char *name, const char *value);
 void http_headerf(struct http_req *r, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* Sends the whole answer; the body is copied (or taken, with http_reply_buf). HEAD: length without body.
- * Sets Date, Content-Length and, where due, Connection. */
+/* Sends the whole answer; the body is copied (or taken, with http_reply_buf). HEAD: length without
+ * body. Sets Date, Content-Length and, where due, Connection. */
 void http_reply(struct http_req *r, int status, struct str body);
 void http_reply_buf(struct http_req *r, int status, struct buf *body); /* takes the memory */
 /* A file's bytes by sendfile; takes 'fd'. */
@@ -103,14 +111,19 @@ void http_close_after(struct http_req *r);
 /* Lets go without an answer: the connection closes. */
 void http_drop(struct http_req *r);
 
-/* Streams (SSE, follow, long bodies): chunked, or until close for HTTP/1.0. Any one thread at a time. */
+/* Streams (SSE, follow, long bodies): chunked, or until close for HTTP/1.0. Any one thread at a
+ * time. */
 void http_stream_begin(struct http_req *r, int status);
-/* Queues bytes: 0, or -1 if the peer is gone.  'wait': blocks while more than 256 KiB are queued (workers
- * only); otherwise over 1 MiB queued the peer is too slow: it is cut off and -1 returned. */
+/* Queues bytes: 0, or -1 if the peer is gone.  'wait': blocks while more than 256 KiB are queued
+ * (workers only); otherwise over 1 MiB queued the peer is too slow: it is cut off and -1 returned.
+ */
 int http_stream_write(struct http_req *r, struct str data, bool wait);
 void http_stream_end(struct http_req *r);
-/* Called once on the I/O thread when the peer leaves or the server drains, before the stream is over. */
-void http_on_gone(struct http_req *r, void (*fn)(void *ctx, struct http_req *r, bool draining), void *ctx);
+/* Called once on the I/O thread, from its loop, when the peer leaves or the server drains, before
+ * the request is over.  It may just run while another thread ends the request: what it uses lives
+ * as long as the request does (its arena). */
+void http_on_gone(struct http_req *r, void (*fn)(void *ctx, struct http_req *r, bool draining),
+                  void *ctx);
 
 /* ---- timers and hand-over */
 /* Runs 'fn' on I/O thread 'io' as soon as it can. */

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "http/client.h"
+#include "tests/http/peer.h"
+
+static char dir[] = "/tmp/brume-tls-XXXXXX";
+static char cert[64], key[64];
+
+/* ---- a certificate of our own */
+
+static int make_certificate(void **state _unused_)
+{
+    EVP_PKEY *pkey = EVP_EC_gen("P-256");
+    X509 *x = X509_new();
+    FILE *f;
+
+    assert_non_null(mkdtemp(dir));
+    snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
+    snprintf(key, sizeof(key), "%s/key.pem", dir);
+    X509_set_version(x, 2);
+    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
+    X509_gmtime_adj(X509_getm_notBefore(x), -3600);
+    X509_gmtime_adj(X509_getm_notAfter(x), 86400);
+    X509_set_pubkey(x, pkey);
+    X509_NAME *name = X509_get_subject_name(x);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)"localhost", -1, -1, 0);
+    X509_set_issuer_name(x, name);
+    X509_EXTENSION *san = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "IP:127.0.0.1");
+    X509_add_ext(x, san, -1);
+    X509_EXTENSION_free(san);
+    assert_true(X509_sign(x, pkey, EVP_sha256()) > 0);
+    f = fopen(cert, "we");
+    PEM_write_X509(f, x);
+    fclose(f);
+    f = fopen(key, "we");
+    PEM_write_PrivateKey(f, pkey, NULL, NULL, 0, NULL, NULL);
+    fclose(f);
+    X509_free(x);
+    EVP_PKEY_free(pkey);
+    return 0;
+}
+
+static int remove_certificate(void **state _unused_)
+{
+    unlink(cert);
+    unlink(key);
+    rmdir(dir);
+    return 0;
+}
+
+/* ---- the application */
+
+static void hello(struct http_req *r)
+{
+    http_reply(r, 200, http_req_tls(r) ? STR("secret hello") : STR("plain hello"));
+}
+
+static void collected(void *ctx _unused_, struct http_req *r, struct str body, struct err *e)
+{
+    if (e)
+        http_reply(r, err_status(e->code), str_of(e->msg));
+    else
+        http_reply(r, 200, body);
+}
+
+static void echo(struct http_req *r)
+{
+    http_body_collect(r, MIB(4), collected, NULL);
+}
+
+static void file(struct http_req *r)
+{
+    FILE *f = tmpfile();
+
+    assert_non_null(f);
+    for (int i = 0; i < 3000000; i++)
+        fputc('a' + i % 23, f);
+    fflush(f);
+    http_reply_file(r, 200, dup(fileno(f)), 5, 2999990);
+    fclose(f);
+}
+
+static void stream_worker(struct http_req *r)
+{
+    static char block[100000];
+
+    memset(block, 'q', sizeof(block));
+    http_stream_begin(r, 200);
+    for (int i = 0; i < 50; i++)
+        http_stream_write(r, (struct str){ block, sizeof(block) }, true);
+    http_stream_end(r);
+}
+
+static void stream(struct http_req *r)
+{
+    elsewhere(r, stream_worker);
+}
+
+static const struct spot spots[] = {
+    { "/", hello }, { "/echo", echo }, { "/file", file }, { "/stream", stream }
+};
+
+#define OPEN(h)    \
+    HOUSE(h);      \
+    h.cert = cert; \
+    h.key = key;   \
+    house_open(&h, spots, ARRAY_LEN(spots))
+
+static int ask(const struct house *h, struct arena *a, const char *path, struct str body,
+               struct client_response *out, struct err *e)
+{
+    char url[100];
+
+    snprintf(url, sizeof(url), "https://127.0.0.1:%d%s", h->port, path);
+    struct client_request q = {
+        .method = body.p ? "POST" : "GET", .url = url, .body = body, .ca_file = cert
+    };
+    return client_do(a, &q, out, e);
+}
+
+/* ---- tests */
+
+static void requests_are_served_over_tls(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(32));
+    struct client_response out;
+    struct err e;
+    OPEN(h);
+
+    assert_int_equal(ask(&h, &a, "/", (struct str){ 0 }, &out, &e), 0);
+    assert_int_equal(out.status, 200);
+    assert_true(str_is(out.body, "secret hello"));
+}
+
+static void large_bodies_pass_over_tls_both_ways(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
+    struct client_response out;
+    struct err e;
+    char *p = arena_alloc(&a, 3000000);
+    OPEN(h);
+
+    for (int i = 0; i < 3000000; i++)
+        p[i] = (char)('a' + i % 23);
+    assert_int_equal(ask(&h, &a, "/echo", (struct str){ p, 3000000 }, &out, &e), 0);
+    assert_int_equal(out.body.n, 3000000);
+    assert_memory_equal(out.body.p, p, 3000000);
+    assert_int_equal(ask(&h, &a, "/file", (struct str){ 0 }, &out, &e), 0);
+    assert_int_equal(out.body.n, 2999990);
+    assert_memory_equal(out.body.p, p + 5, 2999990);
+    assert_int_equal(ask(&h, &a, "/stream", (struct str){ 0 }, &out, &e), 0);
+    assert_int_equal(out.body.n, 5000000);
+    house_threads_done();
+}
+
+/* Shakes hands with 'protocol' offered; the one chosen in 'out', "" if none. False if it failed. */
+static bool handshake(const struct house *h, int max_version, const char *protocol, char out[16])
+{
+    _cleanup_close_ int fd = peer_open(h);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(ctx);
+    unsigned char list[16];
+    const unsigned char *chosen;
+    unsigned n = (unsigned)strlen(protocol);
+
+    SSL_set_max_proto_version(ssl, max_version);
+    SSL_set_security_level(ssl, 0);
+    list[0] = (unsigned char)n;
+    memcpy(list + 1, protocol, n);
+    if (n)
+        SSL_set_alpn_protos(ssl, list, n + 1);
+    SSL_set_fd(ssl, fd);
+    bool ok = SSL_connect(ssl) == 1;
+    char byte;
+    if (ok && SSL_write(ssl, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27) == 27)
+        ok = SSL_read(ssl, &byte, 1) == 1;
+    SSL_get0_alpn_selected(ssl, &chosen, &n);
+    snprintf(out, 16, "%.*s", (int)n, (const char *)chosen);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    return ok;
+}
+
+static void tls_1_2_and_newer_speak_http_1_1(void **state _unused_)
+{
+    char chosen[16];
+    OPEN(h);
+
+    assert_true(handshake(&h, TLS1_3_VERSION, "http/1.1", chosen));
+    assert_string_equal(chosen, "http/1.1");
+    assert_true(handshake(&h, TLS1_2_VERSION, "http/1.1", chosen));
+    assert_true(handshake(&h, TLS1_3_VERSION, "", chosen));
+    assert_string_equal(chosen, "");
+    assert_false(handshake(&h, TLS1_1_VERSION, "http/1.1", chosen));
+    assert_false(handshake(&h, TLS1_3_VERSION, "h3", chosen));
+}
+
+static void what_speaks_no_tls_is_closed(void **state _unused_)
+{
+    OPEN(h);
+    _cleanup_close_ int fd = peer_open(&h);
+
+    peer_say(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(peer_ended(fd));
+}
+
+static void a_handshake_that_stands_still_times_out(void **state _unused_)
+{
+    struct clock clock = clock_fake(SECONDS(1000));
+    struct http_stats st = { 0 };
+    HOUSE(h);
+    h.clock = &clock;
+    h.threads = 1;
+    h.cert = cert;
+    h.key = key;
+    house_open(&h, spots, ARRAY_LEN(spots));
+    _cleanup_close_ int fd = peer_open(&h);
+
+    EVENTUALLY((http_server_stats(h.server, &st), st.connections == 1));
+    house_settle(&h);
+    clock_advance(&clock, SECONDS(11));
+    assert_true(peer_ended(fd));
+}
+
+static void a_certificate_that_cannot_be_used_is_refused(void **state _unused_)
+{
+    struct err e = { 0 };
+    struct http_opts o = { .limits = http_limits_default,
+                           .threads = 1,
+                           .tls_cert = "/nowhere/cert.pem",
+                           .tls_key = "/nowhere/key.pem" };
+
+    assert_null(http_server_new(&o, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_non_null(strstr(e.msg, "/nowhere/cert.pem"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_are_served_over_tls),
+        cmocka_unit_test(large_bodies_pass_over_tls_both_ways),
+        cmocka_unit_test(tls_1_2_and_newer_speak_http_1_1),
+        cmocka_unit_test(what_speaks_no_tls_is_closed),
+        cmocka_unit_test(a_handshake_that_stands_still_times_out),
+        cmocka_unit_test(a_certificate_that_cannot_be_used_is_refused),
+    };
+
+    return cmocka_run_group_tests_name("tls", tests, make_certificate, remove_certificate);
+}
