@@ -29,6 +29,7 @@ bench: ## the benchmarks, paired with their peers
 
 build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
+	@ln -sfn $(BUILD)/src/roles/brume brume
 
 $(BUILD)/build.ninja:
 	@meson setup $(BUILD) --prefix=$(PREFIX) >/dev/null

@@ -1,2 +1,381 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/world.h"
+/* The test world: a whole cloud put together in one process over a store of its own, and what its
+ * requests have covered. */
+#include "tests/world_private.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <libpq-fe.h>
+
+#include "os/file.h"
+
+enum { COVERED = 1024 };
+
+void (*world_configure)(struct config *c);
+
+/* ---- what has been covered, over all worlds of the program */
+
+static struct {
+    const struct route *route;
+    unsigned hits;
+} covered[COVERED];
+static size_t n_covered;
+static pthread_mutex_t covered_lock = PTHREAD_MUTEX_INITIALIZER;
+const char *world_postgres;
+
+static void cover(const struct route *route, unsigned hit)
+{
+    pthread_mutex_lock(&covered_lock);
+    size_t i = 0;
+    while (i < n_covered && covered[i].route != route)
+        i++;
+    if (i < COVERED) {
+        covered[i].route = route;
+        covered[i].hits |= hit;
+        if (i == n_covered)
+            n_covered++;
+    }
+    pthread_mutex_unlock(&covered_lock);
+}
+
+unsigned world_hits(const struct route *route)
+{
+    for (size_t i = 0; i < n_covered; i++)
+        if (covered[i].route == route)
+            return covered[i].hits;
+    return 0;
+}
+
+static void observe(void *ctx, const struct route *route, const struct call *c, int status,
+                    enum err_code code)
+{
+    struct world *w = ctx;
+
+    pthread_mutex_lock(&w->lock);
+    struct seen *s = &w->seen[w->n_seen++ % SEEN];
+    snprintf(s->request_id, sizeof(s->request_id), "%s", c->request_id);
+    s->route = route;
+    s->surface = c->surface;
+    enum speaker who = w->speaking;
+    pthread_mutex_unlock(&w->lock);
+    if (!route)
+        return;
+    if (status < 400)
+        cover(route, HIT_OK);
+    if (code == ERR_INVALID || code == ERR_INVALID_JSON)
+        cover(route, HIT_FAULT);
+    if (code == ERR_NOT_FOUND && who == AS_STRANGER)
+        cover(route, HIT_STRANGER);
+    if (status == 403)
+        cover(route, HIT_SCOPE);
+    if (status == 401)
+        cover(route, HIT_NOBODY);
+}
+
+/* ---- birth and death */
+
+void must(bool ok, const char *what, const struct err *e)
+{
+    if (!ok)
+        fail_msg("%s: %s (%s)", what, e ? e->msg : "", e ? e->cause : "");
+}
+
+static bool runtime_ok(void *ctx)
+{
+    struct world *w = ctx;
+    struct arena a = ARENA(MIB(4));
+    struct compute_state *all;
+    struct err e;
+    size_t n;
+    bool ok = compute_list(w->live, &a, &all, &n, &e) == 0;
+
+    arena_free(&a);
+    return ok;
+}
+
+/* The URL with another database in the place of its last segment. */
+static const char *url_of(struct world *w, const char *database)
+{
+    const char *slash = strrchr(world_postgres, '/');
+    const char *query = strchr(slash, '?');
+
+    return arena_printf(&w->arena, "%.*s/%s%s", (int)(slash - world_postgres), world_postgres,
+                        database, query ? query : "");
+}
+
+static void postgres_say(const char *what, const char *database)
+{
+    PGconn *c = PQconnectdb(world_postgres);
+    char sql[160];
+
+    snprintf(sql, sizeof(sql), "%s %s", what, database);
+    PGresult *r = PQexec(c, sql);
+    bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
+    char why[160];
+    snprintf(why, sizeof(why), "%s", PQerrorMessage(c));
+    PQclear(r);
+    PQfinish(c);
+    if (!ok)
+        fail_msg("%s: %s", sql, why);
+}
+
+static void make_store(struct world *w)
+{
+    if (!world_postgres) {
+        w->url = arena_printf(&w->arena, "sqlite:%s/store.db", w->dir);
+        return;
+    }
+    uint32_t random;
+    must(getrandom(&random, sizeof(random), 0) == sizeof(random), "random", NULL);
+    snprintf(w->database, sizeof(w->database), "world_%d_%08x", (int)getpid(), random);
+    postgres_say("CREATE DATABASE", w->database);
+    w->url = url_of(w, w->database);
+}
+
+static void configure(struct world *w)
+{
+    static const char *const none[] = { NULL };
+    struct buf faults = BUF(KIB(16));
+    struct err e = { 0 };
+
+    w->config = config_load_text(STR(""), "world", 0, none, none, &faults, &e);
+    must(w->config, "configuration", &e);
+    buf_free(&faults);
+    w->config->state_dir = arena_strdup(&w->config->arena, w->dir);
+    w->config->run_dir = w->config->cache_dir = w->config->state_dir;
+    w->config->argon2_memory_kib = 64;
+    w->config->argon2_passes = 1;
+    w->config->fake_drivers = true;
+    if (world_configure)
+        world_configure(w->config);
+}
+
+static void migrate(struct world *w)
+{
+    struct migration_set sets[128] = { { "core", core_migrations } };
+    size_t n = 1;
+    struct err e = { 0 };
+
+    for (size_t i = 0; all_services[i] && n < ARRAY_LEN(sets); i++)
+        if (all_services[i]->migrations)
+            sets[n++] =
+                (struct migration_set){ all_services[i]->name, all_services[i]->migrations };
+    must(store_migrate(w->store, sets, n, &e) == 0, "migrations", &e);
+}
+
+static void start(struct world *w)
+{
+    struct err e = { 0 };
+    struct store_opts so = { .url = w->url, .clock = &w->clock, .workers = 2 };
+    struct http_opts ho = {
+        .limits = http_limits_default,
+        .threads = 1,
+        .listeners = &w->listener,
+        .n_listeners = 1,
+        .clock = clock_system(),
+    };
+
+    ho.limits.drain_timeout = SECONDS(2);
+    must((w->store = store_open(&so, &e)), "store", &e);
+    migrate(w);
+    struct app_opts ao = {
+        .config = w->config,
+        .clock = &w->clock,
+        .store = w->store,
+        .services = all_services,
+        .compute_live = w->live,
+        .compute_test = w->test,
+        .images_live = w->images_live,
+        .images_test = w->images_test,
+        .mail = w->mail,
+        .master_key = w->master,
+        .installation = "0a0b0c0d",
+        .workers = 4,
+        .io_threads = 1,
+        .manual_loops = true,
+        .runtime_ok = runtime_ok,
+        .runtime_ctx = w,
+        .observe = observe,
+        .observe_ctx = w,
+    };
+    must((w->app = app_new(&ao, &e)), "app", &e);
+    must(app_start(w->app, &e) == 0, "start", &e);
+    ho.app = app_http(w->app);
+    must((w->listener = http_listen("127.0.0.1", 0, 64, &e)) >= 0, "listen", &e);
+    w->port = http_listen_port(w->listener);
+    must((w->server = http_server_new(&ho, &e)), "server", &e);
+    app_set_server(w->app, w->server);
+}
+
+static void stop(struct world *w)
+{
+    if (w->server)
+        http_server_drain(w->server);
+    if (w->app)
+        app_stop(w->app);
+    http_server_free(TAKE(w->server));
+    app_free(TAKE(w->app));
+    store_free(TAKE(w->store));
+    if (w->listener >= 0)
+        close(w->listener);
+    w->listener = -1;
+}
+
+static const char *top(void)
+{
+    return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+/* A test that fails leaves its world; one that dies leaves its folder. */
+void world_sweep(void)
+{
+    static const char mine[] = "brume-world-";
+    DIR *d = opendir(top());
+    struct dirent *f;
+    struct err e;
+
+    while (d && (f = readdir(d))) {
+        int pid = 0;
+        char path[300];
+
+        if (strncmp(f->d_name, mine, sizeof(mine) - 1) != 0)
+            continue;
+        const char *p = f->d_name + sizeof(mine) - 1;
+        for (; *p >= '0' && *p <= '9' && pid < 1 << 24; p++)
+            pid = pid * 10 + (*p - '0');
+        if (pid == 0 || *p != '-' ||
+            (pid != (int)getpid() && (kill(pid, 0) == 0 || errno != ESRCH)))
+            continue;
+        snprintf(path, sizeof(path), "%s/%.200s", top(), f->d_name);
+        if (dir_remove(path, &e) < 0)
+            log_err(LOG_WARN, "world_not_removed", &e);
+    }
+    if (d)
+        closedir(d);
+}
+
+struct world *world_new(void)
+{
+    struct world *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        abort();
+    signal(SIGPIPE, SIG_IGN);
+    w->arena = ARENA(MIB(256));
+    w->listener = -1;
+    w->clock = clock_fake(SECONDS(1793000000));
+    pthread_mutex_init(&w->lock, NULL);
+    snprintf(w->dir, sizeof(w->dir), "%s/brume-world-%d-XXXXXX", top(), (int)getpid());
+    must(mkdtemp(w->dir) != NULL, "a folder", NULL);
+    memset(w->master, 7, sizeof(w->master));
+    make_store(w);
+    configure(w);
+    w->live = compute_fake();
+    w->test = compute_fake();
+    w->images_live = image_fake();
+    w->images_test = image_fake();
+    w->mail = mail_folder(arena_printf(&w->arena, "%s/mail", w->dir), "brume@localhost");
+    start(w);
+    return w;
+}
+
+void world_restart(struct world *w)
+{
+    stop(w);
+    start(w);
+}
+
+void world_free(struct world *w)
+{
+    struct err e;
+
+    if (!w)
+        return;
+    stop(w);
+    mail_free(w->mail);
+    image_free(w->images_live);
+    image_free(w->images_test);
+    compute_free(w->live);
+    compute_free(w->test);
+    config_free(w->config);
+    for (size_t i = 0; i < w->n_trees; i++)
+        json_free(w->trees[i]);
+    if (w->database[0])
+        postgres_say("DROP DATABASE", w->database);
+    must(dir_remove(w->dir, &e) == 0, "remove the folder", &e);
+    pthread_mutex_destroy(&w->lock);
+    arena_free(&w->arena);
+    free(w);
+}
+
+void world_settle(struct world *w)
+{
+    struct err e = { 0 };
+
+    must(reconcile_drain(w->app, &e) == 0, "reconcile", &e);
+}
+
+void world_sleep(struct world *w, int64_t micros)
+{
+    clock_advance(&w->clock, micros);
+    app_tick(w->app);
+    world_settle(w);
+}
+
+const struct reconciler *world_loop(const char *name)
+{
+    for (size_t i = 0; all_services[i]; i++)
+        for (const struct reconciler *const *l = all_services[i]->loops; l && *l; l++)
+            if (strcmp((*l)->name, name) == 0)
+                return *l;
+    must(false, "no such loop", NULL);
+    return NULL;
+}
+
+const char *world_mail(struct world *w)
+{
+    const char *folder = arena_printf(&w->arena, "%s/mail", w->dir), *newest = "";
+    DIR *d = opendir(folder);
+    struct dirent *f;
+
+    while (d && (f = readdir(d)))
+        if (f->d_name[0] != '.' && strcmp(f->d_name, newest) > 0)
+            newest = arena_strdup(&w->arena, f->d_name);
+    if (d)
+        closedir(d);
+    struct str text = { "", 0 };
+    struct err e;
+    if (*newest)
+        must(file_read(&w->arena, arena_printf(&w->arena, "%s/%s", folder, newest), MIB(1), &text,
+                       &e) == 0,
+             "a mail", &e);
+    return text.p;
+}
+
+struct app *world_app(struct world *w)
+{
+    return w->app;
+}
+
+struct clock *world_clock(struct world *w)
+{
+    return &w->clock;
+}
+
+struct compute *world_compute(struct world *w)
+{
+    return w->live;
+}
+
+bool world_is_postgres(struct world *w)
+{
+    return store_is_postgres(w->store);
+}
+
+int world_port(struct world *w)
+{
+    return w->port;
+}

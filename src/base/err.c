@@ -12,7 +12,7 @@ static const struct {
 #undef X
 };
 
-int err_set(struct err *e, enum err_code code, const char *fmt, ...)
+void err_fill(struct err *e, enum err_code code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -21,10 +21,9 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
     e->cause[0] = '\0';
     vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
     va_end(ap);
-    return -1;
 }
 
-int err_cause(struct err *e, enum err_code code, const char *cause, const char *fmt, ...)
+void err_fill_cause(struct err *e, enum err_code code, const char *cause, const char *fmt, ...)
 {
     va_list ap;
 
@@ -33,10 +32,9 @@ int err_cause(struct err *e, enum err_code code, const char *cause, const char *
     vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
     va_end(ap);
     snprintf(e->cause, sizeof(e->cause), "%s", cause ? cause : "");
-    return -1;
 }
 
-int err_sys(struct err *e, int errnum, const char *fmt, ...)
+void err_fill_sys(struct err *e, int errnum, const char *fmt, ...)
 {
     char what[100];
     va_list ap;
@@ -47,7 +45,6 @@ int err_sys(struct err *e, int errnum, const char *fmt, ...)
     e->code = ERR_INTERNAL;
     snprintf(e->msg, sizeof(e->msg), "internal error");
     snprintf(e->cause, sizeof(e->cause), "%s: %s", what, strerrordesc_np(errnum));
-    return -1;
 }
 
 int err_status(enum err_code code)

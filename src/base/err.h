@@ -57,14 +57,31 @@ struct err {
     char cause[160]; /* For the log: errno, SQL state, driver text.  Never shown to a client. */
 };
 
-/* All of these fill '*e' and return -1. */
-int err_set(struct err *e, enum err_code code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+/* All of these fill '*e' and are worth -1 (macros, so that an analyzer sees that they are). */
+#define err_set(e, code, ...)                                                                      \
+    ({                                                                                             \
+        err_fill((e), (code), __VA_ARGS__);                                                        \
+        -1;                                                                                        \
+    })
 /* As err_set() with a cause for the log. */
-int err_cause(struct err *e, enum err_code code, const char *cause, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+#define err_cause(e, code, cause, ...)                                                             \
+    ({                                                                                             \
+        err_fill_cause((e), (code), (cause), __VA_ARGS__);                                         \
+        -1;                                                                                        \
+    })
 /* A failed system call: ERR_INTERNAL, the client reads "internal error", the log the rest. */
-int err_sys(struct err *e, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+#define err_sys(e, errnum, ...)                                                                    \
+    ({                                                                                             \
+        err_fill_sys((e), (errnum), __VA_ARGS__);                                                  \
+        -1;                                                                                        \
+    })
+
+void err_fill(struct err *e, enum err_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void err_fill_cause(struct err *e, enum err_code code, const char *cause, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void err_fill_sys(struct err *e, int errnum, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 int err_status(enum err_code code);
 const char *err_wire(enum err_code code);

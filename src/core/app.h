@@ -8,6 +8,11 @@
 #include "core/service.h"
 #include "http/server.h"
 
+/* Tables of core itself: migrated first, under the name "core". */
+extern const struct migration core_migrations[];
+/* Health, metrics, audit, events: routes of core itself. */
+extern const struct service core_service;
+
 struct app_opts {
     struct config *config;         /* outlives the app */
     struct clock *clock;
@@ -15,10 +20,15 @@ struct app_opts {
     const struct service *const *services; /* ends with NULL, lowest first */
     struct compute *compute_live, *compute_test;
     struct image_store *images_live, *images_test;
+    struct mail *mail;
     const uint8_t *master_key;     /* 32 bytes */
     const char *installation;      /* 8 hex */
     int workers;
     int io_threads;
+    bool manual_loops; /* tests: no visit runs but in reconcile_drain() */
+    /* Says whether containers can be run and inspected: for /health/ready. NULL: they cannot. */
+    bool (*runtime_ok)(void *ctx);
+    void *runtime_ctx;
     /* Tests: called for every finished request with its row (NULL: none found), status, error code. */
     void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,
                     enum err_code code);

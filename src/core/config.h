@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Configuration: file (YAML), environment (BRUME_<SECTION>_<KEY>), flags (--section.key=value and the
- * short ones); later wins.  Every key stands once in config_keys[] with its type, default and a
+/* Configuration: file (YAML), environment (BRUME_<SECTION>_<KEY>), flags (--section.key=value and
+ * the short ones); later wins.  Every key stands once in config_keys[] with its type, default and a
  * sentence; `brume config` prints them with the values in force and where each came from. */
 
 #include "base/base.h"
 #include "base/buf.h"
+
+/* Read when no other file is named, if it is there. */
+#define CONFIG_DEFAULT_FILE "/etc/brume/brume.yaml"
+enum { CONFIG_MAX_KEYS = 64 };
 
 struct plan {
     const char *name;
@@ -16,18 +20,18 @@ struct plan {
 struct config {
     struct arena arena;
     /* server */
-    const char *listen;        /* "127.0.0.1:8080" */
-    int64_t io_threads;        /* 0: one per core, at most 4 */
-    int64_t workers;           /* 0: 4 × cores, 4…64 */
+    const char *listen; /* "127.0.0.1:8080" */
+    int64_t io_threads; /* 0: one per core, at most 4 */
+    int64_t workers;    /* 0: 4 × cores, 4…64 */
     int64_t max_connections;
     const char *tls_cert, *tls_key;
-    bool allow_plain;          /* plain HTTP off loopback */
-    const char *cors_origins;  /* comma-separated, "" none */
+    bool allow_plain;            /* plain HTTP off loopback */
+    const char *cors_origins;    /* comma-separated, "" none */
     const char *trusted_proxies; /* CIDRs */
     const char *public_url;
     const char *host_live, *host_test; /* names that decide the environment; "" by key alone */
     /* store */
-    const char *store;         /* "sqlite:PATH" or "postgres://…" */
+    const char *store; /* "sqlite:PATH" or "postgres://…" */
     const char *store_password_file;
     /* places */
     const char *state_dir, *run_dir, *cache_dir;
@@ -38,44 +42,56 @@ struct config {
     /* mail */
     const char *smtp_url, *smtp_user, *smtp_password_file, *mail_from;
     /* platform */
-    const char *region;        /* "local" in ARNs, availability zones */
-    const char *default_plan;  /* of new tenants: enterprise on a first run */
+    const char *region;       /* "local" in ARNs, availability zones */
+    const char *default_plan; /* of new tenants: enterprise on a first run */
     int64_t idempotency_hours;
     int64_t audit_days, events_days;
     /* compute */
-    const char *runtime;       /* auto, crun, runc */
+    const char *runtime;        /* auto, crun, runc */
     int64_t port_min, port_max; /* for port 0 */
-    const char *transit_cidr;  /* 198.18.0.0/15 */
+    const char *transit_cidr;   /* 198.18.0.0/15 */
     const char *instance_types; /* JSON text of the list; default built in */
-    const char *debian_mirror; /* for recipes; "" : the host's own */
-    bool fake_drivers;         /* live mode uses the simulation too: tests only */
+    const char *debian_mirror;  /* for recipes; "" : the host's own */
+    bool fake_drivers;          /* live mode uses the simulation too: tests only */
     /* log */
     const char *log_level, *log_format;
+    /* Where the value of config_keys[i] came from: "default", "file PATH:LINE", "environment NAME",
+     * "flag --NAME". */
+    const char *origin[CONFIG_MAX_KEYS];
 };
 
 enum config_type { CFG_STR, CFG_INT, CFG_BOOL };
 struct config_key {
-    const char *name;          /* "server.listen" */
-    const char *flag;          /* a short flag without dashes, or NULL: "listen" */
+    const char *name; /* "server.listen" */
+    const char *flag; /* a short flag without dashes, or NULL: "listen" */
     enum config_type type;
     size_t offset;
-    const char *dflt;          /* as text */
-    bool secret;               /* never printed, refused in argv */
-    bool reload;               /* SIGHUP re-reads it */
+    const char *dflt; /* as text */
+    bool secret;      /* never printed, refused in argv */
+    bool reload;      /* SIGHUP re-reads it */
     const char *doc;
+    int64_t min, max;  /* CFG_INT: range */
+    const char *words; /* CFG_STR: the words it may be, between spaces; NULL: any text */
 };
 extern const struct config_key config_keys[];
 extern const size_t config_n_keys;
 
-/* Reads everything; 'argv' is what follows "serve". All faults of all sources are reported at once in
- * 'faults' (a line each). */
+/* Reads everything; 'argv' is what follows "serve" (--role is skipped, --config FILE goes before
+ * 'file'). 'file' NULL: none; CONFIG_DEFAULT_FILE may be missing, any other must be there.  'env'
+ * ends with NULL and may be NULL.  All faults of all sources are reported at once in 'faults' (a
+ * line each); NULL then. */
 struct config *config_load(const char *file, int argc, const char *const *argv,
                            const char *const *env, struct buf *faults, struct err *e);
+/* As above for YAML text already read; 'name' stands for the file in faults. */
+struct config *config_load_text(struct str yaml, const char *name, int argc,
+                                const char *const *argv, const char *const *env, struct buf *faults,
+                                struct err *e);
 void config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 /* As YAML with comments: key, value, where it came from, doc. */
 void config_print(const struct config *c, struct buf *out);
 /* NULL if there is no such plan: free starter standard professional enterprise. */
 const struct plan *config_plan(const struct config *c, const char *name);
-/* The limit of a quota ("instances", "vpcs", "queues"…) for a plan; INT64_MAX if unbounded. */
+/* The limit of a quota ("instances", "vpcs", "queues"…) for a plan; INT64_MAX if unbounded.  An
+ * unknown plan has the limits of free. */
 int64_t config_quota(const struct config *c, const char *plan, const char *what);

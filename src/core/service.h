@@ -17,6 +17,7 @@ struct app; /* the whole api role: store, routes, caches, drivers, configuration
 struct config;
 struct compute; /* drivers/compute/compute.h */
 struct image_store; /* drivers/image/image.h */
+struct mail;        /* drivers/mail/mail.h */
 struct call;
 
 /* ---- owned resources: what every one of them carries (spec 3.0) */
@@ -106,7 +107,9 @@ struct route {
     bool list;                /* answers a list of .out: paging, filters, sort, fields of .out */
     bool public;              /* no credential */
     bool operator;            /* operators only */
+    bool own_account;         /* acts on the caller's own account: the role in the tenant does not matter */
     bool by_name;             /* {id} may be a name (classic; the record has a 'name') */
+    bool no_audit;            /* data, not administration (messages, samples): no audit record, no events of rows */
     bool partial;             /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
     enum body_kind body;
     uint64_t body_max;        /* 0: 1 MiB; raw: no limit but this */
@@ -149,6 +152,7 @@ struct call {
     enum surface surface;
     const char *request_id;
     const char *ip;              /* the client's, as text */
+    int64_t parked_until;        /* deadline given to call_park() before this run; 0: first run */
     struct call_private *p;      /* core's own */
 };
 
@@ -163,6 +167,9 @@ int call_faults(struct call *c, struct err *e) _must_check_;
 /* True if the body had this member. */
 bool call_has(const struct call *c, const char *member);
 
+/* For .check of names: 1 character or more of [A-Za-z0-9_-], and nothing that reads as an id. */
+const char *check_name(struct arena *a, const char **v);
+
 /* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404. */
 
 /* The row of an id that came in a path: 404.  Policy and If-Match are checked (the latter on writes
@@ -171,6 +178,10 @@ int call_get(struct call *c, const struct record *r, const struct uuid *id, void
              struct err *e) _must_check_;
 /* The route's {id}, which on classic routes may be a name. */
 int call_target(struct call *c, const struct record *r, void *row, struct err *e) _must_check_;
+/* As call_target(), for a write beside the row, not of it: on PostgreSQL the row is locked FOR SHARE, so that many
+ * may do so at once and none while it is changed or deleted.  If-Match is not looked at. */
+int call_target_shared(struct call *c, const struct record *r, void *row, struct err *e)
+    _must_check_;
 /* A row named in the body: 404 naming 'field' if it is not the tenant's. */
 int call_ref(struct call *c, const struct record *r, const char *field, const struct uuid *id,
              void *row, struct err *e) _must_check_;
@@ -201,15 +212,17 @@ int quota_take(struct call *c, const char *what, int64_t n, struct err *e) _must
 
 /* Wakes whoever is parked on 'topic', after the commit. */
 void call_signal(struct call *c, const char *topic);
-/* Return this from a READ or WRITE handler: it runs again when 'topic' is signalled or at 'until'
- * (wall time), whichever comes first.  What it wrote so far is undone. */
-int call_park(struct call *c, const char *topic, int64_t until);
+/* Return this from a READ or WRITE handler: what it wrote is undone, and it runs again when 'topic' is
+ * signalled or at 'again' (wall time), whichever comes first; at 'until' for the last time.  In the next run
+ * c->parked_until is 'until' and c->now is new. */
+int call_park(struct call *c, const char *topic, int64_t until, int64_t again);
 /* Makes a reconciler's row due at 'at', after the commit. */
 int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, int64_t at,
              struct err *e) _must_check_;
 
 /* LONG handlers: 'fn' runs as a WRITE handler would, in a transaction of its own (c->db is its
- * connection meanwhile); events, audit and the idempotency record of the call go with the last one. */
+ * connection meanwhile).  Its events and audit go with it; so does the idempotency record, if 'fn' replies: a
+ * LONG handler replies in its last 'fn', for then a retry after a crash finds effect and record or neither. */
 int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct err *e) _must_check_;
 
 /* ---- answers: exactly one before returning 0 */
@@ -237,8 +250,12 @@ int crud_list(struct call *c, struct err *e);   /* filters, sort, cursor, limit,
 int crud_get(struct call *c, struct err *e);    /* from the row cache */
 int crud_patch(struct call *c, struct err *e);  /* every FF_UPDATE field given */
 int crud_delete(struct call *c, struct err *e);
-/* crud_list narrowed to rows whose column 'column' is 'value'. */
-int crud_list_where(struct call *c, const char *column, const struct uuid *value, struct err *e)
+/* crud_list that lets 'show' complete each row (FF_VIRTUAL fields) before it goes out. */
+int crud_list_with(struct call *c, int (*show)(struct call *c, void *row, struct err *e),
+                   struct err *e) _must_check_;
+/* crud_list narrowed to rows whose column 'column' is 'value'; 'show' as above, or NULL. */
+int crud_list_where(struct call *c, const char *column, const struct uuid *value,
+                    int (*show)(struct call *c, void *row, struct err *e), struct err *e)
     _must_check_;
 
 /* ---- reconcilers */
@@ -288,12 +305,19 @@ struct clock *app_clock(struct app *app);
 const struct config *app_config(struct app *app);
 struct compute *app_compute(struct app *app, enum mode mode);
 struct image_store *app_images(struct app *app, enum mode mode);
+struct mail *app_mail(struct app *app);
 /* Keyed hash of a secret (HMAC-SHA256 under the installation's pepper), hex, 65 bytes. */
 void app_hash_secret(struct app *app, struct str secret, char out[65]);
 /* Signed, opaque tokens (cursors, verification links) and sealed values (secrets in rows). */
 const char *app_seal(struct app *app, struct arena *a, struct str plain, struct str bound_to);
 int app_unseal(struct app *app, struct arena *a, const char *sealed, struct str bound_to,
                struct str *plain, struct err *e) _must_check_;
-/* Runs 'fn' as a write of the system's own, outside of any request (first run, sweeps). */
+/* argon2id with the configured cost, as libsodium's text; at most half the cores hash at once.  Slow: LONG
+ * handlers only.  NULL when there is no memory for it. */
+const char *app_password_hash(struct app *app, struct arena *a, const char *password);
+/* 'hash' NULL: takes as long as a real one and says no. */
+bool app_password_verify(struct app *app, const char *hash, const char *password);
+/* Runs 'fn' as a write of the system's own, outside of any request (first run, sweeps); perhaps more than once.
+ * c->arena ends with it: what 'fn' hands out it copies. */
 int app_write(struct app *app, int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
               struct err *e) _must_check_;

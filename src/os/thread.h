@@ -22,6 +22,6 @@ bool pool_submit(struct pool *p, pool_fn *fn, void *ctx);
 /* Runs what is queued, then joins the threads. */
 void pool_free(struct pool *p);
 DEFINE_CLEANUP(struct pool *, pool_free)
-/* Starts a named thread with all signals blocked; aborts when it cannot. */
+/* Starts a named thread with all signals but those of its own faults blocked; aborts when it cannot. */
 #include <pthread.h>
 pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg);

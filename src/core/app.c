@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The api role as one object: its parts in the order of their birth, and the thread that looks
+ * after what has had its time. */
+#include "base/log.h"
+#include "core/private.h"
+
+enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, IDEM_MOST = 2000000, PARKED_MOST = 10000 };
+enum { QUEUED_JOBS = 2048 };
+
+/* ---- small parts */
+
+static void *worker_new(void *arg)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+
+    if (!w)
+        abort();
+    w->app = arg;
+    return w;
+}
+
+static void worker_free(void *worker)
+{
+    struct worker *w = worker;
+
+    store_reader_back(w->app->store, w->db);
+    free(w);
+}
+
+static const char *next_word(const char **at)
+{
+    static const char separators[] = ", \t";
+
+    *at += strspn(*at, separators);
+    const char *word = *at;
+    *at += strcspn(*at, separators);
+    return *at > word ? word : NULL;
+}
+
+static int read_lists(struct app *app, struct err *e)
+{
+    const char *at = app->config->trusted_proxies ? app->config->trusted_proxies : "";
+    const char *word;
+
+    while ((word = next_word(&at))) {
+        struct str s = { word, (size_t)(at - word) };
+
+        if (app->n_proxies == PROXY_MAX || !cidr_parse(s, false, &app->proxies[app->n_proxies++]))
+            return err_set(e, ERR_INVALID, "server.trusted_proxies: %.*s", (int)s.n, s.p);
+    }
+    at = app->config->cors_origins ? app->config->cors_origins : "";
+    while ((word = next_word(&at))) {
+        if (app->n_origins == CORS_MAX)
+            return err_set(e, ERR_INVALID, "server.cors_origins: over %d origins", CORS_MAX);
+        app->origins[app->n_origins++] = arena_dup(&app->arena, word, (size_t)(at - word));
+    }
+    return 0;
+}
+
+/* core's own routes stand before the services'. */
+static void list_services(struct app *app)
+{
+    size_t n = 0;
+
+    while (app->o.services && app->o.services[n])
+        n++;
+    const struct service **all = arena_new_n(&app->arena, const struct service *, n + 2);
+    all[0] = &core_service;
+    for (size_t i = 0; i < n; i++)
+        all[i + 1] = app->o.services[i];
+    app->services = all;
+    for (size_t i = 0; i < n + 1; i++)
+        if (all[i]->auth)
+            app->auth = all[i]->auth;
+}
+
+static struct pool *workers(struct app *app, const char *name, int threads, size_t queue,
+                            struct err *e)
+{
+    return pool_new(&(struct pool_opts){ .name = name,
+                                         .threads = threads,
+                                         .queue = queue,
+                                         .worker_new = worker_new,
+                                         .worker_free = worker_free,
+                                         .arg = app },
+                    e);
+}
+
+/* ---- birth and death */
+
+static int build(struct app *app, struct err *e)
+{
+    const struct app_opts *o = &app->o;
+
+    app->config = o->config;
+    app->clock = o->clock ? o->clock : clock_system();
+    app->store = o->store;
+    app->postgres = store_is_postgres(o->store);
+    app->arena = ARENA(MIB(64));
+    pthread_mutex_init(&app->tick_lock, NULL);
+    pthread_cond_init(&app->tick_cond, NULL);
+    list_services(app);
+    TRY(read_lists(app, e));
+    if (!(app->keys = keyring_open(o->store, o->master_key, e)))
+        return -1;
+    app->auth_cache = auth_cache_new(CREDENTIALS);
+    app->limits = ratelimit_new(RATE_WINDOWS);
+    app->rows = app->postgres ? NULL : rowcache_new(MIB(64));
+    app->idem = idem_new(IDEM_MOST);
+    app->park = park_new(app, PARKED_MOST);
+    TRY(mount_all(app, e));
+    TRY(idem_load(app, e));
+    app->pool = workers(app, "work", o->workers > 0 ? o->workers : 4, QUEUED_JOBS, e);
+    app->streams = app->pool ? workers(app, "stream", STREAMS_MAX, STREAMS_MAX, e) : NULL;
+    if (!app->streams)
+        return -1;
+    return reconcile_open(app, e);
+}
+
+struct app *app_new(const struct app_opts *o, struct err *e)
+{
+    struct app *app = calloc(1, sizeof(*app));
+
+    if (!app)
+        abort();
+    app->o = *o;
+    if (build(app, e) == 0)
+        return app;
+    app_free(app);
+    return NULL;
+}
+
+void app_free(struct app *app)
+{
+    if (!app)
+        return;
+    app_stop(app);
+    if (app->reconcile)
+        reconcile_close(app);
+    for (size_t i = 0; i < IO_MAX; i++)
+        store_reader_back(app->store, app->io_db[i]);
+    park_free(app->park);
+    idem_free(app->idem);
+    rowcache_free(app->rows);
+    ratelimit_free(app->limits);
+    auth_cache_free(app->auth_cache);
+    if (app->router)
+        router_free(app->router);
+    free(app->infos);
+    keyring_free(app->keys);
+    pthread_mutex_destroy(&app->tick_lock);
+    pthread_cond_destroy(&app->tick_cond);
+    arena_free(&app->arena);
+    free(app);
+}
+
+/* ---- time */
+
+void app_tick(struct app *app)
+{
+    int64_t now = clock_mono(app->clock);
+
+    park_tick(app->park, false);
+    int64_t swept = atomic_load(&app->swept);
+    if (now - swept >= HOURS(1) && atomic_compare_exchange_strong(&app->swept, &swept, now))
+        journal_sweep(app);
+}
+
+static void *ticker(void *arg)
+{
+    struct app *app = arg;
+
+    pthread_mutex_lock(&app->tick_lock);
+    while (!app->stopping) {
+        bool waiting = park_count(app->park) > 0;
+        int64_t wait = waiting ? MILLIS(20) : MILLIS(500);
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        wait += until.tv_nsec / 1000;
+        until.tv_sec += wait / 1000000;
+        until.tv_nsec = wait % 1000000 * 1000;
+        pthread_cond_timedwait(&app->tick_cond, &app->tick_lock, &until);
+        pthread_mutex_unlock(&app->tick_lock);
+        if (!app->stopping)
+            app_tick(app);
+        pthread_mutex_lock(&app->tick_lock);
+    }
+    pthread_mutex_unlock(&app->tick_lock);
+    return NULL;
+}
+
+/* ---- start and stop */
+
+int app_start(struct app *app, struct err *e)
+{
+    for (size_t i = 0; app->services[i]; i++) {
+        const struct service *s = app->services[i];
+
+        if (s->start)
+            TRY(s->start(app, e));
+        app->started = i + 1;
+    }
+    TRY(reconcile_start(app, e));
+    app->swept = clock_mono(app->clock);
+    app->ticker = thread_start("tick", ticker, app);
+    app->ticking = true;
+    return 0;
+}
+
+void app_stop(struct app *app)
+{
+    if (app->stopped)
+        return;
+    app->stopped = true;
+    app->stopping = true;
+    if (app->ticking) {
+        pthread_mutex_lock(&app->tick_lock);
+        pthread_cond_broadcast(&app->tick_cond);
+        pthread_mutex_unlock(&app->tick_lock);
+        pthread_join(app->ticker, NULL);
+    }
+    if (app->park)
+        park_tick(app->park, true);
+    if (app->reconcile)
+        reconcile_stop(app);
+    /* What still runs ends here, while the server and the store are there. */
+    pool_free(TAKE(app->streams));
+    pool_free(TAKE(app->pool));
+    while (app->started > 0) {
+        const struct service *s = app->services[--app->started];
+
+        if (s->stop)
+            s->stop(app);
+    }
+}
+
+struct http_app app_http(struct app *app)
+{
+    return (struct http_app){
+        .ctx = app,
+        .on_head = dispatch_head,
+        .on_error = dispatch_error,
+        .on_round = dispatch_round,
+        .on_sent = dispatch_sent,
+    };
+}
+
+void app_set_server(struct app *app, struct http_server *s)
+{
+    app->server = s;
+}
+
+/* ---- parts, for services */
+
+struct store *app_store(struct app *app)
+{
+    return app->store;
+}
+
+struct clock *app_clock(struct app *app)
+{
+    return app->clock;
+}
+
+const struct config *app_config(struct app *app)
+{
+    return app->config;
+}
+
+struct compute *app_compute(struct app *app, enum mode mode)
+{
+    return mode == MODE_TEST ? app->o.compute_test : app->o.compute_live;
+}
+
+struct image_store *app_images(struct app *app, enum mode mode)
+{
+    return mode == MODE_TEST ? app->o.images_test : app->o.images_live;
+}
+
+struct mail *app_mail(struct app *app)
+{
+    return app->o.mail;
+}
+
+void app_hash_secret(struct app *app, struct str secret, char out[65])
+{
+    keyring_hash(app->keys, secret, out);
+}
+
+const char *app_seal(struct app *app, struct arena *a, struct str plain, struct str bound_to)
+{
+    return keyring_seal(app->keys, a, plain, bound_to);
+}
+
+int app_unseal(struct app *app, struct arena *a, const char *sealed, struct str bound_to,
+               struct str *plain, struct err *e)
+{
+    return keyring_unseal(app->keys, a, sealed, bound_to, plain, e);
+}

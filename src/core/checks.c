@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks of single values that the tables of many services name. */
+#include "codec/id.h"
+#include "core/service.h"
+
+const char *check_name(struct arena *a _unused_, const char **v)
+{
+    const char *s = *v;
+
+    if (s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] != '\0')
+        return "must be letters, digits, '_' and '-' only";
+    if (id_looks_like(str_of(s)))
+        return "must not look like an id";
+    return NULL;
+}

@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of a request (contracts 2), in its order, on its I/O thread: route, method, credential,
+ * limit, scope, body, idempotency, validation; then run.c.  Hides that a credential nobody
+ * remembers takes the request to a worker and back. */
+#include "base/log.h"
+#include "core/private.h"
+
+enum { SMALL_BODY = 65536 };
+
+static void after_credential(struct call_private *p);
+static void answer_denied(struct call_private *p, const struct err *e);
+static void with_body(struct call_private *p);
+
+static void answer_error(struct call_private *p, const struct err *e)
+{
+    reply_error(p, e);
+    reply_send(p);
+}
+
+/* ---- who asks, and under which name */
+
+static void client_ip(struct call_private *p)
+{
+    const struct app *app = p->c.app;
+    const struct ip *peer = http_req_peer(p->r);
+    struct ip ip = *peer;
+    struct str list = { NULL, 0 };
+
+    if (app->n_proxies)
+        list = http1_header(http_req_head(p->r), "x-forwarded-for");
+    for (;;) {
+        bool trusted = false;
+
+        for (size_t i = 0; i < app->n_proxies && !trusted; i++)
+            trusted = cidr_contains(&app->proxies[i], &ip);
+        if (!trusted || list.n == 0)
+            break;
+        const char *comma = memrchr(list.p, ',', list.n);
+        struct str last = { comma ? comma + 1 : list.p, 0 };
+        last.n = (size_t)(list.p + list.n - last.p);
+        list.n = comma ? (size_t)(comma - list.p) : 0;
+        while (last.n && *last.p == ' ') {
+            last.p++;
+            last.n--;
+        }
+        while (last.n && last.p[last.n - 1] == ' ')
+            last.n--;
+        struct ip next;
+        if (!ip_parse(last, &next))
+            break;
+        ip = next;
+    }
+    if (ip.family)
+        ip_format(&ip, p->ip);
+}
+
+static void name_request(struct call_private *p)
+{
+    struct uuid id;
+    struct str s = { NULL, 0 };
+
+    if (p->r && http_req_head(p->r))
+        s = http1_header(http_req_head(p->r), "x-request-id");
+    if (s.n == 36 && uuid_parse(s, &id)) {
+        memcpy(p->request_id, s.p, s.n); /* as it was sent */
+        return;
+    }
+    uuid_new(p->c.app->clock, &id);
+    typeid_format("req", &id, p->request_id);
+}
+
+/* W3C Trace Context: 00-<32 hex>-<16 hex>-<2 hex>. */
+static void trace_of(struct call_private *p)
+{
+    struct str s = http1_header(http_req_head(p->r), "traceparent");
+
+    if (s.n < 55 || s.p[2] != '-' || s.p[35] != '-' || s.p[52] != '-')
+        return;
+    for (size_t i = 3; i < 35; i++)
+        if (!strchr("0123456789abcdef", s.p[i]) || s.p[i] == '\0')
+            return;
+    memcpy(p->trace_id, s.p + 3, 32);
+}
+
+static bool has_word(struct str list, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (size_t i = 0; i + n <= list.n; i++)
+        if (strncasecmp(list.p + i, word, n) == 0)
+            return true;
+    return false;
+}
+
+static int read_accept(struct call_private *p, struct err *e)
+{
+    static const char *const fine[] = { "*/*", "application/*", "json", "text/event-stream" };
+    struct str accept = http1_header(http_req_head(p->r), "accept");
+
+    if (!accept.n)
+        return 0;
+    p->problem_json = has_word(accept, "application/problem+json");
+    if (p->mount && !p->c.route->out)
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(fine); i++)
+        if (has_word(accept, fine[i]))
+            return 0;
+    return err_set(e, ERR_NOT_ACCEPTABLE, "The answer is application/json");
+}
+
+static int read_version(struct call_private *p, struct err *e)
+{
+    static const char *const known[] = { "2026-01-01", "2026-04-01" };
+    struct str v = http1_header(http_req_head(p->r), "x-api-version");
+
+    if (!v.p)
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (str_is(v, known[i])) {
+            p->version = known[i];
+            return 0;
+        }
+    return err_set(e, ERR_UNSUPPORTED_VERSION, "X-API-Version must be 2026-01-01 or 2026-04-01");
+}
+
+/* ---- the route */
+
+const char *dispatch_allow(struct call_private *p)
+{
+    struct buf b = BUF(128);
+
+    for (int m = GET; m < METHOD_OTHER; m++)
+        if (m != OPTIONS && ((p->match.methods >> m) & 1))
+            buf_printf(&b, "%s%s%s", b.n ? ", " : "", method_name((enum method)m),
+                       m == GET && p->head_too && !((p->match.methods >> HEAD) & 1) ? ", HEAD"
+                                                                                    : "");
+    buf_printf(&b, "%sOPTIONS", b.n ? ", " : "");
+    const char *s = arena_strdup(p->c.arena, buf_cstr(&b));
+    buf_free(&b);
+    return s;
+}
+
+static bool head_fits(const struct mount *m)
+{
+    return m->info->class == CLASS_READ && m->info->route->work != WRITE &&
+           m->info->route->work != STREAM;
+}
+
+/* HEAD is offered where GET only reads. */
+static void look_at_get(struct call_private *p)
+{
+    struct router_match get;
+    const struct http_head *h = http_req_head(p->r);
+
+    if (((p->match.methods >> GET) & 1) &&
+        router_find(p->c.app->router, p->c.arena, GET, h->path, &get) == ROUTER_FOUND)
+        p->head_too = head_fits(get.value);
+}
+
+static void answer_options(struct call_private *p)
+{
+    const struct http_head *h = http_req_head(p->r);
+    struct str want = http1_header(h, "access-control-request-headers");
+
+    p->status = 204;
+    reply_header(&p->c, "Allow", dispatch_allow(p));
+    if (http1_header(h, "origin").p && http1_header(h, "access-control-request-method").p) {
+        reply_header(&p->c, "Access-Control-Allow-Methods", dispatch_allow(p));
+        if (want.p)
+            reply_header(&p->c, "Access-Control-Allow-Headers",
+                         arena_dup(p->c.arena, want.p, MIN(want.n, (size_t)1024)));
+        reply_header(&p->c, "Access-Control-Max-Age", "600");
+    }
+    reply_send(p);
+}
+
+/* 0: found; 1: answered; -1. */
+static int find_route(struct call_private *p, struct err *e)
+{
+    struct app *app = p->c.app;
+    const struct http_head *h = http_req_head(p->r);
+
+    if (h->method == OPTIONS && str_is(h->target, "*")) {
+        p->head_too = true;
+        p->match.methods = 1u << GET | 1u << POST | 1u << PUT | 1u << PATCH | 1u << DELETE;
+        answer_options(p);
+        return 1;
+    }
+    switch (router_find(app->router, p->c.arena, h->method, h->path, &p->match)) {
+    case ROUTER_FOUND:
+        break;
+    case ROUTER_NO_PATH:
+        if (planned_path(h->path))
+            return err_set(e, ERR_NOT_IMPLEMENTED, "This is planned, and not built yet");
+        return err_set(e, ERR_ROUTE_NOT_FOUND, "There is no such path");
+    case ROUTER_BAD_PATH:
+        return err_set(e, ERR_INVALID, "The path is not percent-encoded as it should be");
+    case ROUTER_NO_METHOD:
+        look_at_get(p);
+        if (h->method == OPTIONS) {
+            answer_options(p);
+            return 1;
+        }
+        p->not_allowed = true;
+        return err_set(e, ERR_METHOD_NOT_ALLOWED, "%.*s is not offered here",
+                       (int)MIN(h->method_text.n, (size_t)32), h->method_text.p);
+    }
+    p->mount = p->match.value;
+    if (h->method == HEAD && p->mount->info->route->method != HEAD && !head_fits(p->mount)) {
+        p->mount = NULL;
+        p->not_allowed = true;
+        return err_set(e, ERR_METHOD_NOT_ALLOWED, "HEAD is not offered here");
+    }
+    p->c.route = p->mount->info->route;
+    p->c.surface = p->mount->surface;
+    p->status = p->c.route->status;
+    return 0;
+}
+
+/* {id} as an id of either form, or as a name where the route takes one. */
+static int read_id(struct call_private *p, struct err *e)
+{
+    struct call *c = &p->c;
+    char prefix[64];
+
+    for (size_t i = 0; i < p->match.n_params; i++) {
+        struct str v = p->match.params[i].value;
+
+        if (strcmp(p->match.params[i].name, "id") != 0)
+            continue;
+        if (uuid_parse(v, &c->id))
+            return 0;
+        if (typeid_parse(v, prefix, &c->id)) {
+            p->id_prefix = arena_strdup(c->arena, prefix);
+            return 0;
+        }
+        if (c->route->by_name && c->surface == CLASSIC && v.n <= 255 && utf8_valid(v)) {
+            c->id_name = arena_dup(c->arena, v.p, v.n);
+            return 0;
+        }
+        return err_set(e, ERR_NOT_FOUND, "There is no such %s",
+                       c->route->out ? c->route->out->name : "object");
+    }
+    return 0;
+}
+
+static int read_head(struct call_private *p, struct err *e)
+{
+    int rc = find_route(p, e);
+
+    if (rc)
+        return rc;
+    TRY(read_version(p, e));
+    TRY(read_accept(p, e));
+    return p->c.route->public ? 0 : auth_credential(p, e);
+}
+
+/* ---- credential */
+
+static void looked_up(void *ctx)
+{
+    struct call_private *p = ctx;
+
+    if (p->why.code == ERR_FORBIDDEN)
+        answer_denied(p, &p->why);
+    else if (p->why.code != ERR_NONE)
+        answer_error(p, &p->why);
+    else
+        after_credential(p);
+}
+
+static void look_up(void *ctx, void *worker)
+{
+    struct call_private *p = ctx;
+    struct db *db = worker_db(worker, &p->why);
+
+    if (db && auth_lookup(p, db, &p->why) == 0)
+        p->why.code = ERR_NONE;
+    if (db)
+        db_read_done(db);
+    http_run(p->c.app->server, p->io, looked_up, p);
+}
+
+void dispatch_head(void *ctx, struct http_req *r, int io)
+{
+    struct app *app = ctx;
+    struct arena *a = http_req_arena(r);
+    struct call_private *p = arena_new(a, struct call_private);
+    struct err e;
+
+    call_init(p, app, a);
+    p->r = r;
+    p->io = io;
+    p->began = clock_mono(clock_system());
+    http_req_set_user(r, p);
+    name_request(p);
+    trace_of(p);
+    client_ip(p);
+    int rc = read_head(p, &e);
+    if (rc == 1)
+        return;
+    if (rc < 0) {
+        if (e.code == ERR_METHOD_NOT_ALLOWED || !p->mount)
+            read_accept(p, &p->why);
+        answer_error(p, &e);
+        return;
+    }
+    if (p->c.route->public ||
+        auth_cache_get(app->auth_cache, p->secret, &p->tenant_wanted, &p->who)) {
+        after_credential(p);
+    } else if (!pool_take(app->pool, look_up, p)) {
+        err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
+        answer_error(p, &e);
+    }
+}
+
+/* ---- limits */
+
+static int limit_key(struct call_private *p, struct err *e)
+{
+    struct app *app = p->c.app;
+    const struct principal *who = &p->who;
+    int64_t now = p->c.now, wait = 0;
+    size_t n = sizeof(who->key_id.s);
+    bool test = who->mode == MODE_TEST;
+
+    if (test) {
+        p->limit = (struct ratelimit_answer){ true, 1000000, 1000000, now + MINUTES(1), 0 };
+    } else {
+        int64_t rate = who->rate > 0 ? who->rate : 60;
+
+        ratelimit_take(app->limits, who->key_id.s, n, rate, who->burst, now, &p->limit);
+        if (p->limit.allowed &&
+            !ratelimit_weight(app->limits, who->key_id.s, n, p->mount->info->writes ? 5 : 1,
+                              5 * (rate + who->burst), now, &wait)) {
+            p->limit.allowed = false;
+            p->limit.retry_after = wait;
+        }
+    }
+    p->limited = true;
+    if (!p->limit.allowed)
+        return err_set(e, ERR_RATE_LIMITED, "Over %lld requests a minute",
+                       (long long)p->limit.limit);
+    p->entered = ratelimit_enter(app->limits, who->key_id.s, n, 100);
+    if (p->entered)
+        return 0;
+    p->limit.retry_after = 1;
+    return err_set(e, ERR_RATE_LIMITED, "Over 100 requests of this credential run at once");
+}
+
+static int limit_ip(struct call_private *p, struct err *e)
+{
+    char key[192];
+
+    snprintf(key, sizeof(key), "auth %s %s", p->ip, p->c.route->path);
+    ratelimit_take(p->c.app->limits, key, strlen(key), 5, 0, p->c.now, &p->limit);
+    p->limited = true;
+    if (p->limit.allowed)
+        return 0;
+    return err_set(e, ERR_RATE_LIMITED, "Over 5 requests a minute from %s", p->ip);
+}
+
+/* ---- a refusal is on record before it is answered */
+
+static int denied_run(struct db *db, void *ctx, struct err *e)
+{
+    return journal_write(ctx, db, OUTCOME_DENIED, false, e);
+}
+
+static void denied_done(void *ctx, int rc, struct err *e)
+{
+    struct call_private *p = ctx;
+
+    if (rc < 0)
+        log_err(LOG_ERROR, "denial_not_recorded", e);
+    p->writer_thread = true;
+    reply_send(p);
+}
+
+static void answer_denied(struct call_private *p, const struct err *e)
+{
+    reply_error(p, e);
+    p->job = (struct db_job){ .run = denied_run, .done = denied_done, .ctx = p };
+    if (!store_submit(p->c.app->store, &p->job))
+        reply_send(p);
+}
+
+static int check_caller(struct call_private *p, struct err *e)
+{
+    const struct route *route = p->c.route;
+
+    if (route->limit == LIMIT_AUTH)
+        TRY(limit_ip(p, e));
+    if (!route->public) {
+        TRY(auth_admit(p, e));
+        TRY(limit_key(p, e));
+        TRY(auth_allowed(p, e));
+        auth_touch(p->c.app, &p->who, p->c.now);
+    }
+    return 0;
+}
+
+static void got_body(void *ctx, struct http_req *r _unused_, struct str body, struct err *e)
+{
+    struct call_private *p = ctx;
+
+    if (e) {
+        answer_error(p, e);
+        return;
+    }
+    p->raw_body = body;
+    with_body(p);
+}
+
+static void after_credential(struct call_private *p)
+{
+    const struct route *route = p->c.route;
+    const struct http_head *h = http_req_head(p->r);
+    struct err e;
+
+    if (check_caller(p, &e) < 0) {
+        if (e.code == ERR_FORBIDDEN)
+            answer_denied(p, &e);
+        else
+            answer_error(p, &e);
+        return;
+    }
+    if (body_check(p, &e) < 0) {
+        answer_error(p, &e);
+        return;
+    }
+    uint64_t max = route->body_max ? route->body_max : MIB(1);
+    if (route->body == BODY_RAW) {
+        http_body_stream(p->r, max);
+        with_body(p);
+    } else if (h->content_length > 0 || h->chunked) {
+        http_body_collect(p->r, (size_t)max, got_body, p);
+    } else {
+        with_body(p);
+    }
+}
+
+/* ---- idempotency, validation */
+
+/* A large body is read into an arena that may grow; a small one into the request's. */
+static void reading_arena(struct call_private *p)
+{
+    if (p->raw_body.n <= SMALL_BODY)
+        return;
+    p->c.arena = &p->large;
+    p->faults.arena = &p->large;
+}
+
+/* Handlers that hold more than a few rows have an arena of their own, emptied before each run. */
+static void running_arena(struct call_private *p)
+{
+    if (p->c.route->work == QUICK && !p->c.route->list)
+        return;
+    p->c.arena = &p->own;
+}
+
+/* 0: to be run; 1: the answer is there; -1. */
+static int prepare(struct call_private *p, struct db *db, struct err *e)
+{
+    int keyed = idem_header(p, e);
+
+    TRY(keyed);
+    if (keyed) {
+        int rc = idem_begin(p, db, e);
+
+        if (rc)
+            return rc;
+    }
+    TRY(query_read(p, e));
+    return read_id(p, e);
+}
+
+static void prepare_and_run(struct call_private *p, struct db *db)
+{
+    struct err e;
+
+    reading_arena(p);
+    int rc = prepare(p, db, &e);
+    if (rc < 0) {
+        answer_error(p, &e);
+    } else if (rc == 1) {
+        reply_send(p);
+    } else {
+        running_arena(p);
+        dispatch_run(p);
+    }
+}
+
+static void prepare_on_worker(void *ctx, void *worker)
+{
+    struct call_private *p = ctx;
+    struct err e;
+    struct db *db = worker_db(worker, &e);
+
+    if (!db) {
+        answer_error(p, &e);
+        return;
+    }
+    prepare_and_run(p, db);
+    db_read_done(db);
+}
+
+static void with_body(struct call_private *p)
+{
+    struct app *app = p->c.app;
+    struct err e;
+
+    /* Parsing a large text is not for a thread that others wait for. */
+    if (p->raw_body.n > SMALL_BODY) {
+        if (pool_take(app->pool, prepare_on_worker, p))
+            return;
+        err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
+        answer_error(p, &e);
+        return;
+    }
+    struct db *db = app->postgres ? NULL : io_reader(app, p->io, &e);
+    if (!app->postgres && !db)
+        answer_error(p, &e);
+    else
+        prepare_and_run(p, db);
+}
+
+/* ---- what else the server asks */
+
+void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body)
+{
+    struct app *app = ctx;
+    struct call_private *p = http_req_user(r);
+    struct call_private *mine = NULL;
+
+    if (!p) {
+        p = mine = arena_new(http_req_arena(r), struct call_private);
+        call_init(mine, app, http_req_arena(r));
+        name_request(mine);
+        mine->began = clock_mono(clock_system());
+        http_req_set_user(r, mine);
+    }
+    p->status = err_status(e->code);
+    p->code = e->code;
+    error_body(body, e, NULL, p->request_id, p->problem_json, NULL);
+    http_header(r, "Content-Type",
+                p->problem_json ? "application/problem+json" : "application/json");
+    http_header(r, "X-Request-Id", p->request_id);
+    http_header(r, "Cache-Control", "no-store");
+    if (p->status == 503)
+        http_header(r, "Retry-After", "1");
+    if (mine && app->o.observe)
+        app->o.observe(app->o.observe_ctx, NULL, &mine->c, mine->status, mine->code);
+}
+
+void dispatch_round(void *ctx, int io)
+{
+    struct app *app = ctx;
+
+    if (app->io_db[io])
+        db_read_done(app->io_db[io]);
+}
+
+void dispatch_sent(void *ctx _unused_, struct http_req *r, int status, int64_t sent)
+{
+    const struct call_private *p = http_req_user(r);
+
+    if (!p || !log_on(LOG_INFO))
+        return;
+    log_event(LOG_INFO, "request", L_STR("method", p->mount ? method_name(p->c.route->method) : ""),
+              L_STR("route", p->mount ? p->mount->pattern : ""), L_INT("status", status),
+              L_REAL("ms", (double)(clock_mono(clock_system()) - p->began) / 1000.0),
+              L_INT("bytes", sent), L_STR("tenant", p->who.tenant_id.s), L_STR("ip", p->ip),
+              L_STR("trace_id", p->trace_id), L_STR("request_id", p->request_id));
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The table core_due: which rows a loop must visit, when, and who is at it.  All of these run
+ * inside a write job's transaction, but due_earliest().
+ *
+ * A row that is leased and was not signalled since has due_at = lease_until; a signal makes due_at
+ * smaller.  So a signal during a visit is never lost, and a visit that was cut short falls due
+ * again when its lease ends. */
+
+#include "base/base.h"
+#include "db/db.h"
+
+enum { DUE_BY = 48, DUE_CLAIM_MAX = 32 };
+#define DUE_NEVER INT64_MAX
+
+struct due_claimed {
+    struct uuid id;
+    int64_t attempts;
+};
+struct due_claim {
+    const char *loop;
+    int64_t now, until; /* the lease's end */
+    int64_t want;       /* at most DUE_CLAIM_MAX */
+    const char *by;     /* unique to this claim */
+    struct due_claimed got[DUE_CLAIM_MAX];
+    size_t n;
+    int64_t next; /* when the next row that nobody holds is due; DUE_NEVER: none */
+};
+/* Leases the rows due longest. */
+int due_claim(struct db *db, struct due_claim *c, struct err *e) _must_check_;
+
+enum due_end {
+    DUE_AGAIN,  /* at 'at' */
+    DUE_REST,   /* not until a signal */
+    DUE_FORGET, /* never again */
+};
+struct due_finish {
+    const char *loop, *by;
+    struct uuid id;
+    enum due_end end;
+    int64_t at, attempts;
+    int64_t due; /* out: when it is due now; DUE_NEVER: not */
+};
+/* Ends a lease; a signal that came meanwhile keeps its time. Nothing happens if the lease is lost.
+ */
+int due_finish(struct db *db, struct due_finish *f, struct err *e) _must_check_;
+/* Makes a row due at 'at', or earlier if it is so already. */
+int due_signal(struct db *db, const char *loop, const struct uuid *id, int64_t at,
+               struct err *e) _must_check_;
+/* Adds a row that is not there yet, due at 'at'. */
+int due_add(struct db *db, const char *loop, const char *id, int64_t at,
+            struct err *e) _must_check_;
+/* Prolongs a lease. */
+int due_renew(struct db *db, const char *loop, const struct uuid *id, const char *by, int64_t until,
+              struct err *e) _must_check_;
+/* Ends all leases: nobody holds one when the store's only process starts. */
+int due_free_all(struct db *db, int64_t now, struct err *e) _must_check_;
+/* As due_claim.next, from any connection. */
+int due_earliest(struct db *db, const char *loop, int64_t now, int64_t *next,
+                 struct err *e) _must_check_;

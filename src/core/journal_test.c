@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What outlives a request: idempotency, audit, events; and many requests at once. */
+#include "tests/things.h"
+
+/* ---- idempotency */
+
+TEST(a_retry_with_its_key_is_answered_byte_for_byte_and_done_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply a = with(w, POST, "/things", "Idempotency-Key: \"k1\"", "{'name':'one'}");
+    struct reply b = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+
+    CHECK_EQ(a.status, 201);
+    CHECK_EQ(b.status, 201);
+    CHECK(header(a, "Idempotent-Replayed") == NULL);
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK_STR(header(b, "X-Made"), "yes");
+    CHECK_STR(header(b, "ETag"), header(a, "ETag"));
+    CHECK(str_eq(a.body, b.body));
+    CHECK_EQ(get(w, "/things").len, 1);
+    /* Another caller's key is another key. */
+    CHECK_EQ(
+        ask(w, POST, "/things", "test-stranger", "Idempotency-Key: k1", "{'name':'one'}").status,
+        201);
+}
+
+TEST(a_key_used_with_another_request_is_422_and_a_bad_key_400)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'two'}").status, 422);
+    CHECK_EQ(with(w, POST, "/v1/things", "Idempotency-Key: k1", "{'name':'one'}").status, 422);
+    CHECK_EQ(
+        with(w, POST, "/things", "Idempotency-Key: k1\nX-API-Version: 2026-01-01", "{'name':'one'}")
+            .status,
+        422);
+    char longest[300];
+    memset(longest, 'k', 256);
+    longest[256] = '\0';
+    CHECK_EQ(with(w, POST, "/things", fmt("Idempotency-Key: %s", longest), "{'name':'x'}").status,
+             400);
+    longest[255] = '\0';
+    CHECK_EQ(with(w, POST, "/things", fmt("Idempotency-Key: %s", longest), "{'name':'x'}").status,
+             201);
+}
+
+TEST(what_a_handler_decided_is_kept_and_what_it_never_saw_is_not)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/things", "{'name':'taken'}");
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: a", "{'name':'taken'}").status, 409);
+    struct reply r = with(w, POST, "/things", "Idempotency-Key: a", "{'name':'taken'}");
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(header(r, "Idempotent-Replayed"), "true");
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: b", "{'name':'over quota'}").status, 403);
+    CHECK_STR(header(with(w, POST, "/things", "Idempotency-Key: b", "{'name':'over quota'}"),
+                     "Idempotent-Replayed"),
+              "true");
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: c", "{}").status, 400);
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: c", "{'name':'c'}").status, 201);
+    const char *none = "/things/01890000-0000-7000-8000-000000000000";
+    CHECK_EQ(with(w, PATCH, none, "Idempotency-Key: d", "{'size':1}").status, 404);
+    CHECK(header(with(w, PATCH, none, "Idempotency-Key: d", "{'size':1}"), "Idempotent-Replayed") ==
+          NULL);
+}
+
+TEST(records_outlive_a_restart_and_end_after_a_day)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply a = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+
+    CHECK_EQ(with(w, POST, "/long-things", "Idempotency-Key: l1", "{'name':'long'}").status, 201);
+    world_restart(w);
+    struct reply b = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK(str_eq(a.body, b.body));
+    b = with(w, POST, "/long-things", "Idempotency-Key: l1", "{'name':'long'}");
+    CHECK_EQ(b.status, 201);
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    world_sleep(w, HOURS(25));
+    b = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+    CHECK_EQ(b.status, 409);
+    CHECK(header(b, "Idempotent-Replayed") == NULL);
+}
+
+TEST(while_a_keyed_request_runs_another_with_its_key_is_409)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct idem *i = world_app(w)->idem;
+    struct call_private *p = calloc(1, sizeof(*p));
+    struct err e;
+
+    /* One that stands for a request that is running. */
+    call_init(p, world_app(w), &world_app(w)->arena);
+    struct principal who;
+    struct uuid none = { "" };
+    CHECK(test_lookup(NULL, NULL, NULL, STR("test-owner"), &none, &who, &e) == 0);
+    p->idem_scope = arena_printf(&world_app(w)->arena, "%s/%s/%s", who.key_id.s, who.user_id.s,
+                                 who.tenant_id.s);
+    p->idem_key = "k1";
+    CHECK_EQ(idem_begin(p, NULL, &e), 0);
+    struct reply r = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "idempotency_in_progress");
+    idem_end(p);
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}").status, 201);
+    CHECK(i != NULL);
+    free(p);
+}
+
+TEST(a_v4_request_id_is_the_key_of_a_new_resource)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "X-Request-Id: 7d444840-9dc0-41d1-b245-5ffdce74fad2";
+    struct reply a = with(w, POST, "/v1/resources", h, "{'name':'one'}");
+    struct reply b = with(w, POST, "/v1/resources", h, "{'name':'one'}");
+
+    CHECK_EQ(a.status, 201);
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK_EQ(with(w, POST, "/v1/resources", h, "{'name':'two'}").status, 201);
+    CHECK_EQ(with(w, POST, "/v1/things", h, "{'name':'one'}").status, 409);
+}
+
+/* ---- the journal */
+
+TEST(every_write_and_every_403_is_in_the_audit)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *id = arena_strdup(&world_app(w)->arena, post(w, "/things", "{'name':'one'}").id);
+
+    post(w, "/things", "{'name':'one'}");
+    as(w, AS_VIEWER, DELETE, fmt("/things/%s", id), NULL);
+    del(w, "/things/%s", id);
+    get(w, "/wait-write");
+    struct reply r = get(w, "/audit");
+    CHECK_EQ(r.len, 4);
+    CHECK_STR(member(r, "0.action"), "THING_DELETE");
+    CHECK_STR(member(r, "0.resource"), fmt("thing/%s", id));
+    CHECK_STR(member(r, "0.status"), "success");
+    CHECK_STR(member(r, "0.ip_address"), "127.0.0.1");
+    CHECK_STR(member(r, "0.actor"), "owner@example.test");
+    CHECK_STR(member(r, "1.status"), "denied");
+    CHECK_STR(member(r, "1.actor"), "viewer@example.test");
+    CHECK_STR(member(r, "2.status"), "failure");
+    CHECK_STR(member(r, "3.status"), "success");
+    CHECK_STR(member(r, "3.resource"), fmt("thing/%s", id));
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/audit", NULL).len, 0);
+    r = get(w, "/v1/audit?limit=3");
+    CHECK_EQ(r.len, 3);
+    r = get(w, "/v1/audit?cursor=%s", member(r, "next_cursor"));
+    CHECK_EQ(r.len, 1);
+    CHECK_EQ(get(w, "/v1/audit?status=denied").len, 1);
+    CHECK_EQ(get(w, "/v1/audit?cursor=forged").status, 400);
+}
+
+TEST(the_journal_forgets_what_is_older_than_it_must_remember)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const struct config *cf = app_config(world_app(w));
+
+    post(w, "/things", "{'name':'old'}");
+    world_sleep(w, DAYS(MAX(cf->audit_days, cf->events_days)) - HOURS(1));
+    CHECK_EQ(get(w, "/audit").len, 1);
+    post(w, "/things", "{'name':'new'}");
+    world_sleep(w, HOURS(2));
+    struct reply r = get(w, "/audit");
+    CHECK_EQ(r.len, 1);
+    CHECK_EQ(get(w, "/v1/events").len, 1);
+    CHECK_EQ(get(w, "/things").len, 2);
+}
+
+TEST(each_change_is_an_event_without_its_secrets)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *id = arena_strdup(&world_app(w)->arena, post(w, "/things", "{'name':'one'}").id);
+
+    patch(w, fmt("/things/%s", id), "{'size':9}");
+    del(w, "/things/%s", id);
+    struct reply r = get(w, "/v1/events");
+    CHECK_EQ(r.len, 3);
+    CHECK_STR(member(r, "data.0.type"), "thing.deleted");
+    CHECK_STR(member(r, "data.1.type"), "thing.updated");
+    CHECK_EQ(member_int(r, "data.1.data.object.size"), 9);
+    CHECK_EQ(member_int(r, "data.1.data.previous.size"), 7);
+    CHECK(member(r, "data.1.data.previous.name") == NULL);
+    CHECK_STR(member(r, "data.2.type"), "thing.created");
+    CHECK(!strstr(r.body.p, "hush"));
+    CHECK_EQ(get(w, "/v1/events?type=thing.d*").len, 1);
+    r = get(w, "/v1/events?limit=2");
+    r = get(w, "/v1/events?cursor=%s", member(r, "next_cursor"));
+    CHECK_STR(member(r, "data.0.type"), "thing.created");
+}
+
+/* ---- many at once */
+
+struct client {
+    int port, n;
+    int made, busy, wrong;
+    char id[37];
+};
+
+/* One request and its answer on a connection of its own; the status, and the body's end in 'out'.
+ */
+static int speak(int port, const char *request, char *out, size_t n)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)port),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    _cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    size_t got = 0;
+    struct err e;
+
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 ||
+        fd_write_all(fd, request, strlen(request), &e) < 0)
+        return -1;
+    for (;;) {
+        ssize_t k = read(fd, out + got, n - 1 - got);
+
+        if (k <= 0)
+            break;
+        got += (size_t)k;
+    }
+    out[got] = '\0';
+    return got > 12 ? (int)strtoul(out + 9, NULL, 10) : -1;
+}
+
+static void write_request(char *out, size_t n, const char *method, const char *path,
+                          const char *key, const char *body)
+{
+    snprintf(out, n,
+             "%s %s HTTP/1.1\r\nHost: x\r\nX-API-Key: test-owner\r\nConnection: close\r\n%s%s%s"
+             "Content-Length: %zu\r\n\r\n%s",
+             method, path, key ? "Idempotency-Key: " : "", key ? key : "", key ? "\r\n" : "",
+             strlen(body), body);
+}
+
+/* Sends what all others send, and changes a thing of its own which it must then see as it made it.
+ */
+static void *client_run(void *arg)
+{
+    struct client *c = arg;
+    char request[1024], answer[8192], path[80], body[80], want[40];
+
+    for (int i = 0; i < 20; i++) {
+        snprintf(path, sizeof(path), "key-%d", i);
+        snprintf(body, sizeof(body), "{\"name\":\"shared-%d\"}", i);
+        write_request(request, sizeof(request), "POST", "/things", path, body);
+        int status = speak(c->port, request, answer, sizeof(answer));
+        c->made += status == 201;
+        c->busy += status == 409 && strstr(answer, "idempotency_in_progress");
+        c->wrong += status != 201 && !(status == 409 && strstr(answer, "in_progress"));
+
+        snprintf(path, sizeof(path), "/things/%s", c->id);
+        snprintf(body, sizeof(body), "{\"size\":%d}", i);
+        snprintf(want, sizeof(want), "\"size\":%d", i);
+        write_request(request, sizeof(request), "PATCH", path, NULL, body);
+        c->wrong += speak(c->port, request, answer, sizeof(answer)) != 200;
+        write_request(request, sizeof(request), "GET", path, NULL, "");
+        c->wrong += speak(c->port, request, answer, sizeof(answer)) != 200 || !strstr(answer, want);
+    }
+    return NULL;
+}
+
+TEST(many_clients_at_once_do_each_keyed_thing_once_and_see_their_own_writes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct client clients[8] = { 0 };
+    pthread_t threads[8];
+    int made = 0, busy = 0;
+
+    for (int i = 0; i < 8; i++) {
+        clients[i].port = world_port(w);
+        clients[i].n = i;
+        snprintf(clients[i].id, sizeof(clients[i].id), "%s",
+                 post(w, "/things", fmt("{'name':'own-%d'}", i)).id);
+    }
+    for (int i = 0; i < 8; i++)
+        threads[i] = thread_start("client", client_run, &clients[i]);
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_EQ(clients[i].wrong, 0);
+        made += clients[i].made;
+        busy += clients[i].busy;
+    }
+    CHECK_EQ(made + busy, 160);
+    CHECK(made >= 20);
+    CHECK_EQ(get(w, "/things").len, 28);
+}
+
+TESTS(journal)

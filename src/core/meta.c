@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core's own routes: health, metrics, the API's description of itself, the audit and the events,
+ * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+#include "core/private.h"
+
+enum { EVENT_ROWS = 5000 }; /* of the journal, looked at for one page */
+
+static const struct enum_name outcome_names[] = {
+    { OUTCOME_SUCCESS, "success" },
+    { OUTCOME_FAILURE, "failure" },
+    { OUTCOME_DENIED, "denied" },
+    { 0 },
+};
+
+struct audit {
+    struct uuid id;
+    int64_t timestamp;
+    const char *actor, *action, *resource;
+    int status;
+    const char *ip_address, *request_id, *user_agent;
+    int64_t seq;
+};
+
+struct audit_query {
+    int64_t limit;
+    const char *cursor, *action, *actor;
+    int status;
+    int64_t created_after, created_before;
+};
+
+struct event_query {
+    int64_t limit;
+    const char *cursor, *type;
+};
+
+/* What an event looks like: for the description only; its JSON is the journal's own. */
+struct event_view {
+    const char *id, *type;
+    int64_t created_at;
+    const char *data, *request_id;
+    struct uuid project_id;
+};
+
+struct health {
+    const char *status;
+};
+struct readiness {
+    const char *status, *checks;
+    int64_t time;
+};
+struct error_help {
+    const char *code;
+    int64_t status;
+    bool retry;
+};
+
+/* clang-format off */
+#define T struct audit
+static const struct field audit_fields[] = {
+    FIELD_UUID(T, id,          0,       .doc = "Of the record."),
+    FIELD_TIME(T, timestamp,   0,       .doc = "When it was done."),
+    FIELD_STR (T, actor,       FF_NULL, .doc = "Who did it: an e-mail address or the name of a key."),
+    FIELD_STR (T, action,      0,       .doc = "What was done: INSTANCE_LAUNCH."),
+    FIELD_STR (T, resource,    FF_NULL, .doc = "Kind and id of what it was done to."),
+    FIELD_ENUM(T, status, int, 0, .names = outcome_names, .doc = "How it went."),
+    FIELD_STR (T, ip_address,  FF_NULL, .doc = "Whence the request came."),
+    FIELD_STR (T, request_id,  0,       .doc = "Of the request."),
+    FIELD_STR (T, user_agent,  FF_NULL, .doc = "What the client calls itself."),
+    FIELD_INT (T, seq,         FF_HIDDEN, .doc = "Place in the journal."),
+};
+#undef T
+#define T struct audit_query
+static const struct field audit_query_fields[] = {
+    FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
+    FIELD_STR (T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
+    FIELD_STR (T, action, FF_CREATE, .max = 64, .doc = "Only this action."),
+    FIELD_STR (T, actor,  FF_CREATE, .max = 255, .doc = "Only by this actor."),
+    FIELD_ENUM(T, status, int, FF_CREATE, .names = outcome_names, .doc = "Only what went like this."),
+    FIELD_TIME(T, created_after,  FF_CREATE, .doc = "Only later ones."),
+    FIELD_TIME(T, created_before, FF_CREATE, .doc = "Only earlier ones."),
+};
+#undef T
+#define T struct event_query
+static const struct field event_query_fields[] = {
+    FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
+    FIELD_STR (T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
+    FIELD_STR (T, type,   FF_CREATE, .max = 128, .doc = "Only this type; ends with * for any that begins so."),
+};
+#undef T
+#define T struct event_view
+static const struct field event_fields[] = {
+    FIELD_STR (T, id,         0, .doc = "Of the event."),
+    FIELD_STR (T, type,       0, .doc = "What happened: queue.created."),
+    FIELD_TIME(T, created_at, 0, .doc = "When it happened."),
+    FIELD_JSON(T, data,       0, .doc = "The object, and what it was before."),
+    FIELD_STR (T, request_id, FF_NULL, .doc = "Of the request that did it."),
+    FIELD_REF (T, project_id, project_ref, FF_NULL, .doc = "Project of the object."),
+};
+#undef T
+#define T struct health
+static const struct field health_fields[] = {
+    FIELD_STR(T, status, 0, .doc = "ok while the process runs."),
+};
+#undef T
+#define T struct readiness
+static const struct field readiness_fields[] = {
+    FIELD_STR (T, status, 0, .doc = "UP, or DEGRADED when a check fails."),
+    FIELD_MAP (T, checks, 0, .doc = "CONNECTED or DISCONNECTED, for each part."),
+    FIELD_TIME(T, time,   0, .doc = "When it was looked at."),
+};
+#undef T
+#define T struct error_help
+static const struct field error_help_fields[] = {
+    FIELD_STR (T, code,   0, .doc = "The word on the wire."),
+    FIELD_INT (T, status, 0, .doc = "The HTTP status."),
+    FIELD_BOOL(T, retry,  0, .doc = "Whether the same request may succeed later."),
+};
+#undef T
+static const struct record audit_record = RECORD(audit, NULL, audit_fields, .prefix = "aud");
+static const struct record audit_query_record = RECORD(audit_query, NULL, audit_query_fields);
+static const struct record event_query_record = RECORD(event_query, NULL, event_query_fields);
+static const struct record event_record = RECORD(event_view, NULL, event_fields);
+static const struct record health_record = RECORD(health, NULL, health_fields);
+static const struct record readiness_record = RECORD(readiness, NULL, readiness_fields);
+static const struct record error_help_record = RECORD(error_help, NULL, error_help_fields);
+/* clang-format on */
+
+/* ---- health */
+
+static int health_live(struct call *c, struct err *e _unused_)
+{
+    struct health h = { "ok" };
+
+    return reply_row(c, &health_record, &h);
+}
+
+bool app_runtime_ok(struct app *app)
+{
+    return app->o.runtime_ok && app->o.runtime_ok(app->o.runtime_ctx);
+}
+
+static bool check(struct json_out *o, const char *name, bool ok)
+{
+    json_kstr(o, name, ok ? "CONNECTED" : "DISCONNECTED");
+    return ok;
+}
+
+static int health_ready(struct call *c, struct err *e _unused_)
+{
+    const struct config *cf = c->app->config;
+    struct err ignored;
+    int64_t one = 0;
+    bool database = db_int(c->db, "SELECT 1", NO_ARGS, 0, &one, &ignored) == 0 && one == 1;
+    bool runtime = app_runtime_ok(c->app);
+    bool storage = !cf->state_dir || !cf->state_dir[0] || access(cf->state_dir, W_OK) == 0;
+    bool all = database && runtime && storage;
+    struct json_out *o = c->out;
+
+    json_open(o, '{');
+    json_kstr(o, "status", all ? "UP" : "DEGRADED");
+    json_key(o, "checks");
+    json_open(o, '{');
+    check(o, "database", database);
+    check(o, "runtime", runtime);
+    check(o, "docker", runtime);
+    check(o, "storage", storage);
+    check(o, "network", runtime); /* the same agent does both */
+    json_close(o);
+    json_ktime(o, "time", c->now);
+    json_close(o);
+    if (!all)
+        reply_status(c, 503);
+    return reply_json(c);
+}
+
+static int metrics_get(struct call *c, struct err *e _unused_)
+{
+    answer_begin(c->p, NULL);
+    metric_write(&c->p->buf);
+    reply_json(c);
+    c->p->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    c->p->code = c->p->buf.failed ? ERR_TOO_LARGE : ERR_NONE;
+    return 0;
+}
+
+static int openapi_get(struct call *c, struct err *e _unused_)
+{
+    answer_begin(c->p, NULL);
+    openapi_write(c->app->services, &c->p->buf);
+    reply_json(c);
+    c->p->code = c->p->buf.failed ? ERR_TOO_LARGE : ERR_NONE;
+    return 0;
+}
+
+static int error_get(struct call *c, struct err *e)
+{
+    const char *word = call_param(c, "code");
+    enum err_code code = err_from_wire(word);
+
+    if (strcmp(err_wire(code), word) != 0)
+        return err_set(e, ERR_NOT_FOUND, "There is no such error code");
+    struct error_help h = { word, err_status(code), err_retry(code) };
+    return reply_row(c, &error_help_record, &h);
+}
+
+/* ---- the journal, read */
+
+/* A place in the journal that only we can have written: "123.4". */
+static const char *place_seal(struct call *c, const char *kind, int64_t seq, int64_t index)
+{
+    const char *text = arena_printf(c->arena, "%lld.%lld", (long long)seq, (long long)index);
+    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
+
+    return app_seal(c->app, c->arena, str_of(text), str_of(bound));
+}
+
+static int place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                      int64_t *index, struct err *e)
+{
+    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
+    struct str plain;
+
+    *seq = INT64_MAX;
+    *index = INT64_MAX;
+    if (!cursor)
+        return 0;
+    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, e) == 0) {
+        const char *dot = memchr(plain.p, '.', plain.n);
+
+        if (dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
+            int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
+                      index))
+            return 0;
+    }
+    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
+    return call_faults(c, e);
+}
+
+static const char sql_audit[] =
+    "SELECT id, at, actor, action,"
+    " CASE WHEN object_kind IS NULL THEN NULL"
+    "      WHEN object_id IS NULL THEN object_kind ELSE object_kind || '/' || object_id END,"
+    " outcome, ip, request_id, user_agent, seq FROM journal"
+    " WHERE tenant_id = $1 AND seq < $2 AND mode = $3 AND outcome IS NOT NULL"
+    " AND at > $4 AND at < $5 AND (action = $6 OR $6 = '') AND (actor = $7 OR $7 = '')"
+    " AND (outcome = $8 OR $8 = '')"
+    " ORDER BY seq DESC LIMIT $9";
+
+static int audit_list(struct call *c, struct err *e)
+{
+    const struct audit_query *q = c->query;
+    const char *outcome = q->status ? enum_to_str(outcome_names, q->status) : "";
+    struct rows rows;
+    int64_t seq, index;
+    const char *next = NULL;
+
+    TRY(place_open(c, "audit", q->cursor, &seq, &index, e));
+    TRY(db_query(c->db, c->arena, &audit_record, sql_audit,
+                 ARGS(A(&c->tenant), A(seq), A(enum_to_str(mode_names, (int)c->who->mode)),
+                      A(q->created_after), A(q->created_before ? q->created_before : INT64_MAX),
+                      A(q->action ? q->action : ""), A(q->actor ? q->actor : ""), A(outcome),
+                      A(q->limit + 1)),
+                 &rows, e));
+    if ((int64_t)rows.n > q->limit) {
+        const struct audit *all = rows.v;
+
+        rows.n = (size_t)q->limit;
+        next = place_seal(c, "audit", all[rows.n - 1].seq, 0);
+    }
+    return reply_page(c, &audit_record, &rows, next);
+}
+
+struct events_read {
+    struct call *c;
+    const struct event_query *q;
+    int64_t seq, index; /* begins below this place */
+    int64_t left;       /* how many more fit */
+    int64_t last_seq, last_index;
+    int64_t rows, seen;
+    bool more;
+};
+
+static bool type_fits(const char *want, const char *type)
+{
+    size_t n = want ? strlen(want) : 0;
+
+    if (!want)
+        return true;
+    if (n && want[n - 1] == '*')
+        return strncmp(want, type, n - 1) == 0;
+    return strcmp(want, type) == 0;
+}
+
+static void event_write(struct events_read *x, const struct json_value *v, const char *request_id,
+                        const char *project_id)
+{
+    struct call *c = x->c;
+    struct json_out *o = c->out;
+    struct arena *a = c->arena;
+    const struct json_value *previous = json_get(v, "previous"), *object = json_get(v, "object");
+
+    json_open(o, '{');
+    json_kstr(o, "id", json_get_str(a, v, "id", ""));
+    json_kstr(o, "type", json_get_str(a, v, "type", ""));
+    json_kstr(o, "created_at", json_get_str(a, v, "created_at", ""));
+    json_key(o, "data");
+    json_open(o, '{');
+    if (object) {
+        json_key(o, "object");
+        json_raw(o, json_text(a, object));
+    }
+    if (previous) {
+        json_key(o, "previous");
+        json_raw(o, json_text(a, previous));
+    }
+    json_close(o);
+    struct uuid project;
+    json_key(o, "project_id");
+    if (project_id && uuid_parse(str_of(project_id), &project))
+        json_id(o, project_ref.prefix, &project);
+    else
+        json_null(o);
+    json_kstr(o, "request_id", request_id);
+    json_close(o);
+}
+
+static int events_row(void *ctx, const struct col *col, size_t n _unused_, struct err *e)
+{
+    struct events_read *x = ctx;
+    _cleanup_(json_freep) struct json_value *all =
+        json_parse((struct str){ col[1].s, col[1].n }, e);
+    int64_t seq = col[0].i;
+
+    x->rows++;
+    x->seen = seq;
+    if (!all)
+        return -1;
+    for (size_t i = json_len(all); i-- > 0;) {
+        const struct json_value *v = json_at(all, i);
+
+        if (seq == x->seq && (int64_t)i >= x->index)
+            continue;
+        if (!type_fits(x->q->type, json_get_str(x->c->arena, v, "type", "")))
+            continue;
+        if (x->left == 0) {
+            x->more = true;
+            return err_set(e, ERR_NONE, "enough");
+        }
+        x->left--;
+        x->last_seq = seq;
+        x->last_index = (int64_t)i;
+        event_write(x, v, col[2].s, col[3].s);
+    }
+    return 0;
+}
+
+static const char sql_events[] =
+    "SELECT seq, events, request_id, project_id FROM journal"
+    " WHERE tenant_id = $1 AND seq <= $2 AND mode = $3 AND events IS NOT NULL"
+    " ORDER BY seq DESC LIMIT $4";
+
+static int events_list(struct call *c, struct err *e)
+{
+    const struct event_query *q = c->query;
+    struct events_read x = { .c = c, .q = q, .left = q->limit };
+    struct json_out *o = c->out;
+
+    TRY(place_open(c, "events", q->cursor, &x.seq, &x.index, e));
+    json_open(o, '{');
+    json_key(o, "data");
+    json_open(o, '[');
+    if (db_each(c->db, sql_events,
+                ARGS(A(&c->tenant), A(x.seq), A(enum_to_str(mode_names, (int)c->who->mode)),
+                     A((int64_t)EVENT_ROWS)),
+                events_row, &x, e) < 0 &&
+        !x.more)
+        return -1;
+    json_close(o);
+    const char *next = NULL;
+    if (x.more)
+        next = place_seal(c, "events", x.last_seq, x.last_index);
+    else if (x.rows == EVENT_ROWS) /* none of so many fits: there may be some beyond */
+        next = place_seal(c, "events", x.seen, 0);
+    json_kstr(o, "next_cursor", next);
+    json_kbool(o, "has_more", next != NULL);
+    json_kstr(o, "request_id", c->request_id);
+    json_close(o);
+    return reply_json(c);
+}
+
+/* clang-format off */
+static const struct route core_routes[] = {
+    /*     path                 action            work   handler       in    out                 */
+    { GET, "/health/live",      NULL,             QUICK, health_live,  NULL, &health_record, 200,
+      "Says that the process runs.", .on = CLASSIC, .public = true },
+    { GET, "/health/ready",     NULL,             READ,  health_ready, NULL, &readiness_record, 200,
+      "Looks at what the cloud stands on.", .on = CLASSIC, .public = true },
+    { GET, "/metrics",          "system:metrics", READ,  metrics_get,  NULL, NULL, 200,
+      "Counters in Prometheus' format.", .on = CLASSIC, .operator = true },
+    { GET, "/v1/openapi.json",  NULL,             READ,  openapi_get,  NULL, NULL, 200,
+      "This API in OpenAPI 3.1.", .on = PLATFORM, .public = true },
+    { GET, "/errors/{code}",    NULL,             QUICK, error_get,    NULL, &error_help_record, 200,
+      "Explains an error code.", .on = CLASSIC, .public = true },
+    { GET, "/audit",            "audit:list",     READ,  audit_list,   NULL, &audit_record, 200,
+      "Lists who did what, newest first.", .query = &audit_query_record },
+    { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
+      "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record },
+    { 0 },
+};
+/* clang-format on */
+
+const struct service core_service = {
+    .name = "core",
+    .doc = "Health, metrics, audit and events.",
+    .routes = core_routes,
+};

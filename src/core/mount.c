@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of routes become paths of the router.  Hides which surface a row is mounted on, and refuses
+ * at start a table that is not as it should be. */
+#include <ctype.h>
+
+#include "core/private.h"
+
+static bool surface_path(const char *path)
+{
+    return strncmp(path, "/v1/", 4) == 0 || strncmp(path, "/.", 2) == 0;
+}
+
+/* ---- what the tables must hold */
+
+static bool action_fits(const char *s)
+{
+    int colons = 0;
+
+    for (const char *p = s; *p; p++) {
+        colons += *p == ':';
+        if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p) && *p != ':' && *p != '-')
+            return false;
+    }
+    return colons == 1 && s[0] != ':' && s[strlen(s) - 1] != ':';
+}
+
+static int check_record(const struct record *r, struct err *e)
+{
+    if (!r)
+        return 0;
+    if (r->n_fields > 64)
+        return err_set(e, ERR_INTERNAL, "record %s has over 64 fields", r->name);
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (!r->fields[i].doc || !r->fields[i].doc[0])
+            return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
+    return 0;
+}
+
+static int check_route(const struct route *r, struct err *e)
+{
+    if (r->path[0] != '/' || !r->handler || !r->doc || !r->doc[0] || !r->status)
+        return err_set(e, ERR_INTERNAL, "route %s lacks a handler, a status or a doc", r->path);
+    if (!r->action && !r->public)
+        return err_set(e, ERR_INTERNAL, "route %s has no action and is not public", r->path);
+    if (r->action && !action_fits(r->action))
+        return err_set(e, ERR_INTERNAL, "route %s: '%s' is no action", r->path, r->action);
+    if (r->work == QUICK && r->method != GET)
+        return err_set(e, ERR_INTERNAL, "route %s: QUICK is for GET", r->path);
+    if (r->body == BODY_RAW && r->work != LONG)
+        return err_set(e, ERR_INTERNAL, "route %s: raw bodies are for LONG", r->path);
+    TRY(check_record(r->in, e));
+    TRY(check_record(r->query, e));
+    return check_record(r->out, e);
+}
+
+/* ---- what is worked out once */
+
+static void upper(char *out, size_t n, const char *s)
+{
+    size_t i = 0;
+
+    for (; *s && i + 1 < n; s++)
+        out[i++] = isalnum((unsigned char)*s) ? (char)toupper((unsigned char)*s) : '_';
+    out[i] = '\0';
+}
+
+/* "/auth/reset-password" is AUTH_RESET_PASSWORD: of public routes, which have no action. */
+static void action_of_path(char *out, size_t n, const char *path)
+{
+    char text[128];
+    size_t i = 0;
+
+    for (const char *p = path + 1; *p && i + 1 < sizeof(text); p++) {
+        if (*p == '{') {
+            p = strchr(p, '}');
+            if (!p)
+                break;
+            continue;
+        }
+        text[i++] = *p;
+    }
+    while (i && text[i - 1] == '/')
+        i--;
+    text[i] = '\0';
+    upper(out, n, text);
+}
+
+static void scope_names(struct route_info *info)
+{
+    const char *action = info->route->action;
+    size_t n = action ? strcspn(action, ":") : 0;
+    int k = 0;
+
+    if (n == 0 || n > 40)
+        return;
+    snprintf(info->scope_names[k++], sizeof(info->scope_names[0]), "%.*s", (int)n, action);
+    snprintf(info->scope_names[k++], sizeof(info->scope_names[0]), "%.*ss", (int)n, action);
+    if (action[n - 1] == 'y')
+        snprintf(info->scope_names[k++], sizeof(info->scope_names[0]), "%.*sies", (int)n - 1,
+                 action);
+}
+
+static enum action_class class_of(const struct route *r)
+{
+    if (r->class != CLASS_AUTO)
+        return r->class;
+    return r->work == WRITE || r->work == LONG ? CLASS_WRITE : CLASS_READ;
+}
+
+static void info_fill(struct route_info *info, const struct service *s, const struct route *r)
+{
+    info->route = r;
+    info->service = s;
+    info->class = class_of(r);
+    info->writes = info->class != CLASS_READ && (r->work == WRITE || r->work == LONG);
+    info->keyed = !r->public && r->method != GET && r->method != HEAD &&
+                  (r->work == WRITE || r->work == LONG);
+    info->record = r->out ? r->out : r->in;
+    if (r->action)
+        upper(info->audit_action, sizeof(info->audit_action), r->action);
+    else
+        action_of_path(info->audit_action, sizeof(info->audit_action), r->path);
+    scope_names(info);
+}
+
+/* DELETE names no record: it is its path's GET's. */
+static void find_record(struct app *app, struct route_info *info)
+{
+    for (size_t i = 0; !info->record && i < app->n_infos; i++)
+        if (app->infos[i].route->method == GET &&
+            strcmp(app->infos[i].route->path, info->route->path) == 0)
+            info->record = app->infos[i].route->out;
+}
+
+/* ---- mounting */
+
+static int mount_at(struct app *app, struct route_info *info, enum surface surface,
+                    const char *prefix, const char *path, struct err *e)
+{
+    struct mount *m = arena_new(&app->arena, struct mount);
+
+    m->info = info;
+    m->surface = surface;
+    m->pattern = arena_printf(&app->arena, "%s%s", prefix, path);
+    return router_add(app->router, info->route->method, m->pattern, m, e);
+}
+
+static int mount_path(struct app *app, struct route_info *info, const char *path, struct err *e)
+{
+    static const char *const prefixes[] = { "/v1", "/api/v1", "/v2" };
+    unsigned on = info->route->on ? info->route->on : CLASSIC | PLATFORM;
+
+    if (surface_path(path))
+        return mount_at(app, info, (on & PLATFORM) ? PLATFORM : CLASSIC, "", path, e);
+    if (on & CLASSIC)
+        TRY(mount_at(app, info, CLASSIC, "", path, e));
+    for (size_t i = 0; (on & PLATFORM) && i < ARRAY_LEN(prefixes); i++)
+        TRY(mount_at(app, info, PLATFORM, prefixes[i], path, e));
+    return 0;
+}
+
+static int mount_route(struct app *app, struct route_info *info, struct err *e)
+{
+    TRY(mount_path(app, info, info->route->path, e));
+    for (const char *const *a = info->route->alias; a && *a; a++)
+        TRY(mount_path(app, info, *a, e));
+    return 0;
+}
+
+int mount_all(struct app *app, struct err *e)
+{
+    size_t n = 0, at = 0;
+
+    for (const struct service *const *s = app->services; *s; s++)
+        for (const struct route *r = (*s)->routes; r && r->path; r++)
+            n++;
+    app->infos = calloc(n ? n : 1, sizeof(struct route_info));
+    if (!app->infos)
+        abort();
+    app->router = router_new();
+    for (const struct service *const *s = app->services; *s; s++)
+        for (const struct route *r = (*s)->routes; r && r->path; r++) {
+            TRY(check_route(r, e));
+            info_fill(&app->infos[at++], *s, r);
+        }
+    app->n_infos = n;
+    for (size_t i = 0; i < n; i++) {
+        find_record(app, &app->infos[i]);
+        TRY(mount_route(app, &app->infos[i], e));
+    }
+    return 0;
+}

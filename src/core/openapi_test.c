@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/app.h"
+
+struct shelf {
+    struct uuid id;
+    const char *name;
+    const char *secret;
+    const char *tags;
+    int64_t size;
+    enum mode mode;
+    int64_t made_at;
+};
+struct search {
+    const char *text;
+};
+static const struct enum_name modes[] = { { MODE_LIVE, "live" }, { MODE_TEST, "test" }, { 0 } };
+
+/* clang-format off */
+#define T struct shelf
+static const struct field shelf_fields[] = {
+    FIELD_UUID(T, id,              0, .doc = "Given by the server."),
+    FIELD_STR (T, name,            FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .doc = "Name."),
+    FIELD_STR (T, secret,          FF_CREATE | FF_SECRET, .doc = "Never out."),
+    FIELD_LIST(T, tags,            FF_CREATE | FF_UPDATE | FF_CLEAR, .dflt_str = "[]", .doc = "Tags."),
+    FIELD_INT (T, size,            FF_CREATE, .min = 1, .max = 9, .dflt = 3, .doc = "Size."),
+    FIELD_ENUM(T, mode, enum mode, FF_FILTER, .names = modes, .doc = "Mode."),
+    FIELD_TIME(T, made_at,         FF_HIDDEN, .doc = "Hidden."),
+};
+#undef T
+static const struct record shelf_record = RECORD(shelf, "shelves", shelf_fields, .prefix = "shelf");
+static const struct record other_shelf_record = { .name = "shelf", .fields = shelf_fields, .n_fields = 1 };
+static const struct field search_fields[] = { FIELD_STR(struct search, text, FF_CREATE | FF_REQUIRED, .doc = "Text.") };
+static const struct record search_record = RECORD(search, NULL, search_fields);
+
+static int handler(struct call *c _unused_, struct err *e _unused_) { return 0; }
+static const char *const aliases[] = { "/old-shelves", NULL };
+#define S &shelf_record
+static const struct route routes[] = {
+    { GET,    "/shelves",              "shelf:list",   READ,   handler, NULL, S,    200, "Lists.", .list = true, .alias = aliases },
+    { POST,   "/shelves",              "shelf:create", WRITE,  handler, S,    S,    201, "Makes one." },
+    { GET,    "/shelves/{id}",         "shelf:get",    QUICK,  handler, NULL, S,    200, "Shows one." },
+    { PATCH,  "/shelves/{id}",         "shelf:update", WRITE,  handler, S,    S,    200, "Changes one." },
+    { DELETE, "/shelves/{id}",         "shelf:delete", WRITE,  handler, NULL, NULL, 204, "Deletes one." },
+    { GET,    "/shelves/{id}/search",  "shelf:search", READ,   handler, NULL, &other_shelf_record, 200, "Finds.", .query = &search_record, .on = PLATFORM },
+    { PUT,    "/shelves/{id}/o/{key...}", "shelf:put", LONG,   handler, NULL, NULL, 200, "Puts bytes.", .body = BODY_RAW, .on = CLASSIC },
+    { GET,    "/shelves/{id}/events",  "shelf:events", STREAM, handler, NULL, NULL, 200, "Streams.", .public = true },
+    { 0 },
+};
+/* clang-format on */
+static const struct service service = { .name = "shelf", .doc = "Shelves.", .routes = routes };
+static const struct service *const services[] = { &service, NULL };
+
+/* The value at a path of members, which '|' separates. */
+static const struct json_value *at(const struct json_value *v, const char *path)
+{
+    char part[100];
+
+    while (*path) {
+        size_t n = strcspn(path, "|");
+
+        snprintf(part, sizeof(part), "%.*s", (int)n, path);
+        v = v ? json_get(v, part) : NULL;
+        path += n + (path[n] == '|');
+    }
+    return v;
+}
+
+static void the_document_tells_what_the_tables_tell(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
+    _cleanup_(buf_free) struct buf b = BUF(MIB(4));
+    struct err e;
+
+    openapi_write(services, &b);
+    assert_false(b.failed);
+    _cleanup_(json_freep) struct json_value *d = json_parse(buf_str(&b), &e);
+    if (!d)
+        fail_msg("%s", e.msg);
+    const char *dump = getenv("BRUME_TEST_OPENAPI");
+    if (dump) {
+        FILE *f = fopen(dump, "we");
+        fwrite(b.p, 1, b.n, f);
+        fclose(f);
+    }
+    assert_string_equal(json_get_str(&a, d, "openapi", ""), "3.1.0");
+    assert_int_equal(json_len(at(d, "paths")), 4 * 2 + 2);
+    assert_non_null(at(d, "paths|/v1/shelves|post|requestBody"));
+    assert_non_null(at(d, "paths|/shelves/{id}/o/{key}|put"));
+    assert_true(json_get_bool(at(d, "paths|/old-shelves|get"), "deprecated", false));
+    assert_true(json_get_bool(at(d, "paths|/v1/old-shelves|get"), "deprecated", false));
+    assert_null(at(d, "paths|/v1/shelves|get|deprecated"));
+    assert_string_equal(json_get_str(&a, at(d, "paths|/shelves|post"), "x-action", ""),
+                        "shelf:create");
+    assert_int_equal(json_len(at(d, "paths|/shelves/{id}/events|get|security")), 0);
+    assert_non_null(at(d, "paths|/v1/shelves/{id}|delete|responses|204"));
+    assert_non_null(at(d, "paths|/shelves/{id}|delete|responses|200"));
+
+    const struct json_value *out = at(d, "components|schemas|shelf|properties");
+    assert_int_equal(json_len(out), 5);
+    assert_null(json_get(out, "secret"));
+    assert_null(json_get(out, "made_at"));
+    const struct json_value *in = at(d, "components|schemas|shelf_create|properties");
+    assert_int_equal(json_len(in), 4);
+    assert_int_equal(json_get_int(json_get(in, "size"), "default", 0), 3);
+    assert_int_equal(json_get_int(json_get(in, "name"), "maxLength", 0), 64);
+    assert_int_equal(json_len(at(d, "components|schemas|shelf_update|properties")), 2);
+    assert_non_null(at(d, "components|schemas|shelf_2"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_document_tells_what_the_tables_tell),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls that wait: for a topic, for a time, or until their peer leaves.  They hold no thread. Hides
+ * how a signal that comes between a handler's reading and its parking is not lost: each signal has
+ * a number, and who read before the last one of its topic runs again at once. */
+#include "core/private.h"
+
+enum { TOPICS = 1024 };
+
+struct park {
+    struct app *app;
+    pthread_mutex_t lock;
+    size_t most, n;
+    _Atomic uint64_t signals;
+    uint64_t last[TOPICS]; /* number of the last signal of topics that fall here */
+    struct call_private *waiting[TOPICS];
+};
+
+static size_t topic_slot(const char *topic)
+{
+    uint64_t h = 1469598103934665603u;
+
+    for (; *topic; topic++)
+        h = (h ^ (unsigned char)*topic) * 1099511628211u;
+    return h % TOPICS;
+}
+
+struct park *park_new(struct app *app, size_t most)
+{
+    struct park *k = calloc(1, sizeof(*k));
+
+    if (!k)
+        abort();
+    k->app = app;
+    k->most = most;
+    pthread_mutex_init(&k->lock, NULL);
+    return k;
+}
+
+void park_free(struct park *k)
+{
+    if (!k)
+        return;
+    pthread_mutex_destroy(&k->lock);
+    free(k);
+}
+
+uint64_t park_seen(struct park *k)
+{
+    return atomic_load(&k->signals);
+}
+
+size_t park_count(struct park *k)
+{
+    pthread_mutex_lock(&k->lock);
+    size_t n = k->n;
+    pthread_mutex_unlock(&k->lock);
+    return n;
+}
+
+static void unlink_call(struct park *k, size_t slot, struct call_private *p)
+{
+    if (p->park_prev)
+        p->park_prev->park_next = p->park_next;
+    else
+        k->waiting[slot] = p->park_next;
+    if (p->park_next)
+        p->park_next->park_prev = p->park_prev;
+    p->park_next = p->park_prev = NULL;
+    p->in_park = false;
+    k->n--;
+}
+
+bool park_add(struct park *k, struct call_private *p, bool *again)
+{
+    size_t slot = topic_slot(p->park_topic);
+
+    *again = false;
+    pthread_mutex_lock(&k->lock);
+    bool room = k->n < k->most;
+    if (p->leaving)
+        p->park_until = MIN(p->park_until, clock_wall(k->app->clock));
+    if (p->leaving || k->last[slot] > p->park_seen) {
+        *again = true;
+        room = false;
+    }
+    if (room) {
+        p->park_prev = NULL;
+        p->park_next = k->waiting[slot];
+        if (p->park_next)
+            p->park_next->park_prev = p;
+        k->waiting[slot] = p;
+        k->n++;
+        p->in_park = true;
+    }
+    pthread_mutex_unlock(&k->lock);
+    if (room) {
+        pthread_mutex_lock(&k->app->tick_lock);
+        pthread_cond_signal(&k->app->tick_cond);
+        pthread_mutex_unlock(&k->app->tick_lock);
+    }
+    return room;
+}
+
+/* Runs a chain that nobody else can see any more. */
+static void run_chain(struct call_private *p)
+{
+    while (p) {
+        struct call_private *next = p->park_next;
+
+        p->park_next = NULL;
+        dispatch_run(p);
+        p = next;
+    }
+}
+
+void park_signal(struct park *k, const char *topic)
+{
+    size_t slot = topic_slot(topic);
+    struct call_private *woken = NULL;
+
+    pthread_mutex_lock(&k->lock);
+    k->last[slot] = atomic_fetch_add(&k->signals, 1) + 1;
+    for (struct call_private *p = k->waiting[slot], *next; p; p = next) {
+        next = p->park_next;
+        if (strcmp(p->park_topic, topic) != 0)
+            continue;
+        unlink_call(k, slot, p);
+        p->park_next = woken;
+        woken = p;
+    }
+    pthread_mutex_unlock(&k->lock);
+    run_chain(woken);
+}
+
+/* The peer has gone or the server drains: it runs for the last time, now. */
+void park_leave(struct park *k, struct call_private *p)
+{
+    pthread_mutex_lock(&k->lock);
+    bool here = p->in_park;
+    p->leaving = true;
+    if (here) {
+        p->park_until = MIN(p->park_until, clock_wall(k->app->clock));
+        unlink_call(k, topic_slot(p->park_topic), p);
+    }
+    pthread_mutex_unlock(&k->lock);
+    if (here)
+        dispatch_run(p);
+}
+
+void park_tick(struct park *k, bool all)
+{
+    int64_t now = clock_wall(k->app->clock);
+    struct call_private *woken = NULL;
+
+    pthread_mutex_lock(&k->lock);
+    for (size_t slot = 0; slot < TOPICS && k->n; slot++)
+        for (struct call_private *p = k->waiting[slot], *next; p; p = next) {
+            next = p->park_next;
+            if (!all && p->park_again > now && p->park_until > now && !http_req_gone(p->r))
+                continue;
+            if (all)
+                p->park_until = MIN(p->park_until, now);
+            unlink_call(k, slot, p);
+            p->park_next = woken;
+            woken = p;
+        }
+    pthread_mutex_unlock(&k->lock);
+    run_chain(woken);
+}

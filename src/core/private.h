@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of core/ know of each other: the app, a request on its way, what it will answer
+ * and what must happen when it has committed.  Nobody outside of core/ and the test world includes
+ * this. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "base/metric.h"
+#include "codec/cidr.h"
+#include "codec/id.h"
+#include "codec/text.h"
+#include "core/app.h"
+#include "core/listing.h"
+#include "core/ratelimit.h"
+#include "core/rowcache.h"
+#include "core/seal.h"
+#include "core/service.h"
+#include "db/db.h"
+#include "http/router.h"
+#include "http/server.h"
+#include "os/thread.h"
+
+struct auth_cache;
+struct idem;
+struct park;
+struct reconcile; /* reconcile.c's own: loops, threads, leases */
+
+extern const struct service core_service; /* meta.c: health, metrics, audit */
+
+enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
+
+/* What is known of a route's row before any request: one a row. */
+struct route_info {
+    const struct route *route;
+    const struct service *service;
+    const struct record *record; /* whose object {id} names: .out, else .in, else its GET's */
+    enum action_class class;
+    bool writes;                       /* audited, idempotent, never cached */
+    bool keyed;                        /* looks at Idempotency-Key */
+    char audit_action[64];             /* "INSTANCE_LAUNCH" */
+    char scope_names[SCOPE_NAMES][48]; /* "queue", "queues": what may stand before ':' in a scope */
+    struct metric_cell *_Atomic count[STATUS_CELLS];
+    struct metric_cell *_Atomic seconds;
+};
+/* A row at one path: what the router finds. */
+struct mount {
+    struct route_info *info;
+    enum surface surface;
+    char *pattern;
+};
+
+struct worker { /* of the pool: one thread's */
+    struct app *app;
+    struct db *db;
+};
+
+struct app {
+    struct app_opts o;
+    struct config *config;
+    struct clock *clock;
+    struct store *store;
+    bool postgres;
+    struct keyring *keys;
+    struct router *router;
+    struct route_info *infos;
+    size_t n_infos;
+    const struct service *const *services; /* core's own first */
+    const struct auth_class *auth;
+    struct auth_cache *auth_cache;
+    struct ratelimit *limits;
+    struct rowcache *rows; /* NULL on PostgreSQL */
+    struct idem *idem;
+    struct park *park;
+    struct pool *pool, *streams;
+    atomic_int streams_open;
+    struct reconcile *reconcile;
+    struct http_server *server;
+    struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
+    struct cidr proxies[PROXY_MAX];
+    size_t n_proxies;
+    const char *origins[CORS_MAX];
+    size_t n_origins;
+    struct arena arena; /* lives as long as the app */
+    pthread_t ticker;
+    bool ticking;
+    pthread_mutex_t tick_lock;
+    pthread_cond_t tick_cond;
+    atomic_bool stopping;
+    bool stopped;
+    _Atomic int64_t swept;  /* when the journal was last */
+    size_t started; /* services whose start() has been called */
+};
+
+/* ---- a request */
+
+struct event {
+    struct event *next;
+    const char *json; /* {"id","type","created_at","object","previous"} */
+};
+struct changed { /* a row that caches must forget */
+    struct changed *next;
+    const struct record *record;
+    struct uuid id;
+};
+struct revoked {
+    struct revoked *next;
+    struct uuid user_id, key_id;
+};
+struct topic {
+    struct topic *next;
+    const char *name;
+};
+struct due { /* a reconciler's row made due by this call: reconcile.c's, told after the commit */
+    struct due *next;
+    const struct reconciler *loop;
+    int64_t at;
+};
+struct reply_header {
+    struct reply_header *next;
+    const char *name, *value;
+};
+
+enum { REQUEST_ID_MAX = TYPEID_MAX, TRACE_ID = 33, PRINT_HEX = 65 };
+
+struct call_private {
+    struct call c;
+    struct principal who;
+    struct http_req *r; /* NULL: the system's own */
+    const struct mount *mount;
+    struct router_match match;
+    struct arena own;   /* c.arena while a handler runs, unless that is the request's */
+    struct arena large; /* of a large body */
+    struct faults faults;
+    char request_id[REQUEST_ID_MAX];
+    char trace_id[TRACE_ID];
+    char ip[IP_TEXT];
+    int64_t began;         /* real monotonic time */
+    const char *id_prefix; /* of {id}, where it came as a TypeID */
+    bool matched;          /* If-Match has been looked at in this run */
+    bool replied_before;   /* LONG: had replied before this call_write() */
+    int io;
+    bool head_too;           /* Allow: HEAD beside GET */
+    bool not_allowed;        /* 405: Allow is due */
+    bool problem_json;       /* errors as RFC 9457 */
+    const char *version;     /* X-API-Version, or NULL */
+    struct json_value *json; /* BODY_FREE: parsed once, freed with the call */
+    struct str raw_body;
+
+    /* the credential */
+    struct str secret;
+    struct uuid tenant_wanted; /* X-Tenant-ID */
+    const char *www_error;     /* of WWW-Authenticate: invalid_token, insufficient_scope */
+    bool authenticated;
+    bool limited; /* 'limit' is filled */
+    bool entered; /* counted among the credential's requests at once */
+    struct ratelimit_answer limit;
+
+    /* the answer */
+    bool replied;
+    int status;
+    struct buf buf; /* what c.out writes to */
+    struct json_out out;
+    struct str body; /* of the answer */
+    const char *content_type;
+    const char *etag; /* without quotes' suffix: see reply.c; NULL: none */
+    bool etag_weak;
+    struct reply_header *headers, **headers_end;
+    enum err_code code; /* of the answer, ERR_NONE on success */
+    bool streaming, answered;
+    atomic_bool gone;   /* the peer of a stream, or the server drains */
+    bool writer_thread; /* the answer is made on the writer's thread */
+
+    /* what goes with the commit */
+    struct event *events, **events_end;
+    struct changed *changed;
+    struct revoked *revoked;
+    struct topic *topics;
+    struct due *dues;
+    const char *audit_kind;
+    struct uuid audit_id;
+    bool published;
+    bool audited;  /* the call's audit record is written */
+    bool recorded; /* its idempotency record too */
+
+    /* idempotency */
+    const char *idem_scope, *idem_key; /* NULL: none */
+    char idem_print[PRINT_HEX];
+    bool idem_held;   /* in the set of those running */
+    bool replay;      /* the answer is an old one */
+    int64_t idem_seq; /* journal row of the record */
+
+    /* parking */
+    bool parked, in_park, watched;
+    bool leaving; /* its peer has gone or the server drains; the park's lock */
+    const char *park_topic;
+    int64_t park_until; /* runs for the last time then; 0: never parked */
+    int64_t park_again; /* runs at this time at the latest */
+    uint64_t park_seen; /* signals before this run */
+    struct call_private *park_next, *park_prev;
+
+    /* writing */
+    struct db_job job;
+    struct db *reader; /* LONG: what c.db is outside of call_write() */
+    int (*write_fn)(struct call *c, struct err *e);
+    bool writing; /* inside a transaction */
+    int (*system_fn)(struct call *c, void *arg, struct err *e);
+    void *system_arg;
+    struct err why;
+};
+static inline struct call_private *private_of(struct call *c)
+{
+    return c->p;
+}
+
+/* ---- the system's own transactions (call.c) */
+
+/* Runs 'fn' in a write transaction as the system, in 'tenant' (nil: none) and 'mode'; may run it
+ * more than once.  Events it makes are in the journal; caches, topics and loops are told after the
+ * commit. Blocks; not from the writer's thread. */
+int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
+                    int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
+                    struct err *e) _must_check_;
+
+/* ---- reconcile.c gives these to app.c */
+int reconcile_open(struct app *app, struct err *e) _must_check_;  /* sets app->reconcile */
+int reconcile_start(struct app *app, struct err *e) _must_check_; /* threads, sweeps */
+void reconcile_stop(struct app *app);                             /* joins its threads */
+void reconcile_close(struct app *app);
+/* Rows of 'loop' are due at 'at': said once the call has committed (call_due() puts them on
+ * p->dues). */
+void reconcile_wake(struct app *app, const struct reconciler *loop, int64_t at);
+
+/* ---- call.c: state of a call between runs */
+extern const struct route system_route;
+bool call_is_system(const struct call *c);
+void call_init(struct call_private *p, struct app *app, struct arena *a);
+void call_reset(struct call_private *p);   /* before each run of the handler */
+void call_undo(struct call_private *p);    /* forgets events, signals and the like of a run */
+void call_publish(struct call_private *p); /* after the commit, before the answer */
+void call_release(struct call_private *p); /* frees what the arena does not */
+
+/* ---- journal.c */
+enum outcome { OUTCOME_NONE, OUTCOME_SUCCESS, OUTCOME_FAILURE, OUTCOME_DENIED };
+/* One row: audit (unless NONE), events so far, and the idempotency record if the call is keyed and
+ * 'keep'. */
+int journal_write(struct call_private *p, struct db *db, enum outcome outcome, bool keep,
+                  struct err *e) _must_check_;
+void journal_sweep(struct app *app);
+
+/* ---- reply.c, send.c */
+void answer_begin(struct call_private *p, const char *content_type);
+/* A list as it comes, row by row. */
+struct page {
+    size_t from; /* where its rows begin, for the tag */
+};
+void page_open(struct call *c, struct page *page);
+void page_rows(struct call *c, const struct record *r, const struct rows *rows);
+int page_close(struct call *c, const struct page *page, const char *next);
+/* A page of 'rows'; 'next' is the cursor after it, or NULL. */
+int reply_page(struct call *c, const struct record *r, const struct rows *rows, const char *next);
+void reply_error(struct call_private *p, const struct err *e); /* fills the answer */
+void reply_send(struct call_private *p); /* sends it; 'p' is gone afterwards */
+void error_body(struct buf *b, const struct err *e, const struct faults *f, const char *request_id,
+                bool problem, const char *path);
+void stream_finish(struct call_private *p);
+/* True if the client's If-None-Match has 'tag' (weak comparison). */
+bool etag_matches(struct str header, const char *tag);
+const char *etag_of(struct arena *a, const struct uuid *id, int64_t revision);
+
+/* ---- auth.c */
+struct auth_cache *auth_cache_new(size_t entries);
+void auth_cache_free(struct auth_cache *c);
+uint64_t auth_cache_epoch(struct auth_cache *c);
+bool auth_cache_get(struct auth_cache *c, struct str secret, const struct uuid *tenant,
+                    struct principal *out);
+/* Kept only if nothing was dropped since 'epoch'. */
+void auth_cache_put(struct auth_cache *c, struct str secret, const struct uuid *tenant,
+                    const struct principal *p, uint64_t epoch);
+void auth_cache_drop(struct auth_cache *c, const struct uuid *user_id, const struct uuid *key_id);
+bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now);
+int auth_credential(struct call_private *p, struct err *e) _must_check_;
+int auth_lookup(struct call_private *p, struct db *db, struct err *e) _must_check_;
+int auth_admit(struct call_private *p, struct err *e) _must_check_;   /* expiry, host, IP, tenant */
+int auth_allowed(struct call_private *p, struct err *e) _must_check_; /* scope, role, operator */
+bool auth_scope_covers(const char *scopes, const struct route_info *info);
+void auth_touch(struct app *app, const struct principal *who, int64_t now);
+
+/* ---- idempotency.c */
+struct idem *idem_new(size_t max);
+void idem_free(struct idem *i);
+int idem_load(struct app *app, struct err *e) _must_check_;
+/* Reads the header; 1: there is a key. */
+int idem_header(struct call_private *p, struct err *e) _must_check_;
+/* Takes the key: 0 go on, 1 the answer is filled from the record. */
+int idem_begin(struct call_private *p, struct db *db, struct err *e) _must_check_;
+/* PostgreSQL, inside the transaction: as idem_begin(). */
+int idem_begin_pg(struct call_private *p, struct db *db, struct err *e) _must_check_;
+/* PostgreSQL, before a LONG handler: 1 if there is a record already. */
+int idem_seen_pg(struct call_private *p, struct db *db, struct err *e) _must_check_;
+void idem_committed(struct call_private *p);
+void idem_end(struct call_private *p);
+bool idem_kept(enum err_code code);
+const char *idem_pack(struct call_private *p);
+void idem_forget(struct app *app, int64_t now);
+
+/* ---- park.c */
+struct park *park_new(struct app *app, size_t most);
+void park_free(struct park *k);
+uint64_t park_seen(struct park *k);
+void park_signal(struct park *k, const char *topic);
+/* False: no room, or a signal came meanwhile and 'again' is set. */
+bool park_add(struct park *k, struct call_private *p, bool *again);
+void park_leave(struct park *k, struct call_private *p);
+void park_tick(struct park *k, bool all);
+size_t park_count(struct park *k);
+
+/* ---- dispatch.c, run.c */
+enum { STREAMS_MAX = 64 };
+void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
+void dispatch_head(void *ctx, struct http_req *r, int io);
+void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
+void dispatch_round(void *ctx, int io);
+void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
+const char *dispatch_allow(struct call_private *p);
+bool pool_take(struct pool *pool, pool_fn *fn, struct call_private *p);
+struct db *worker_db(struct worker *w, struct err *e);
+struct db *io_reader(struct app *app, int io, struct err *e);
+
+/* ---- planned.c: true for a path of the references that is not built yet */
+bool planned_path(struct str path);
+
+/* ---- query.c: what a request says, checked whole */
+bool body_is_due(const struct route *route);
+int body_check(struct call_private *p,
+               struct err *e) _must_check_; /* size, type: before it is read */
+int query_read(struct call_private *p, struct err *e) _must_check_; /* body and parameters */
+
+/* ---- mount.c */
+int mount_all(struct app *app, struct err *e) _must_check_;
+
+/* ---- app.c */
+bool app_runtime_ok(struct app *app);
+void app_tick(struct app *app); /* what the ticker does every moment */

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a request says beside its path: the body by the route's record, parameters by its query
+ * record. All that is wrong is found before anything is answered. */
+#include "core/private.h"
+
+static bool is_json(struct str type)
+{
+    const char *semi = type.n ? memchr(type.p, ';', type.n) : NULL;
+
+    if (semi)
+        type.n = (size_t)(semi - type.p);
+    while (type.n && (type.p[type.n - 1] == ' ' || type.p[type.n - 1] == '\t'))
+        type.n--;
+    if (type.n < 16 || strncasecmp(type.p, "application/", 12) != 0)
+        return false;
+    return strncasecmp(type.p + type.n - 4, "json", 4) == 0 &&
+           (type.n == 16 || type.p[type.n - 5] == '+');
+}
+
+bool body_is_due(const struct route *route)
+{
+    return route->body == BODY_FREE || (route->body == BODY_AUTO && route->in);
+}
+
+int body_check(struct call_private *p, struct err *e)
+{
+    const struct route *route = p->c.route;
+    const struct http_head *h = http_req_head(p->r);
+    struct str type = http1_header(h, "content-type");
+    uint64_t max = route->body_max ? route->body_max : MIB(1);
+
+    if (h->content_length > 0 && (uint64_t)h->content_length > max)
+        return err_set(e, ERR_TOO_LARGE, "The body is over %llu bytes", (unsigned long long)max);
+    if (body_is_due(route) && (h->content_length > 0 || h->chunked) && type.p && !is_json(type))
+        return err_set(e, ERR_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json");
+    return 0;
+}
+
+/* ---- parameters */
+
+static bool is_paging(struct str name)
+{
+    static const char *const words[] = { "limit",         "cursor",         "offset",       "sort",
+                                         "created_after", "created_before", "updated_after" };
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (str_is(name, words[i]))
+            return true;
+    return false;
+}
+
+/* A list's own parameters are looked at where its SQL is planned. */
+static bool known_to_list(const struct route *route, struct str name)
+{
+    if (!route->list)
+        return false;
+    if (is_paging(name))
+        return true;
+    for (size_t i = 0; route->out && i < route->out->n_fields; i++)
+        if ((route->out->fields[i].flags & FF_FILTER) && str_is(name, route->out->fields[i].name))
+            return true;
+    return false;
+}
+
+static void one_parameter(struct call_private *p, struct str part, void *row, uint64_t *set)
+{
+    const struct route *route = p->c.route;
+    const char *eq = memchr(part.p, '=', part.n);
+    struct str raw = { part.p, eq ? (size_t)(eq - part.p) : part.n };
+    struct str rest = { eq ? eq + 1 : part.p + part.n, 0 };
+    struct str name, value;
+
+    rest.n = (size_t)(part.p + part.n - rest.p);
+    if (percent_decode(p->c.arena, raw, true, &name) < 0 ||
+        percent_decode(p->c.arena, rest, true, &value) < 0) {
+        faults_add(&p->faults, arena_dup(p->c.arena, raw.p, MIN(raw.n, (size_t)64)), "malformed",
+                   "is not percent-encoded as it should be");
+        return;
+    }
+    const char *text = arena_dup(p->c.arena, name.p, MIN(name.n, (size_t)64));
+    if (route->query && record_field(route->query, text)) {
+        if (*set & FIELD_SET(route->query, text))
+            faults_add(&p->faults, text, "malformed", "was given twice");
+        else if (!utf8_valid(value) || memchr(value.p ? value.p : "", '\0', value.n))
+            faults_add(&p->faults, text, "malformed", "must be UTF-8 text");
+        else
+            json_read_text(p->c.arena, route->query, text, value, row, set, &p->faults);
+    } else if (!known_to_list(route, name)) {
+        faults_add(&p->faults, utf8_valid(str_of(text)) ? text : "query", "unknown",
+                   "is no parameter of this route");
+    }
+}
+
+static void read_parameters(struct call_private *p)
+{
+    const struct route *route = p->c.route;
+    struct str q = http_req_head(p->r)->query;
+    uint64_t set = 0;
+    void *row = route->query ? arena_alloc(p->c.arena, route->query->size) : NULL;
+    size_t parts = 0;
+
+    for (size_t i = 0; i < q.n;) {
+        struct str part = { q.p + i, q.n - i };
+        const char *amp = memchr(part.p, '&', part.n);
+
+        if (amp)
+            part.n = (size_t)(amp - part.p);
+        if (++parts > 100) {
+            faults_add(&p->faults, "query", "too_long", "has over 100 parameters");
+            break;
+        }
+        if (part.n)
+            one_parameter(p, part, row, &set);
+        i += part.n + 1;
+    }
+    if (route->query) {
+        json_read_absent(route->query, set, row, &p->faults);
+        p->c.query = row;
+    }
+}
+
+/* ---- the body */
+
+static int parse_body(struct call_private *p, struct err *e)
+{
+    struct str body = p->raw_body.n ? p->raw_body : STR("{}");
+
+    if (!p->json && !(p->json = json_parse(body, e)))
+        return -1;
+    return 0;
+}
+
+static int read_body(struct call_private *p, struct err *e)
+{
+    const struct route *route = p->c.route;
+    struct call *c = &p->c;
+
+    if (route->body == BODY_RAW)
+        return 0;
+    if (route->body == BODY_FREE) {
+        if (p->raw_body.n)
+            TRY(parse_body(p, e));
+        c->body = p->raw_body;
+        return 0;
+    }
+    if (!route->in) {
+        if (p->raw_body.n == 0 || route->method == GET || route->method == DELETE)
+            return 0;
+        TRY(parse_body(p, e));
+        for (size_t i = 0; json_type_of(p->json) == JSON_OBJ && i < json_len(p->json); i++) {
+            const char *key;
+
+            json_member(p->json, i, &key);
+            faults_add(&p->faults, key, "unknown", "is no member: this route takes no body");
+        }
+        return 0;
+    }
+    TRY(parse_body(p, e));
+    c->in = arena_alloc(c->arena, route->in->size);
+    if (json_type_of(p->json) != JSON_OBJ) {
+        faults_add(&p->faults, "body", "wrong_type", "must be a JSON object");
+        return 0;
+    }
+    json_read_record(c->arena, route->in,
+                     route->method == PATCH || route->partial ? JSON_UPDATE : JSON_CREATE, p->json,
+                     c->in, &c->set, &p->faults);
+    return 0;
+}
+
+int query_read(struct call_private *p, struct err *e)
+{
+    TRY(read_body(p, e));
+    read_parameters(p);
+    if (p->json && p->c.route->body != BODY_FREE)
+        json_free(TAKE(p->json));
+    return call_faults(&p->c, e);
+}

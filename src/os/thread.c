@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One queue, one lock: jobs here are requests of many microseconds, so the lock is never the limit.
+ * The ring has its full size from the start, so that a burst allocates nothing. */
+#include "os/thread.h"
+
+#include <signal.h>
+
+struct job {
+    pool_fn *fn;
+    void *ctx;
+};
+
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    void *state; /* what worker_new made */
+};
+
+struct pool {
+    struct pool_opts opts;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct job *ring;
+    size_t first, waiting;
+    bool closing;
+    struct worker *workers;
+    int started;
+};
+
+struct start {
+    char name[16];
+    void *(*fn)(void *);
+    void *arg;
+};
+
+static void *trampoline(void *p)
+{
+    struct start s = *(struct start *)p;
+
+    free(p);
+    pthread_setname_np(pthread_self(), s.name);
+    return s.fn(s.arg);
+}
+
+pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg)
+{
+    struct start *s = malloc(sizeof(*s));
+    sigset_t all, was;
+    pthread_t t;
+
+    if (!s)
+        abort();
+    *s = (struct start){ .fn = fn, .arg = arg };
+    memcpy(s->name, name, strnlen(name, sizeof(s->name) - 1));
+    /* Blocked before it is born, so that no signal finds the new thread first. */
+    sigfillset(&all);
+    /* What the thread itself does wrong is not put off. */
+    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP };
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_SETMASK, &all, &was);
+    int rc = pthread_create(&t, NULL, trampoline, s);
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    if (rc != 0)
+        abort();
+    return t;
+}
+
+static bool take(struct pool *p, struct job *out)
+{
+    bool got = false;
+
+    pthread_mutex_lock(&p->lock);
+    while (!p->waiting && !p->closing)
+        pthread_cond_wait(&p->more, &p->lock);
+    if (p->waiting) {
+        *out = p->ring[p->first];
+        p->first = (p->first + 1) % p->opts.queue;
+        p->waiting--;
+        got = true;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return got;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    struct job j;
+
+    if (w->pool->opts.worker_new)
+        w->state = w->pool->opts.worker_new(w->pool->opts.arg);
+    while (take(w->pool, &j))
+        j.fn(j.ctx, w->state);
+    if (w->pool->opts.worker_free && w->state)
+        w->pool->opts.worker_free(w->state);
+    return NULL;
+}
+
+struct pool *pool_new(const struct pool_opts *o, struct err *e)
+{
+    if (o->threads < 1 || o->threads > 1024 || o->queue < 1 || o->queue > 1 << 20) {
+        err_set(e, ERR_INVALID, "a pool has 1 to 1024 threads and a queue of 1 to 1048576");
+        return NULL;
+    }
+    struct pool *p = calloc(1, sizeof(*p));
+    if (!p)
+        abort();
+    p->opts = *o;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->more, NULL);
+    p->ring = calloc(o->queue, sizeof(*p->ring));
+    p->workers = calloc((size_t)o->threads, sizeof(*p->workers));
+    if (!p->ring || !p->workers)
+        abort();
+    for (; p->started < o->threads; p->started++) {
+        struct worker *w = &p->workers[p->started];
+        char name[32];
+
+        w->pool = p;
+        snprintf(name, sizeof(name), "%.10s-%d", o->name, p->started);
+        w->thread = thread_start(name, work, w);
+    }
+    return p;
+}
+
+bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
+{
+    bool room;
+
+    pthread_mutex_lock(&p->lock);
+    room = !p->closing && p->waiting < p->opts.queue;
+    if (room) {
+        p->ring[(p->first + p->waiting) % p->opts.queue] = (struct job){ fn, ctx };
+        p->waiting++;
+        pthread_cond_signal(&p->more);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return room;
+}
+
+void pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->closing = true;
+    pthread_cond_broadcast(&p->more);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->started; i++)
+        pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->more);
+    pthread_mutex_destroy(&p->lock);
+    free(p->workers);
+    free(p->ring);
+    free(p);
+}

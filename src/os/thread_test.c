@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "os/thread.h"
+
+static _Atomic int ran, workers_made, workers_freed;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+static void *make_worker(void *arg)
+{
+    atomic_fetch_add(&workers_made, 1);
+    return arg;
+}
+
+static void free_worker(void *worker)
+{
+    assert_non_null(worker);
+    atomic_fetch_add(&workers_freed, 1);
+}
+
+static void count(void *ctx, void *worker)
+{
+    assert_non_null(worker);
+    atomic_fetch_add(&ran, *(int *)ctx);
+}
+
+static void wait_at_gate(void *ctx _unused_, void *worker _unused_)
+{
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    atomic_fetch_add(&ran, 1);
+}
+
+static void every_job_runs_once_even_if_the_pool_ends(void **state _unused_)
+{
+    int one = 1;
+    struct err e;
+    struct pool_opts o = { .name = "test",
+                           .threads = 3,
+                           .queue = 5000,
+                           .arg = &one,
+                           .worker_new = make_worker,
+                           .worker_free = free_worker };
+    struct pool *p = pool_new(&o, &e);
+
+    ran = 0;
+    assert_non_null(p);
+    for (int i = 0; i < 5000; i++)
+        assert_true(pool_submit(p, count, &one));
+    pool_free(p);
+    assert_int_equal(ran, 5000);
+    assert_int_equal(workers_made, 3);
+    assert_int_equal(workers_freed, 3);
+}
+
+static void a_full_queue_refuses(void **state _unused_)
+{
+    struct err e;
+    struct pool *p = pool_new(&(struct pool_opts){ .name = "t", .threads = 1, .queue = 4 }, &e);
+    int taken = 0;
+
+    ran = 0;
+    pthread_mutex_lock(&gate);
+    for (int i = 0; i < 20; i++)
+        taken += pool_submit(p, wait_at_gate, NULL);
+    assert_true(taken == 4 || taken == 5); /* one may be at work already */
+    pthread_mutex_unlock(&gate);
+    pool_free(p);
+    assert_int_equal(ran, taken);
+}
+
+static void a_pool_of_no_threads_is_refused(void **state _unused_)
+{
+    struct err e;
+
+    assert_null(pool_new(&(struct pool_opts){ .name = "t", .threads = 0, .queue = 4 }, &e));
+    assert_null(pool_new(&(struct pool_opts){ .name = "t", .threads = 1, .queue = 0 }, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    pool_free(NULL);
+}
+
+static void *look_at_self(void *arg)
+{
+    char *name = arg;
+    sigset_t blocked;
+
+    pthread_getname_np(pthread_self(), name, 16);
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    return sigismember(&blocked, SIGTERM) && sigismember(&blocked, SIGCHLD) ? arg : NULL;
+}
+
+static void a_thread_has_its_name_and_no_signals(void **state _unused_)
+{
+    char name[16] = "";
+    void *result;
+    sigset_t mine;
+
+    pthread_join(thread_start("a-very-long-name-indeed", look_at_self, name), &result);
+    assert_ptr_equal(result, name);
+    assert_string_equal(name, "a-very-long-nam");
+    pthread_sigmask(SIG_BLOCK, NULL, &mine);
+    assert_false(sigismember(&mine, SIGTERM));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_job_runs_once_even_if_the_pool_ends),
+        cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(a_pool_of_no_threads_is_refused),
+        cmocka_unit_test(a_thread_has_its_name_and_no_signals),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

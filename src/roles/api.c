@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The api role: puts store, services, drivers and HTTP server together, and takes them apart again.
+ * Its order of birth is the order in which its rights go: listeners, then the user, then the
+ * filter; nothing that comes from outside is read before. */
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+
+#include "base/log.h"
+#include "core/app.h"
+#include "core/seal.h"
+#include "drivers/compute/remote.h"
+#include "drivers/image/image.h"
+#include "drivers/mail/mail.h"
+#include "http/server.h"
+#include "os/file.h"
+#include "roles/hosts.h"
+#include "roles/roles.h"
+#include "services/identity/identity.h"
+#include "services/services.h"
+
+struct api {
+    struct config *config;
+    struct launch *launch;
+    char installation[9];
+    uint8_t master[32];
+    int lock;
+    struct store *store;
+    struct compute *live, *test;
+    struct image_store *images_live, *images_test;
+    struct mail *mail;
+    struct app *app;
+    struct hosts *hosts;
+    struct http_server *server;
+    struct control *control;
+    int signals;
+    bool hopeless; /* what went wrong stays wrong */
+};
+
+static int hopeless(struct api *p)
+{
+    p->hopeless = true;
+    return -1;
+}
+
+/* As root, or as whoever started it: what needs the right to. */
+static int take_places(struct api *p, struct err *e)
+{
+    struct config *c = p->config;
+    struct launch *l = p->launch;
+    struct listen_address at;
+    uid_t uid;
+    gid_t gid;
+
+    if (!l->supervisor && geteuid() == 0 &&
+        (user_find(c->user, &uid, &gid, e) < 0 || place_make(c, uid, gid, e) < 0))
+        return hopeless(p);
+    if (place_installation(c->state_dir, p->installation, e) < 0)
+        return hopeless(p);
+    if (!l->n_listeners) {
+        size_t n = (size_t)serve_io_threads(c);
+
+        if (listen_parse(c->listen, &at, e) < 0 || listen_open(&at, n, l->listeners, e) < 0)
+            return hopeless(p);
+        l->n_listeners = n;
+    }
+    if (geteuid() == 0 && sandbox_drop(c->user, e) < 0)
+        return hopeless(p);
+    TRY(role_bind(l, e));
+    return sandbox_filter(e);
+}
+
+static int block_signals(struct api *p, struct err *e)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    /* Before any thread is made: all inherit it. */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    p->signals = signalfd(-1, &set, SFD_CLOEXEC);
+    return p->signals < 0 ? err_sys(e, errno, "signalfd") : 0;
+}
+
+static int open_store(struct api *p, struct err *e)
+{
+    struct arena a = ARENA(KIB(64));
+    struct store_opts o = { .url = p->config->store, .clock = clock_system() };
+    struct migration_set sets[64] = { { "core", core_migrations } };
+    size_t n = 1;
+
+    if (place_store_file(p->config)) {
+        p->lock = place_lock(arena_printf(&a, "%s/lock", p->config->state_dir), e);
+        if (p->lock < 0 && e->code == ERR_INVALID_STATE)
+            err_set(e, ERR_INVALID_STATE, "another brume has this store open: %s",
+                    p->config->store);
+    }
+    arena_free(&a);
+    if (p->lock < 0 && place_store_file(p->config))
+        return -1;
+    if (master_key_load(arena_printf(&p->config->arena, "%s/master.key", p->config->state_dir),
+                        p->master, e) < 0)
+        return hopeless(p);
+    if (!(p->store = store_open(&o, e)))
+        return -1;
+    for (size_t i = 0; all_services[i] && n < ARRAY_LEN(sets); i++)
+        if (all_services[i]->migrations)
+            sets[n++] =
+                (struct migration_set){ all_services[i]->name, all_services[i]->migrations };
+    return store_migrate(p->store, sets, n, e);
+}
+
+static void open_drivers(struct api *p)
+{
+    p->test = compute_fake();
+    p->images_test = image_fake();
+    if (p->config->fake_drivers) {
+        p->live = compute_fake();
+        p->images_live = image_fake();
+        return;
+    }
+    p->live = compute_remote(place_agent_socket(&p->config->arena, p->config), p->installation);
+    p->images_live = image_remote(p->live);
+}
+
+/* The password of the mail server, from its file; "" where there is none. */
+static int mail_password(struct config *c, struct str *out, struct err *e)
+{
+    *out = STR("");
+    if (!*c->smtp_password_file)
+        return 0;
+    TRY(file_read(&c->arena, c->smtp_password_file, KIB(4), out, e));
+    while (out->n && strchr("\r\n", out->p[out->n - 1]))
+        out->n--;
+    return 0;
+}
+
+static int open_mail(struct api *p, struct err *e)
+{
+    struct config *c = p->config;
+    struct str password;
+
+    if (!*c->smtp_url) {
+        p->mail = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), c->mail_from);
+        return 0;
+    }
+    TRY(mail_password(c, &password, e));
+    p->mail = mail_smtp(c->smtp_url, c->smtp_user, arena_dup(&c->arena, password.p, password.n),
+                        c->mail_from);
+    return 0;
+}
+
+static int worker_count(const struct config *c)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return c->workers > 0 ? (int)c->workers : (int)MAX(4L, MIN(cores * 4, 64L));
+}
+
+static int open_app(struct api *p, struct err *e)
+{
+    struct config *c = p->config;
+    struct app_opts o = {
+        .config = c,
+        .clock = clock_system(),
+        .store = p->store,
+        .services = all_services,
+        .compute_live = p->live,
+        .compute_test = p->test,
+        .images_live = p->images_live,
+        .images_test = p->images_test,
+        .mail = p->mail,
+        .runtime_ok = hosts_answer,
+        .runtime_ctx = p->live,
+        .master_key = p->master,
+        .installation = p->installation,
+        .workers = worker_count(c),
+        .io_threads = (int)p->launch->n_listeners,
+    };
+    struct http_opts h = {
+        .limits = http_limits_default,
+        .threads = (int)p->launch->n_listeners,
+        .listeners = p->launch->listeners,
+        .n_listeners = p->launch->n_listeners,
+        .tls_cert = *c->tls_cert ? c->tls_cert : NULL,
+        .tls_key = *c->tls_key ? c->tls_key : NULL,
+        .clock = clock_system(),
+    };
+
+    if (!(p->app = app_new(&o, e)))
+        return hopeless(p);
+    TRY(app_start(p->app, e));
+    h.app = app_http(p->app);
+    h.limits.max_connections = (int)c->max_connections;
+    if (!(p->server = http_server_new(&h, e)))
+        return hopeless(p);
+    app_set_server(p->app, p->server);
+    return 0;
+}
+
+/* The first user, where there is none yet; what it may know is told to the supervisor alone. */
+static int first_run(struct api *p, struct err *e)
+{
+    struct arena a = ARENA(KIB(256));
+    const char *key = NULL, *password = NULL;
+    bool made = false;
+    int rc = identity_first_run(p->app, &a, &key, &password, &made, e);
+
+    if (rc == 0 && made) {
+        role_say(p->launch, "key %s", key);
+        if (password)
+            role_say(p->launch, "password %s", password);
+        if (p->launch->ready_fd < 0)
+            fprintf(stderr, "brume: made admin@localhost; its key, shown once: %s\n", key);
+    }
+    arena_free(&a);
+    return rc;
+}
+
+static int start(struct api *p, struct err *e)
+{
+    TRY(take_places(p, e));
+    TRY(block_signals(p, e));
+    TRY(open_store(p, e));
+    open_drivers(p);
+    TRY(open_mail(p, e));
+    TRY(open_app(p, e));
+    p->hosts = hosts_new(p->app, p->live);
+    TRY(first_run(p, e));
+    p->control = control_new(place_control_socket(&p->config->arena, p->config), p->store,
+                             p->config->state_dir, e);
+    return p->control ? 0 : -1;
+}
+
+/* Takes over what may change while it runs: the level and form of the log. */
+static void reload(struct api *p)
+{
+    struct err e = { 0 };
+    struct config *c = p->launch->supervisor ? role_config(&e) : NULL;
+
+    if (!c) {
+        log_event(LOG_WARN, "not_reloaded", L_STR("reason", e.msg));
+        return;
+    }
+    role_log(c, "api");
+    log_event(LOG_INFO, "reloaded", L_STR("log_level", c->log_level));
+    config_free(c);
+}
+
+static void serve(struct api *p)
+{
+    struct signalfd_siginfo info;
+
+    for (;;) {
+        struct pollfd f[] = { { .fd = p->signals, .events = POLLIN },
+                              { .fd = control_fd(p->control), .events = POLLIN } };
+
+        if (poll(f, ARRAY_LEN(f), -1) < 0 && errno != EINTR)
+            abort();
+        if (f[1].revents & POLLIN)
+            control_accept(p->control);
+        if (!(f[0].revents & POLLIN) ||
+            read(p->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        if (info.ssi_signo != SIGHUP)
+            return;
+        reload(p);
+    }
+}
+
+/* In the reverse order of birth. */
+static void stop(struct api *p)
+{
+    if (p->server)
+        http_server_drain(p->server);
+    control_free(p->control);
+    hosts_free(p->hosts);
+    if (p->app)
+        app_stop(p->app);
+    http_server_free(p->server);
+    app_free(p->app);
+    mail_free(p->mail);
+    if (p->images_live)
+        image_free(p->images_live);
+    if (p->images_test)
+        image_free(p->images_test);
+    if (p->live)
+        compute_free(p->live);
+    if (p->test)
+        compute_free(p->test);
+    store_free(p->store);
+    explicit_bzero(p->master, sizeof(p->master));
+    if (p->lock >= 0)
+        close(p->lock);
+    if (p->signals >= 0)
+        close(p->signals);
+}
+
+int api_run(struct config *c, struct launch *l)
+{
+    struct api p = { .config = c, .launch = l, .lock = -1, .signals = -1 };
+    int64_t began = clock_mono(clock_system());
+    struct err e = { 0 };
+    int rc = start(&p, &e);
+
+    if (rc == 0) {
+        log_event(LOG_INFO, "serving", L_STR("listen", c->listen),
+                  L_INT("io_threads", l->n_listeners),
+                  L_INT("start_us", clock_mono(clock_system()) - began));
+        role_say(l, "ready");
+        serve(&p);
+        log_event(LOG_INFO, "draining");
+    } else {
+        log_err(LOG_ERROR, "api_failed", &e);
+    }
+    stop(&p);
+    if (rc == 0)
+        return 0;
+    return p.hopeless ? EXIT_HOPELESS : 1;
+}

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "http/server.h"
+#include "os/file.h"
+#include "roles/cli/cli.h"
+#include "roles/cli/sample.h"
+
+/* A server that answers from a script and remembers what it was asked, and the client run against
+ * it with its output caught. */
+
+enum { STEPS = 16 };
+
+struct step {
+    const char *ask; /* "GET /things?limit=100" */
+    int status;
+    const char *body;
+    const char *link; /* a Link header, or NULL */
+};
+static struct {
+    struct http_server *http;
+    int listener;
+    const struct step *steps;
+    size_t n_steps;
+    _Atomic size_t at;
+    char asked[STEPS][256];
+    char body[STEPS][512];
+    char key[STEPS][64], tenant[STEPS][64];
+} server;
+static char home[64], url[64];
+
+static void reply(struct http_req *r, struct str body)
+{
+    const struct http_head *h = http_req_head(r);
+    struct str key = http1_header(h, "x-api-key"), tenant = http1_header(h, "x-tenant-id");
+    size_t i = server.at++;
+    const struct step *s = i < server.n_steps ? &server.steps[i] : NULL;
+
+    if (i < STEPS) {
+        snprintf(server.asked[i], sizeof(server.asked[i]), STR_FMT " " STR_FMT,
+                 STR_ARG(h->method_text), STR_ARG(h->target));
+        snprintf(server.body[i], sizeof(server.body[i]), STR_FMT, STR_ARG(body));
+        snprintf(server.key[i], sizeof(server.key[i]), STR_FMT, STR_ARG(key));
+        snprintf(server.tenant[i], sizeof(server.tenant[i]), STR_FMT, STR_ARG(tenant));
+    }
+    if (s && s->link)
+        http_header(r, "Link", s->link);
+    http_header(r, "Content-Type", "application/json");
+    http_reply(r, s ? s->status : 500, str_of(s ? s->body : "{}"));
+}
+
+static void on_body(void *ctx _unused_, struct http_req *r, struct str body, struct err *e)
+{
+    reply(r, e ? STR("?") : body);
+}
+
+static void on_head(void *ctx _unused_, struct http_req *r, int io _unused_)
+{
+    const struct http_head *h = http_req_head(r);
+
+    if (h->content_length > 0 || h->chunked)
+        http_body_collect(r, 65536, on_body, NULL);
+    else
+        reply(r, STR(""));
+}
+
+static void on_error(void *ctx _unused_, struct http_req *r _unused_, const struct err *e _unused_,
+                     struct buf *body)
+{
+    buf_puts(body, "{}");
+}
+
+static int prepare(void **state _unused_)
+{
+    struct err e = { 0 };
+    struct http_opts o = { .app = { .on_head = on_head, .on_error = on_error },
+                           .limits = http_limits_default,
+                           .threads = 1,
+                           .listeners = &server.listener,
+                           .n_listeners = 1,
+                           .clock = clock_system() };
+
+    log_init(LOG_ERROR, false, "test");
+    snprintf(home, sizeof(home), "/tmp/brume-cli-XXXXXX");
+    server.listener = http_listen("127.0.0.1", 0, 16, &e);
+    if (server.listener < 0 || !mkdtemp(home))
+        return -1;
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d", http_listen_port(server.listener));
+    server.http = http_server_new(&o, &e);
+    return server.http ? 0 : -1;
+}
+
+static int tidy(void **state _unused_)
+{
+    struct err e;
+
+    http_server_drain(server.http);
+    http_server_free(server.http);
+    close(server.listener);
+    return dir_remove(home, &e);
+}
+
+struct result {
+    int rc;
+    char out[8192], err[8192];
+};
+
+static struct result run_env(const char *const *more, int argc, const char *const *argv)
+{
+    static struct result r;
+    struct arena a = ARENA(MIB(512));
+    char home_env[96], url_env[96];
+    const char *env[8] = { home_env, url_env };
+    struct cli c = { .env = env, .services = sample_services, .arena = &a };
+
+    memset(&r, 0, sizeof(r));
+    snprintf(home_env, sizeof(home_env), "HOME=%s", home);
+    snprintf(url_env, sizeof(url_env), "BRUME_URL=%s", url);
+    for (size_t i = 0; more && more[i] && i < 5; i++)
+        env[2 + i] = more[i];
+    c.out = fmemopen(r.out, sizeof(r.out) - 1, "w");
+    c.err = fmemopen(r.err, sizeof(r.err) - 1, "w");
+    r.rc = cli_main(&c, argc, argv);
+    fclose(c.out);
+    fclose(c.err);
+    arena_free(&a);
+    return r;
+}
+#define ARGV(...)                                                                               \
+    (int)(sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *)), (const char *const[]) \
+    {                                                                                           \
+        __VA_ARGS__                                                                             \
+    }
+#define RUN(...) run_env(NULL, ARGV(__VA_ARGS__))
+#define SCRIPT(...)                                     \
+    static const struct step steps[] = { __VA_ARGS__ }; \
+    server.steps = steps;                               \
+    server.n_steps = ARRAY_LEN(steps);                  \
+    server.at = 0
+/* Every step was asked for, in order, and nothing else. */
+static void assert_asked(void)
+{
+    assert_int_equal(server.at, server.n_steps);
+    for (size_t i = 0; i < server.n_steps; i++)
+        assert_string_equal(server.asked[i], server.steps[i].ask);
+}
+
+static void a_list_is_an_aligned_table(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=100", 200,
+             "[{\"id\":\"a\",\"name\":\"web\",\"status\":\"running\",\"size\":3,\"created_at\":"
+             "\"2026-01-05T23:00:00.000Z\"},"
+             "{\"id\":\"bbbb\",\"name\":\"köln\",\"status\":\"pending\",\"size\":12345}]" });
+    struct result r = RUN("things", "list");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_non_null(strstr(r.out, "ID    NAME  STATUS   SIZE   "));
+    assert_non_null(strstr(r.out, "a     web   running  3      "));
+    assert_non_null(strstr(r.out, "bbbb  köln  pending  12345  "));
+    assert_string_equal(r.err, "");
+}
+
+static void other_forms_are_json_yaml_and_ids(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=100", 200, "[{\"id\":\"a\",\"tags\":[\"x\"],\"size\":3}]" },
+           { "GET /things?limit=100", 200, "[{\"id\":\"a\",\"tags\":[\"x\"],\"size\":3}]" },
+           { "GET /things?limit=100", 200, "[{\"id\":\"a\"},{\"id\":\"b\"}]" },
+           { "GET /things/a", 200, "{\"id\":\"a\",\"note\":\"on\",\"env\":{\"A\":\"1\"}}" });
+    struct result r = RUN("thing", "list", "-o", "json");
+
+    assert_string_equal(r.out, "[\n  {\n    \"id\": \"a\",\n    \"tags\": [\n      \"x\"\n    "
+                               "],\n    \"size\": 3\n  }\n]\n");
+    r = RUN("-o", "yaml", "thing", "list");
+    assert_string_equal(r.out, "- id: a\n  tags:\n    - x\n  size: 3\n");
+    r = RUN("thing", "list", "-oid");
+    assert_string_equal(r.out, "a\nb\n");
+    r = RUN("thing", "get", "a", "-o", "yaml");
+    assert_string_equal(r.out, "id: a\nnote: \"on\"\nenv:\n  A: \"1\"\n");
+    assert_asked();
+}
+
+static void all_follows_the_links_of_the_pages(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=100", 200, "[{\"id\":\"a\"}]",
+             "</things?limit=100&cursor=x%3D>; rel=\"next\"" },
+           { "GET /things?limit=100&cursor=x%3D", 200, "[{\"id\":\"b\"}]",
+             "<http://example.com/things?cursor=y>; rel=\"next\"" },
+           { "GET /things?cursor=y", 200, "[{\"id\":\"c\"}]" });
+    struct result r = RUN("thing", "list", "--all", "-o", "id");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_string_equal(r.out, "a\nb\nc\n");
+}
+
+static void a_cursor_is_followed_where_no_link_stands(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=1", 200,
+             "{\"data\":[{\"id\":\"a\"}],\"next_cursor\":\"x=\",\"has_more\":true}" },
+           { "GET /things?limit=1&cursor=x%3D", 200,
+             "{\"data\":[{\"id\":\"b\"}],\"next_cursor\":\"y\",\"has_more\":true}" },
+           { "GET /things?limit=1&cursor=y", 200,
+             "{\"data\":[],\"next_cursor\":null,\"has_more\":false}" });
+    struct result r = RUN("thing", "list", "--all", "--limit=1", "-o", "id");
+
+    assert_asked();
+    assert_string_equal(r.out, "a\nb\n");
+}
+
+static void without_all_it_says_that_there_are_more(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=1", 200, "[{\"id\":\"a\"}]", "</things?cursor=x>; rel=\"next\"" });
+    struct result r = RUN("thing", "list", "--limit", "1", "-o", "id");
+
+    assert_asked();
+    assert_string_equal(r.out, "a\n");
+    assert_non_null(strstr(r.err, "--all"));
+}
+
+static void the_envelope_is_a_list_too(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=100", 200,
+             "{\"data\":[{\"id\":\"a\"}],\"next_cursor\":null,\"has_more\":false}" });
+    struct result r = RUN("thing", "list", "-o", "id");
+
+    assert_asked();
+    assert_string_equal(r.out, "a\n");
+}
+
+static void a_thing_is_made_from_flags_and_shown(void **state _unused_)
+{
+    SCRIPT({ "GET /vpcs?limit=2&name=home", 200, "[{\"id\":\"vpc_1\",\"name\":\"home\"}]" },
+           { "POST /things", 201, "{\"id\":\"t1\",\"name\":\"web\",\"note\":\"\\u001b[31mred\"}" });
+    struct result r = RUN("thing", "create", "--name", "web", "--vpc", "home");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_string_equal(server.body[1], "{\"name\":\"web\",\"vpc_id\":\"vpc_1\"}");
+    assert_non_null(strstr(r.out, "id:   t1\n"));
+    assert_non_null(strstr(r.out, "note: ?[31mred\n"));
+}
+
+static void a_name_is_looked_up_where_the_server_wants_an_id(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=2&name=web", 200, "[{\"id\":\"t1\",\"name\":\"web\"}]" },
+           { "PATCH /things/t1", 200, "{\"id\":\"t1\"}" },
+           { "GET /things?limit=2&name=none", 200, "[]" },
+           { "PATCH /things/none", 404, "{\"error\":{\"code\":\"not_found\"}}" },
+           { "PATCH /things/01890000-0000-7000-8000-000000000001", 200, "{\"id\":\"t1\"}" });
+
+    assert_int_equal(RUN("thing", "update", "web", "--size", "2").rc, CLI_OK);
+    assert_int_equal(RUN("thing", "update", "none", "--size", "2").rc, CLI_API);
+    assert_int_equal(
+        RUN("thing", "update", "01890000-0000-7000-8000-000000000001", "--size", "2").rc, CLI_OK);
+    assert_asked();
+}
+
+static void key_and_tenant_of_the_environment_are_sent(void **state _unused_)
+{
+    SCRIPT({ "GET /things/x", 200, "{\"id\":\"x\"}" });
+
+    run_env((const char *const[]){ "BRUME_API_KEY=thecloud_k", "BRUME_TENANT=ten_1", NULL },
+            ARGV("thing", "get", "x"));
+    assert_asked();
+    assert_string_equal(server.key[0], "thecloud_k");
+    assert_string_equal(server.tenant[0], "ten_1");
+}
+
+static void every_fault_of_a_refusal_is_a_line(void **state _unused_)
+{
+    SCRIPT({ "POST /things", 400,
+             "{\"error\":{\"code\":\"invalid_request\",\"message\":\"2 faults\",\"details\":["
+             "{\"field\":\"name\",\"code\":\"too_long\",\"message\":\"is too long\"},"
+             "{\"field\":\"ports[0]\",\"code\":\"malformed\",\"message\":\"is no port\"}],"
+             "\"request_id\":\"req_7\"}}" });
+    struct result r = RUN("thing", "create", "--name", "x");
+
+    assert_int_equal(r.rc, CLI_API);
+    assert_asked();
+    assert_string_equal(r.out, "");
+    assert_non_null(strstr(r.err, "2 faults (invalid_request)"));
+    assert_non_null(strstr(r.err, "  name: is too long\n"));
+    assert_non_null(strstr(r.err, "  ports[0]: is no port\n"));
+    assert_non_null(strstr(r.err, "req_7"));
+    assert_non_null(strstr(r.err, "`brume thing create --help`"));
+}
+
+static void refusals_say_what_to_do(void **state _unused_)
+{
+    SCRIPT({ "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
+           { "GET /things/x", 403, "{\"error\":{\"code\":\"forbidden\",\"message\":\"no\"}}" },
+           { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
+           { "GET /things/x", 200, "hello" }, { "GET /things/x", 502, "<html>bad gateway" });
+
+    assert_non_null(strstr(RUN("thing", "get", "x").err, "`brume login`"));
+    assert_non_null(strstr(RUN("thing", "get", "x").err, "scope thing:get"));
+    assert_non_null(strstr(RUN("thing", "get", "x").err, "`brume thing list`"));
+    assert_string_equal(RUN("thing", "get", "x").out, "hello");
+    assert_int_equal(RUN("thing", "get", "x").rc, CLI_API);
+    assert_asked();
+}
+
+static void nobody_there_is_an_exit_code_of_its_own(void **state _unused_)
+{
+    struct result r = RUN("--url", "http://127.0.0.1:1", "thing", "list");
+
+    assert_int_equal(r.rc, CLI_CONNECT);
+    assert_non_null(strstr(r.err, "http://127.0.0.1:1"));
+    assert_non_null(strstr(r.err, "brume serve"));
+}
+
+static void wrong_words_are_a_usage_error(void **state _unused_)
+{
+    assert_int_equal(RUN("frobnicate").rc, CLI_USAGE);
+    assert_int_equal(RUN("thing").rc, CLI_USAGE);
+    assert_int_equal(RUN("thing", "frobnicate").rc, CLI_USAGE);
+    assert_int_equal(RUN("thing", "get").rc, CLI_USAGE);
+    assert_int_equal(RUN("thing", "list", "--nonsense").rc, CLI_USAGE);
+    assert_int_equal(RUN("--nonsense").rc, CLI_USAGE);
+    assert_non_null(strstr(RUN("thing", "frobnicate").err, "thing purge THING"));
+}
+
+static void waiting_ends_when_the_status_stands_still(void **state _unused_)
+{
+    SCRIPT({ "POST /things", 201, "{\"id\":\"t1\",\"status\":\"pending\"}" },
+           { "GET /things/t1", 200, "{\"id\":\"t1\",\"status\":\"pending\"}" },
+           { "GET /things/t1", 200, "{\"id\":\"t1\",\"status\":\"provisioning\"}" },
+           { "GET /things/t1", 200, "{\"id\":\"t1\",\"status\":\"running\"}" });
+    struct result r = RUN("thing", "create", "--name", "x", "--wait");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_non_null(strstr(r.out, "status: running"));
+}
+
+static void a_verb_is_waited_for_until_its_own_end(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/stop", 200, "{\"id\":\"a\",\"status\":\"running\"}" },
+           { "GET /things/a", 200, "{\"id\":\"a\",\"status\":\"running\"}" },
+           { "GET /things/a", 200, "{\"id\":\"a\",\"status\":\"stopped\"}" });
+    struct result r = RUN("thing", "stop", "a", "--wait");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_non_null(strstr(r.out, "stopped"));
+}
+
+static void waiting_for_what_fails_is_a_failure(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/purge", 200, "{\"id\":\"a\"}" },
+           { "GET /things/a", 200, "{\"status\":\"error\",\"status_reason\":\"no room\"}" });
+    struct result r = RUN("thing", "purge", "a", "--wait");
+
+    assert_int_equal(r.rc, CLI_API);
+    assert_asked();
+    assert_non_null(strstr(r.err, "no room"));
+}
+
+static void waiting_for_a_deletion_ends_when_it_is_gone(void **state _unused_)
+{
+    SCRIPT({ "DELETE /things/a", 204, "" }, { "GET /things/a", 200, "{\"status\":\"running\"}" },
+           { "GET /things/a", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" });
+    struct result r = RUN("thing", "delete", "a", "--wait");
+
+    /* "running" stands still, but it is not gone. */
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_non_null(strstr(r.out, "gone"));
+}
+
+static void a_stream_is_passed_through_and_its_error_is_not(void **state _unused_)
+{
+    SCRIPT({ "GET /things/a/logs?follow=true", 200, "one\ntwo\n" },
+           { "GET /things/a/logs?tail=3", 404,
+             "{\"error\":{\"code\":\"not_found\",\"message\":\"no thing\"}}" });
+    struct result r = RUN("thing", "logs", "a", "-f");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_string_equal(r.out, "one\ntwo\n");
+    r = RUN("thing", "logs", "a", "--tail", "3");
+    assert_int_equal(r.rc, CLI_API);
+    assert_string_equal(r.out, "");
+    assert_non_null(strstr(r.err, "no thing"));
+    assert_asked();
+}
+
+static void exec_gives_the_commands_output_and_exit_code(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":7,\"stdout\":\"out\\n\",\"stderr\":\"err\\n\"}" });
+    struct result r = RUN("thing", "exec", "a", "--", "sh", "-c", "exit 7");
+
+    assert_int_equal(r.rc, 7);
+    assert_asked();
+    assert_string_equal(server.body[0], "{\"cmd\":[\"sh\",\"-c\",\"exit 7\"]}");
+    assert_string_equal(r.out, "out\n");
+    assert_string_equal(r.err, "err\n");
+}
+
+static void a_file_is_sent_as_it_is(void **state _unused_)
+{
+    SCRIPT({ "POST /things/01890000-0000-7000-8000-000000000001/upload", 201, "{\"id\":\"a\"}" });
+    const char *id = "01890000-0000-7000-8000-000000000001";
+    char path[128], flag[132];
+    struct err e;
+
+    snprintf(path, sizeof(path), "%s/file", home);
+    snprintf(flag, sizeof(flag), "@%s", path);
+    assert_int_equal(file_write(path, "by\ntes", 6, 0600, &e), 0);
+    assert_int_equal(RUN("thing", "upload", id, "--data", flag).rc, CLI_OK);
+    assert_asked();
+    assert_string_equal(server.body[0], "by\ntes");
+    assert_int_equal(RUN("thing", "upload", id).rc, CLI_USAGE);
+    assert_int_equal(RUN("thing", "upload", id, "--data", "@/nonexistent").rc, CLI_USAGE);
+}
+
+/* Standard input is this text for the time of a login. */
+static struct result login_with(const char *typed, int argc, const char *const *argv)
+{
+    int old = dup(STDIN_FILENO), p[2];
+    struct result r;
+
+    assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+    assert_true(write(p[1], typed, strlen(typed)) > 0);
+    close(p[1]);
+    dup2(p[0], STDIN_FILENO);
+    close(p[0]);
+    r = run_env(NULL, argc, argv);
+    dup2(old, STDIN_FILENO);
+    close(old);
+    return r;
+}
+
+static void login_keeps_the_key_in_a_private_profile(void **state _unused_)
+{
+    SCRIPT({ "POST /auth/login", 200, "{\"user\":{\"id\":\"u\"},\"api_key\":\"thecloud_secret\"}" },
+           { "GET /things/x", 200, "{\"id\":\"x\"}" });
+    struct result r = login_with("pass word\n", ARGV("login", "--email", "a@b.c"));
+    char path[128];
+    struct stat st;
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_string_equal(server.body[0], "{\"email\":\"a@b.c\",\"password\":\"pass word\"}");
+    assert_null(strstr(r.out, "thecloud_secret"));
+    snprintf(path, sizeof(path), "%s/.config/brume/config.yaml", home);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    RUN("thing", "get", "x");
+    assert_string_equal(server.key[1], "thecloud_secret");
+    assert_asked();
+}
+
+static void a_profiles_key_is_not_shown_to_another_cloud(void **state _unused_)
+{
+    SCRIPT({ "POST /auth/login", 200, "{\"api_key\":\"thecloud_secret\"}" },
+           { "GET /things/x", 200, "{\"id\":\"x\"}" }, { "GET /things/x", 200, "{\"id\":\"x\"}" });
+    char other[96];
+
+    login_with("pw\n", ARGV("login", "--email", "a@b.c", "--profile", "p1"));
+    RUN("--profile", "p1", "thing", "get", "x");
+    assert_string_equal(server.key[1], "thecloud_secret");
+    snprintf(other, sizeof(other), "http://localhost:%s", strrchr(url, ':') + 1);
+    RUN("--profile", "p1", "--url", other, "thing", "get", "x");
+    assert_string_equal(server.key[2], "");
+    assert_asked();
+}
+
+static void profiles_are_listed_used_and_removed(void **state _unused_)
+{
+    assert_int_equal(RUN("config", "set", "url", "http://one", "--profile", "one").rc, CLI_OK);
+    assert_int_equal(RUN("config", "set", "url", "http://two", "--profile", "two").rc, CLI_OK);
+    assert_int_equal(RUN("config", "use", "two").rc, CLI_OK);
+    assert_string_equal(RUN("config", "get", "url").out, "http://two\n");
+    assert_non_null(strstr(RUN("config", "profiles").out, "*        two"));
+    assert_int_equal(RUN("config", "remove", "two").rc, CLI_OK);
+    assert_int_equal(RUN("config", "use", "two").rc, CLI_USAGE);
+    assert_int_equal(RUN("config", "get", "api_key").rc, CLI_USAGE);
+    assert_int_equal(RUN("--profile", "nobody", "thing", "list").rc, CLI_USAGE);
+}
+
+static void completion_comes_from_the_tables(void **state _unused_)
+{
+    struct result r = RUN("__complete", "thi");
+
+    assert_string_equal(r.out, "thing\n");
+    assert_string_equal(RUN("__complete", "things", "pu").out, "purge\n");
+    assert_non_null(strstr(RUN("__complete", "thing", "create", "--v").out, "--vpc-id\n"));
+    assert_string_equal(RUN("__complete", "thing", "list", "--status", "r").out, "running\n");
+    assert_non_null(strstr(RUN("completion", "bash").out, "brume __complete"));
+    assert_int_equal(RUN("completion", "tcsh").rc, CLI_USAGE);
+}
+
+static void help_is_read_from_the_tables(void **state _unused_)
+{
+    struct result r = RUN("help");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_non_null(strstr(r.out, "thing"));
+    assert_non_null(strstr(r.out, "Exit codes"));
+    assert_non_null(strstr(RUN("thing", "--help").out, "thing purge THING"));
+    r = RUN("thing", "create", "--help");
+    assert_int_equal(r.rc, CLI_OK);
+    assert_non_null(strstr(r.out, "--name TEXT"));
+    assert_non_null(strstr(r.out, "(required)"));
+    assert_non_null(strstr(r.out, "How large it is."));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_list_is_an_aligned_table),
+        cmocka_unit_test(other_forms_are_json_yaml_and_ids),
+        cmocka_unit_test(all_follows_the_links_of_the_pages),
+        cmocka_unit_test(a_cursor_is_followed_where_no_link_stands),
+        cmocka_unit_test(without_all_it_says_that_there_are_more),
+        cmocka_unit_test(the_envelope_is_a_list_too),
+        cmocka_unit_test(a_thing_is_made_from_flags_and_shown),
+        cmocka_unit_test(a_name_is_looked_up_where_the_server_wants_an_id),
+        cmocka_unit_test(key_and_tenant_of_the_environment_are_sent),
+        cmocka_unit_test(every_fault_of_a_refusal_is_a_line),
+        cmocka_unit_test(refusals_say_what_to_do),
+        cmocka_unit_test(nobody_there_is_an_exit_code_of_its_own),
+        cmocka_unit_test(wrong_words_are_a_usage_error),
+        cmocka_unit_test(waiting_ends_when_the_status_stands_still),
+        cmocka_unit_test(a_verb_is_waited_for_until_its_own_end),
+        cmocka_unit_test(waiting_for_what_fails_is_a_failure),
+        cmocka_unit_test(waiting_for_a_deletion_ends_when_it_is_gone),
+        cmocka_unit_test(a_stream_is_passed_through_and_its_error_is_not),
+        cmocka_unit_test(exec_gives_the_commands_output_and_exit_code),
+        cmocka_unit_test(a_file_is_sent_as_it_is),
+        cmocka_unit_test(login_keeps_the_key_in_a_private_profile),
+        cmocka_unit_test(a_profiles_key_is_not_shown_to_another_cloud),
+        cmocka_unit_test(profiles_are_listed_used_and_removed),
+        cmocka_unit_test(completion_comes_from_the_tables),
+        cmocka_unit_test(help_is_read_from_the_tables),
+    };
+
+    return cmocka_run_group_tests(tests, prepare, tidy);
+}

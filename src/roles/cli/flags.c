@@ -1,0 +1,560 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns arguments into a request by the route's tables: names and types of flags are looked up
+ * there and nowhere else.  Ranges are not checked here; the server's tables do that and name every
+ * fault. */
+
+#include "roles/cli/flags.h"
+
+#include <termios.h>
+
+#include "codec/json.h"
+#include "codec/text.h"
+#include "os/file.h"
+
+enum { VALUE_FILE_MAX = 1 << 20 };
+
+/* clang-format off */
+struct paging {
+    int64_t limit, offset, created_after, created_before, updated_after;
+    const char *cursor, *sort;
+};
+#define T struct paging
+static const struct field paging_fields[] = {
+    FIELD_INT (T, limit,          FF_CREATE, .doc = "At most so many on a page."),
+    FIELD_STR (T, cursor,         FF_CREATE, .doc = "Goes on where a page ended."),
+    FIELD_INT (T, offset,         FF_CREATE, .doc = "Leaves out so many."),
+    FIELD_STR (T, sort,           FF_CREATE, .doc = "A field, '-' before it for descending."),
+    FIELD_TIME(T, created_after,  FF_CREATE, .doc = "Made after this time or date."),
+    FIELD_TIME(T, created_before, FF_CREATE, .doc = "Made before this time or date."),
+    FIELD_TIME(T, updated_after,  FF_CREATE, .doc = "Changed after this time or date."),
+};
+#undef T
+const struct record cli_paging_record = RECORD(paging, NULL, paging_fields);
+/* clang-format on */
+
+bool field_is_secret(const struct field *f)
+{
+    size_t n = strlen(f->name);
+
+    return f->flags & FF_SECRET || (n >= 8 && !strcmp(f->name + n - 8, "password")) ||
+           !strcmp(f->name, "secret");
+}
+
+const char *flag_name(struct arena *a, const struct field *f)
+{
+    char *s = arena_strdup(a, f->name);
+
+    for (char *p = s; *p; p++)
+        if (*p == '_')
+            *p = '-';
+    return s;
+}
+
+static bool name_is(const char *field, struct str flag)
+{
+    size_t i = 0;
+
+    for (; field[i] && i < flag.n; i++)
+        if (field[i] != flag.p[i] && !(field[i] == '_' && flag.p[i] == '-'))
+            return false;
+    return !field[i] && i == flag.n;
+}
+
+/* "--vpc" means vpc_id. */
+static bool is_field(const struct field *f, struct str flag)
+{
+    size_t n = strlen(f->name);
+
+    if (name_is(f->name, flag) || (f->alias && name_is(f->alias, flag)))
+        return true;
+    return f->type == F_REF && n > 3 && flag.n == n - 3 && !strcmp(f->name + n - 3, "_id") &&
+           !strncmp(f->name, flag.p, flag.n);
+}
+
+bool flags_takes(const struct command *c, const struct field *f)
+{
+    bool update = c->route->method == PATCH || c->route->partial;
+
+    return f->flags & (update ? FF_UPDATE : FF_CREATE | FF_UPDATE);
+}
+
+static const struct field *body_field(const struct command *c, struct str flag)
+{
+    const struct record *r = c->route->in;
+
+    for (size_t i = 0; r && i < r->n_fields; i++)
+        if (is_field(&r->fields[i], flag) && flags_takes(c, &r->fields[i]))
+            return &r->fields[i];
+    return NULL;
+}
+
+static const struct field *query_field(const struct command *c, struct str flag)
+{
+    const struct route *t = c->route;
+
+    for (size_t i = 0; t->query && i < t->query->n_fields; i++)
+        if (is_field(&t->query->fields[i], flag))
+            return &t->query->fields[i];
+    if (!t->list)
+        return NULL;
+    for (size_t i = 0; i < cli_paging_record.n_fields; i++)
+        if (is_field(&cli_paging_record.fields[i], flag))
+            return &cli_paging_record.fields[i];
+    for (size_t i = 0; t->out && i < t->out->n_fields; i++)
+        if (t->out->fields[i].flags & FF_FILTER && is_field(&t->out->fields[i], flag))
+            return &t->out->fields[i];
+    return NULL;
+}
+
+/* ---- the client's own */
+
+static int take_format(struct cli_common *o, const char *v, struct err *e)
+{
+    static const char *const names[] = { "table", "json", "yaml", "id" };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(names[i], v) != 0)
+            continue;
+        o->format = (enum cli_format)i;
+        o->format_given = true;
+        return 1;
+    }
+    return err_set(e, ERR_INVALID, "--output is table, json, yaml or id, not \"%.40s\"", v);
+}
+
+int flags_common(struct cli_common *o, int argc, const char *const *argv, int *at, struct err *e)
+{
+    const struct {
+        const char *name, *brief;
+        bool *yes;
+        const char **text;
+    } known[] = {
+        { "--all", NULL, &o->all },       { "--watch", "-w", &o->watch },
+        { "--wait", NULL, &o->wait },     { "--follow", "-f", &o->follow },
+        { "--yes", "-y", &o->yes },       { "--help", "-h", &o->help },
+        { "--url", NULL, NULL, &o->url }, { "--tenant", NULL, NULL, &o->tenant },
+        { "--ca", NULL, NULL, &o->ca },   { "--profile", NULL, NULL, &o->profile },
+        { "--output", "-o", NULL, NULL },
+    };
+    const char *arg = argv[*at];
+
+    if (!strncmp(arg, "--api-key", 9))
+        return err_set(e, ERR_INVALID,
+                       "a key on the command line can be read by others: set BRUME_API_KEY, or "
+                       "run `brume login`");
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        size_t n = strlen(known[i].name);
+        const char *v = NULL;
+
+        if (known[i].yes) {
+            if (strcmp(arg, known[i].name) != 0 &&
+                (!known[i].brief || strcmp(arg, known[i].brief) != 0))
+                continue;
+            *known[i].yes = true;
+            (*at)++;
+            return 1;
+        }
+        if (!strncmp(arg, known[i].name, n) && arg[n] == '=')
+            v = arg + n + 1;
+        else if (known[i].brief && !strncmp(arg, known[i].brief, 2) && arg[2])
+            v = arg + 2;
+        else if (strcmp(arg, known[i].name) != 0 &&
+                 (!known[i].brief || strcmp(arg, known[i].brief) != 0))
+            continue;
+        else if (*at + 1 < argc)
+            v = argv[++*at];
+        else
+            return err_set(e, ERR_INVALID, "%s needs a value", arg);
+        (*at)++;
+        if (!known[i].text)
+            return take_format(o, v, e);
+        *known[i].text = v;
+        return 1;
+    }
+    return 0;
+}
+
+/* ---- flags of the tables */
+
+static int check_type(const struct field *f, struct str v, const char *flag, struct err *e)
+{
+    int64_t n;
+
+    if (f->type == F_INT && !int_parse(v, INT64_MIN, INT64_MAX, &n))
+        return err_set(e, ERR_INVALID, "%.60s must be a whole number", flag);
+    if (f->type == F_BOOL && !str_is(v, "true") && !str_is(v, "false"))
+        return err_set(e, ERR_INVALID, "%.60s is true or false", flag);
+    return 0;
+}
+
+static int store_value(struct arena *a, const struct field *f, struct str v, const char *flag,
+                       struct flag_value *to, size_t *n, struct err *e)
+{
+    struct str text = v;
+
+    if (*n == FLAG_VALUES)
+        return err_set(e, ERR_INVALID, "too many flags");
+    if (f->type != F_INT && f->type != F_BOOL)
+        TRY(value_read(a, f, v, &text, e));
+    TRY(check_type(f, text, flag, e));
+    to[(*n)++] = (struct flag_value){ f, text, false };
+    return 0;
+}
+
+static int take_clear(const struct command *c, const char *name, struct flags *out, struct err *e)
+{
+    const struct field *f = name ? body_field(c, str_of(name)) : NULL;
+
+    if (!f || !(f->flags & FF_CLEAR))
+        return err_set(e, ERR_INVALID, "--clear takes the name of a field that can be cleared");
+    if (out->n_body == FLAG_VALUES)
+        return err_set(e, ERR_INVALID, "too many flags");
+    out->body[out->n_body++] = (struct flag_value){ f, STR(""), true };
+    return 0;
+}
+
+/* argv[*at] is a flag of the route's tables: 1; 0 if it is none of them. */
+static int take_flag(struct arena *a, const struct command *c, int argc, const char *const *argv,
+                     int *at, struct flags *out, struct err *e)
+{
+    const char *arg = argv[*at];
+    const char *eq = strchr(arg, '=');
+    struct str name = { arg + 2, eq ? (size_t)(eq - arg) - 2 : strlen(arg) - 2 };
+    bool off = name.n > 3 && !strncmp(name.p, "no-", 3);
+    const struct field *f = body_field(c, name), *q = f ? NULL : query_field(c, name);
+    struct str v;
+
+    if (!f && !q && off) {
+        name = (struct str){ name.p + 3, name.n - 3 };
+        f = body_field(c, name);
+        if (!f || f->type != F_BOOL)
+            return 0;
+    } else {
+        off = false;
+    }
+    if (!f && !q)
+        return 0;
+    if (eq)
+        v = str_of(eq + 1);
+    else if ((f ? f : q)->type == F_BOOL)
+        v = off ? STR("false") : STR("true");
+    else if (*at + 1 < argc)
+        v = str_of(argv[++*at]);
+    else
+        return err_set(e, ERR_INVALID, "%.60s needs a value", arg);
+    (*at)++;
+    if (f)
+        TRY(store_value(a, f, v, arg, out->body, &out->n_body, e));
+    else
+        TRY(store_value(a, q, v, arg, out->query, &out->n_query, e));
+    return 1;
+}
+
+static int take_word(const struct command *c, const char *arg, struct flags *out, struct err *e)
+{
+    if (out->n_values == c->n_params)
+        return err_set(e, ERR_INVALID, "\"%.60s\" is one word too many", arg);
+    if (!*arg)
+        return err_set(e, ERR_INVALID, "%s is empty", c->param[out->n_values]);
+    out->value[out->n_values++] = arg;
+    return 0;
+}
+
+static int take_one(struct arena *a, const struct command *c, int argc, const char *const *argv,
+                    int *at, struct flags *out, struct err *e)
+{
+    const char *arg = argv[*at];
+    int rc;
+
+    if (arg[0] != '-' || !arg[1]) {
+        (*at)++;
+        return take_word(c, arg, out, e);
+    }
+    if (!strncmp(arg, "--", 2) && (rc = take_flag(a, c, argc, argv, at, out, e)) != 0)
+        return rc;
+    if (!strcmp(arg, "--data") || !strcmp(arg, "-d") || !strncmp(arg, "--data=", 7)) {
+        if (arg[1] == '-' && arg[6] == '=')
+            out->data = arg + 7;
+        else if (*at + 1 < argc)
+            out->data = argv[++*at];
+        else
+            return err_set(e, ERR_INVALID, "%s needs JSON, @file or -", arg);
+        (*at)++;
+        return 0;
+    }
+    if (!strcmp(arg, "--clear")) {
+        TRY(take_clear(c, *at + 1 < argc ? argv[*at + 1] : NULL, out, e));
+        *at += 2;
+        return 0;
+    }
+    TRY(rc = flags_common(&out->common, argc, argv, at, e));
+    if (rc == 0)
+        return err_set(e, ERR_INVALID, "unknown flag %.60s", arg);
+    return 0;
+}
+
+int flags_parse(struct arena *a, const struct command *c, int argc, const char *const *argv,
+                struct flags *out, struct err *e)
+{
+    for (int at = 0; at < argc;) {
+        if (!strcmp(argv[at], "--")) {
+            out->rest = argv + at + 1;
+            out->n_rest = argc - at - 1;
+            break;
+        }
+        TRY(take_one(a, c, argc, argv, &at, out, e));
+    }
+    if (out->common.help)
+        return 0;
+    if (out->n_values < c->n_params)
+        return err_set(e, ERR_INVALID, "%s is missing", c->param[out->n_values]);
+    if (out->data && !c->route->in && c->route->body == BODY_AUTO)
+        return err_set(e, ERR_INVALID, "this command sends no data");
+    return 0;
+}
+
+/* ---- values */
+
+static int read_stdin(struct arena *a, bool line, struct str *out, struct err *e)
+{
+    struct buf b = BUF(VALUE_FILE_MAX);
+    char piece[4096];
+    ssize_t n;
+
+    while ((n = read(STDIN_FILENO, piece, line ? 1 : sizeof(piece))) > 0) {
+        if (line && piece[0] == '\n')
+            break;
+        buf_put(&b, piece, (size_t)n);
+    }
+    if (n < 0 || b.failed) {
+        buf_free(&b);
+        return err_set(e, ERR_INVALID,
+                       n < 0 ? "standard input cannot be read"
+                             : "standard input is longer than 1 MiB");
+    }
+    *out = (struct str){ arena_dup(a, b.n ? b.p : "", b.n), b.n };
+    explicit_bzero(b.p, b.n);
+    buf_free(&b);
+    return 0;
+}
+
+/* A line typed without being shown. */
+static int ask_hidden(struct arena *a, const char *what, struct str *out, struct err *e)
+{
+    struct termios old, quiet;
+    int rc;
+
+    if (tcgetattr(STDIN_FILENO, &old) < 0)
+        return read_stdin(a, true, out, e);
+    quiet = old;
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    fprintf(stderr, "%s: ", what);
+    fflush(stderr);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    rc = read_stdin(a, true, out, e);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
+    fputc('\n', stderr);
+    return rc;
+}
+
+int value_read(struct arena *a, const struct field *f, struct str given, struct str *out,
+               struct err *e)
+{
+    if (str_is(given, "-"))
+        return f && field_is_secret(f) ? ask_hidden(a, f->name, out, e)
+                                       : read_stdin(a, false, out, e);
+    if (given.n > 1 && given.p[0] == '@') {
+        TRY(file_read(a, arena_dup(a, given.p + 1, given.n - 1), VALUE_FILE_MAX, out, e));
+        if (f && field_is_secret(f) && out->n && out->p[out->n - 1] == '\n')
+            out->n--;
+        return 0;
+    }
+    if (f && field_is_secret(f))
+        return err_set(e, ERR_INVALID,
+                       "a secret on the command line can be read by others: give %s as - (asked "
+                       "for) or @file",
+                       f->name);
+    *out = given;
+    return 0;
+}
+
+static bool is_json(struct str s, char first)
+{
+    struct err e;
+    struct json_value *v;
+
+    while (s.n && strchr(" \t\r\n", s.p[0]))
+        s = (struct str){ s.p + 1, s.n - 1 };
+    if (!s.n || (first && s.p[0] != first) || !(v = json_parse(s, &e)))
+        return false;
+    json_free(v);
+    return true;
+}
+
+static const char *text_of(struct arena *a, struct str s)
+{
+    return arena_dup(a, s.p ? s.p : "", s.n);
+}
+
+/* --cmd a --cmd b, or --cmd '["a","b"]'. */
+static void put_list(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
+                     const struct field *f)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].field == f && is_json(v[i].text, '[')) {
+            json_raw(o, text_of(a, v[i].text));
+            return;
+        }
+    }
+    json_open(o, '[');
+    for (size_t i = 0; i < n; i++)
+        if (v[i].field == f)
+            json_strn(o, v[i].text.p, v[i].text.n);
+    json_close(o);
+}
+
+/* --env A=1 --env B=2, or --env '{"A":"1"}'. */
+static void put_map(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
+                    const struct field *f)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].field == f && is_json(v[i].text, '{')) {
+            json_raw(o, text_of(a, v[i].text));
+            return;
+        }
+    }
+    json_open(o, '{');
+    for (size_t i = 0; i < n; i++) {
+        const char *eq = v[i].text.n ? memchr(v[i].text.p, '=', v[i].text.n) : NULL;
+        size_t k = eq ? (size_t)(eq - v[i].text.p) : v[i].text.n;
+
+        if (v[i].field != f)
+            continue;
+        json_key(o, arena_dup(a, v[i].text.p, k));
+        json_strn(o, eq ? eq + 1 : "", eq ? v[i].text.n - k - 1 : 0);
+    }
+    json_close(o);
+}
+
+static void put_value(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
+                      const struct flag_value *one)
+{
+    const struct field *f = one->field;
+
+    json_key(o, f->name);
+    if (one->clear)
+        json_null(o);
+    else if (f->type == F_LIST)
+        put_list(a, o, v, n, f);
+    else if (f->type == F_MAP)
+        put_map(a, o, v, n, f);
+    else if (f->type == F_INT || f->type == F_BOOL || (f->type == F_MICRO && is_json(one->text, 0)))
+        json_raw(o, text_of(a, one->text));
+    else if (f->type == F_JSON && is_json(one->text, 0))
+        json_raw(o, text_of(a, one->text));
+    else
+        json_strn(o, one->text.p ? one->text.p : "", one->text.n);
+}
+
+static bool given_by_flag(const struct flags *f, const char *key)
+{
+    for (size_t i = 0; i < f->n_body; i++)
+        if (!strcmp(f->body[i].field->name, key) ||
+            (f->body[i].field->alias && !strcmp(f->body[i].field->alias, key)))
+            return true;
+    return false;
+}
+
+static int put_data(struct arena *a, const struct flags *f, struct str data, struct json_out *o,
+                    struct err *e)
+{
+    _cleanup_(json_freep) struct json_value *v = json_parse(data, e);
+
+    if (!v)
+        return -1;
+    if (json_type_of(v) != JSON_OBJ)
+        return err_set(e, ERR_INVALID, "--data must be a JSON object when flags stand beside it");
+    for (size_t i = 0; i < json_len(v); i++) {
+        const char *key;
+        const struct json_value *m = json_member(v, i, &key);
+
+        if (given_by_flag(f, key))
+            continue;
+        json_key(o, key);
+        json_raw(o, json_text(a, m));
+    }
+    return 0;
+}
+
+/* The field that takes what stands after "--": a command to run. */
+static const struct field *rest_field(const struct command *c)
+{
+    static const char *const names[] = { "cmd", "command", "argv" };
+    const struct record *r = c->route->in;
+
+    for (size_t i = 0; r && i < ARRAY_LEN(names); i++) {
+        const struct field *f = record_field(r, names[i]);
+
+        if (f && (f->type == F_LIST || f->type == F_JSON))
+            return f;
+    }
+    return NULL;
+}
+
+int flags_body(struct arena *a, const struct command *c, const struct flags *f, struct buf *out,
+               struct err *e)
+{
+    struct json_out o = JSON_OUT(out);
+    const struct field *rest = f->n_rest ? rest_field(c) : NULL;
+    struct str data = { 0 };
+
+    if (f->n_rest && !rest)
+        return err_set(e, ERR_INVALID, "this command takes nothing after \"--\"");
+    if (f->data)
+        TRY(value_read(a, NULL, str_of(f->data), &data, e));
+    if (f->data && !f->n_body && !rest) {
+        buf_put(out, data.p, data.n);
+        return out->failed ? err_set(e, ERR_TOO_LARGE, "--data is too long") : 0;
+    }
+    if (!f->n_body && !rest && !c->route->in)
+        return 0;
+    json_open(&o, '{');
+    if (f->data)
+        TRY(put_data(a, f, data, &o, e));
+    for (size_t i = 0; i < f->n_body; i++) {
+        size_t later = i + 1;
+
+        /* The last one of a name counts; lists and maps take all, where the last stands. */
+        while (later < f->n_body && f->body[later].field != f->body[i].field)
+            later++;
+        if (later == f->n_body)
+            put_value(a, &o, f->body, f->n_body, &f->body[i]);
+    }
+    if (rest) {
+        json_key(&o, rest->name);
+        json_open(&o, '[');
+        for (int i = 0; i < f->n_rest; i++)
+            json_str(&o, f->rest[i]);
+        json_close(&o);
+    }
+    json_close(&o);
+    if (json_done(&o) < 0)
+        return err_set(e, ERR_TOO_LARGE, "the request is too long");
+    return 0;
+}
+
+const char *flags_query(struct arena *a, const struct flags *f)
+{
+    struct buf b = BUF(65536);
+    const char *out;
+
+    for (size_t i = 0; i < f->n_query; i++) {
+        struct str enc;
+
+        percent_encode(a, f->query[i].text, &enc);
+        buf_printf(&b, "%c%s=" STR_FMT, i ? '&' : '?', f->query[i].field->name, STR_ARG(enc));
+    }
+    out = arena_strdup(a, buf_cstr(&b));
+    buf_free(&b);
+    return out;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A host tells of exits as they happen.  When contact was lost, and at the start, something may have happened unheard:
+ * then every instance the host has is looked at once. */
+#include "roles/hosts.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "drivers/compute/compute.h"
+#include "os/thread.h"
+#include "services/compute/compute.h"
+
+enum { WAIT_MS = 500, RETRY_MS = 200 };
+
+struct hosts {
+    struct app *app;
+    struct compute *live;
+    pthread_t thread;
+    atomic_bool stopping;
+};
+
+bool hosts_answer(void *ctx)
+{
+    static const struct uuid nobody = { "00000000-0000-7000-8000-000000000000" };
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct compute_state state;
+    struct err e;
+
+    return compute_inspect(ctx, &a, &nobody, &state, &e) == 0;
+}
+
+static bool look_at_all(struct hosts *h)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
+    struct compute_state *all = NULL;
+    size_t n = 0;
+    struct err e;
+
+    if (compute_list(h->live, &a, &all, &n, &e) < 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        reconcile_signal(h->app, &instance_loop, &all[i].id);
+    return true;
+}
+
+static void *listen_on(void *arg)
+{
+    struct hosts *h = arg;
+    bool contact = false;
+
+    while (!atomic_load(&h->stopping)) {
+        struct uuid id;
+        struct err e;
+
+        if (!contact && !(contact = look_at_all(h))) {
+            usleep(RETRY_MS * 1000);
+            continue;
+        }
+        int rc = compute_watch(h->live, MILLIS(WAIT_MS), &id, &e);
+        if (rc > 0)
+            reconcile_signal(h->app, &instance_loop, &id);
+        contact = rc >= 0;
+    }
+    return NULL;
+}
+
+struct hosts *hosts_new(struct app *app, struct compute *live)
+{
+    struct hosts *h = calloc(1, sizeof(*h));
+
+    if (!h)
+        abort();
+    h->app = app;
+    h->live = live;
+    h->thread = thread_start("hosts", listen_on, h);
+    return h;
+}
+
+void hosts_free(struct hosts *h)
+{
+    if (!h)
+        return;
+    atomic_store(&h->stopping, true);
+    pthread_join(h->thread, NULL);
+    free(h);
+}

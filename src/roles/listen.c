@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening sockets.  Ours share their port by SO_REUSEPORT, which lets a second brume of the same
+ * user in without a word; so the port is first asked for without it. */
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "codec/cidr.h"
+#include "codec/text.h"
+#include "http/server.h"
+#include "roles/roles.h"
+
+enum { BACKLOG = 4096 };
+
+int listen_parse(const char *text, struct listen_address *out, struct err *e)
+{
+    const char *colon = strrchr(text, ':');
+    struct str host;
+    struct ip ip;
+    int64_t port;
+    size_t n;
+
+    if (!strncmp(text, "unix:", 5)) {
+        if (strlen(text) >= sizeof(out->host))
+            return err_set(e, ERR_INVALID, "the path of the socket %s is too long", text);
+        snprintf(out->host, sizeof(out->host), "%s", text);
+        out->port = 0;
+        out->loopback = true;
+        return 0;
+    }
+    n = colon ? (size_t)(colon - text) : 0;
+    if (!colon || n >= sizeof(out->host) || !int_parse(str_of(colon + 1), 0, 65535, &port))
+        return err_set(e, ERR_INVALID, "\"%s\" is no ADDRESS:PORT", text);
+    host = (struct str){ text, n };
+    if (n > 1 && host.p[0] == '[' && host.p[n - 1] == ']')
+        host = (struct str){ host.p + 1, n - 2 };
+    if (str_is(host, "localhost"))
+        host = STR("127.0.0.1");
+    if (!ip_parse(host, &ip))
+        return err_set(e, ERR_INVALID, "\"%s\" has no IP address before the port", text);
+    snprintf(out->host, sizeof(out->host), STR_FMT, STR_ARG(host));
+    out->port = (int)port;
+    out->loopback = ip.family == 4 ? ip.b[0] == 127 : str_is(host, "::1");
+    return 0;
+}
+
+/* The inode of the socket that listens on 'port', 0 if none is seen. */
+static unsigned long socket_inode(const char *table, int port)
+{
+    FILE *f = fopen(table, "re");
+    char line[512];
+    unsigned long found = 0;
+
+    if (!f)
+        return 0;
+    while (!found && fgets(line, sizeof(line), f)) {
+        unsigned p, state;
+        unsigned long inode;
+
+        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu", &p,
+                   &state, &inode) == 3 &&
+            (int)p == port && state == 10)
+            found = inode;
+    }
+    fclose(f);
+    return found;
+}
+
+static bool has_socket(const char *pid, const char *wanted)
+{
+    char path[300], target[64];
+    DIR *d;
+    struct dirent *f;
+    bool found = false;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/fd", pid);
+    d = opendir(path);
+    while (d && !found && (f = readdir(d))) {
+        ssize_t n = readlinkat(dirfd(d), f->d_name, target, sizeof(target) - 1);
+
+        if (n > 0) {
+            target[n] = '\0';
+            found = !strcmp(target, wanted);
+        }
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+static void describe(const char *pid, char *out, size_t n)
+{
+    char path[64], comm[64] = "?";
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%.20s/comm", pid);
+    f = fopen(path, "re");
+    if (f) {
+        if (fgets(comm, sizeof(comm), f))
+            comm[strcspn(comm, "\n")] = '\0';
+        fclose(f);
+    }
+    snprintf(out, n, "%s (pid %.20s)", comm, pid);
+}
+
+void listen_owner(int port, char *out, size_t n)
+{
+    unsigned long inode = socket_inode("/proc/net/tcp", port);
+    char wanted[64];
+    struct dirent *p;
+    DIR *d;
+
+    snprintf(out, n, "another process");
+    if (!inode)
+        inode = socket_inode("/proc/net/tcp6", port);
+    if (!inode || !(d = opendir("/proc")))
+        return;
+    snprintf(wanted, sizeof(wanted), "socket:[%lu]", inode);
+    while ((p = readdir(d))) {
+        if (p->d_name[0] < '1' || p->d_name[0] > '9' || !has_socket(p->d_name, wanted))
+            continue;
+        describe(p->d_name, out, n);
+        break;
+    }
+    closedir(d);
+}
+
+/* Is the port ours for the asking? */
+static int probe(const struct listen_address *at, struct err *e)
+{
+    struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)at->port) };
+    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)at->port) };
+    bool six = strchr(at->host, ':') != NULL;
+    _cleanup_close_ int fd = socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr *sa = six ? (const void *)&v6 : (const void *)&v4;
+    char who[128];
+    int yes = 1;
+
+    if (fd < 0 || inet_pton(six ? AF_INET6 : AF_INET, at->host,
+                            six ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr) != 1)
+        return err_set(e, ERR_INVALID, "cannot listen on %s", at->host);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    if (bind(fd, sa, six ? sizeof(v6) : sizeof(v4)) == 0 && listen(fd, 1) == 0)
+        return 0;
+    if (errno != EADDRINUSE)
+        return err_set(e, ERR_INVALID, "cannot listen on %s:%d: %s", at->host, at->port,
+                       strerror(errno));
+    listen_owner(at->port, who, sizeof(who));
+    return err_set(e, ERR_ALREADY_EXISTS,
+                   "port %d is used by %s: stop it, or take another port with --listen %s:PORT",
+                   at->port, who, at->host);
+}
+
+int listen_open(const struct listen_address *at, size_t n, int *out, struct err *e)
+{
+    int port = at->port;
+
+    if (!strncmp(at->host, "unix:", 5)) {
+        out[0] = http_listen(at->host, 0, BACKLOG, e);
+        for (size_t i = 1; out[0] >= 0 && i < n; i++)
+            out[i] = fcntl(out[0], F_DUPFD_CLOEXEC, 3);
+        return out[0] < 0 ? -1 : 0;
+    }
+    if (port)
+        TRY(probe(at, e));
+    for (size_t i = 0; i < n; i++) {
+        out[i] = http_listen(at->host, port, BACKLOG, e);
+        if (out[i] < 0) {
+            while (i--)
+                close(out[i]);
+            return -1;
+        }
+        if (!port)
+            port = http_listen_port(out[i]);
+    }
+    return 0;
+}
+
+int serve_io_threads(const struct config *c)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (c->io_threads > 0)
+        return (int)MIN(c->io_threads, (int64_t)LISTENERS_MAX);
+    return (int)MAX(1L, MIN(cores, 4L));
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A role's own side of its start: what it inherits from the supervisor, or makes when it is started
+ * alone. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include "base/log.h"
+#include "codec/text.h"
+#include "os/file.h"
+#include "roles/agent.h"
+#include "roles/roles.h"
+
+enum { CONFIG_BYTES = 256 * 1024 };
+
+void role_log(const struct config *c, const char *role)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error" };
+    enum log_level level = LOG_INFO;
+
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        if (!strcmp(levels[i], c->log_level))
+            level = (enum log_level)i;
+    log_init(level, !strcmp(c->log_format, "json"), role);
+}
+
+struct config *role_config(struct err *e)
+{
+    struct buf text = BUF(CONFIG_BYTES), faults = BUF(KIB(16));
+    struct config *c = NULL;
+    ssize_t n = 1;
+
+    while (n > 0) {
+        char *room = buf_room(&text, 4096);
+
+        n = room ? pread(FD_CONFIG, room, 4096, (off_t)text.n) : -1;
+        if (n > 0)
+            buf_grew(&text, (size_t)n);
+    }
+    if (n < 0)
+        err_sys(e, errno, "read the configuration");
+    else
+        c = config_load_text(buf_str(&text), "the supervisor's configuration", 0, NULL, NULL,
+                             &faults, e);
+    if (faults.n)
+        log_event(LOG_ERROR, "configuration_refused", L_STR("faults", buf_cstr(&faults)));
+    buf_free(&text);
+    buf_free(&faults);
+    return c;
+}
+
+void role_say(const struct launch *l, const char *fmt, ...)
+{
+    struct buf line = BUF(512);
+    struct err e;
+    va_list ap;
+
+    if (l->ready_fd < 0)
+        return;
+    va_start(ap, fmt);
+    buf_vprintf(&line, fmt, ap);
+    va_end(ap);
+    buf_putc(&line, '\n');
+    if (!line.failed)
+        (void)!fd_write_all(l->ready_fd, line.p, line.n, &e);
+    if (line.p)
+        explicit_bzero(line.p, line.n);
+    buf_free(&line);
+}
+
+int role_bind(const struct launch *l, struct err *e)
+{
+    if (!l->supervisor)
+        return 0;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return err_sys(e, errno, "PR_SET_PDEATHSIG");
+    if (getppid() != l->supervisor)
+        return err_set(e, ERR_INTERNAL, "the supervisor is gone");
+    return 0;
+}
+
+static const char *variable(const char *const *env, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; env && *env; env++)
+        if (!strncmp(*env, name, n) && (*env)[n] == '=')
+            return *env + n + 1;
+    return NULL;
+}
+
+/* What the supervisor handed down; nothing if there is none. */
+static void inherit(const char *const *env, struct launch *l)
+{
+    const char *pid = variable(env, ENV_SUPERVISOR), *n = variable(env, ENV_LISTENERS);
+    int64_t value;
+
+    *l = (struct launch){ .ready_fd = -1 };
+    if (!pid || !int_parse(str_of(pid), 1, INT32_MAX, &value) || (pid_t)value != getppid())
+        return;
+    l->supervisor = (pid_t)value;
+    l->ready_fd = FD_READY;
+    fcntl(FD_CONFIG, F_SETFD, FD_CLOEXEC);
+    fcntl(FD_READY, F_SETFD, FD_CLOEXEC);
+    if (!n || !int_parse(str_of(n), 0, LISTENERS_MAX, &value))
+        return;
+    for (size_t i = 0; i < (size_t)value; i++) {
+        l->listeners[i] = FD_LISTEN + (int)i;
+        fcntl(l->listeners[i], F_SETFD, FD_CLOEXEC);
+    }
+    l->n_listeners = (size_t)value;
+}
+
+static int agent_role(const struct config *c, const struct launch *l)
+{
+    struct arena a = ARENA(KIB(64));
+    char installation[9];
+    uid_t uid;
+    gid_t gid;
+    struct err e = { 0 };
+    int rc = -1;
+
+    if (geteuid() != 0) {
+        fputs("brume: the agent role needs root: it makes namespaces, mounts and firewall rules\n",
+              stderr);
+        return EXIT_HOPELESS;
+    }
+    if (user_find(c->user, &uid, &gid, &e) == 0 && place_make(c, uid, gid, &e) == 0 &&
+        place_installation(c->state_dir, installation, &e) == 0 && role_bind(l, &e) == 0) {
+        struct agent_opts o = {
+            .socket_path = place_agent_socket(&a, c),
+            .state_dir = arena_printf(&a, "%s/agent", c->state_dir),
+            .cache_dir = c->cache_dir,
+            .installation = installation,
+            .runtime = c->runtime,
+            .transit_cidr = c->transit_cidr,
+            .port_min = (int)c->port_min,
+            .port_max = (int)c->port_max,
+            .mirror = c->debian_mirror,
+            .api_uid = uid,
+            .shim_path = place_shim(&a),
+            .ready_fd = l->ready_fd,
+        };
+
+        if (!o.shim_path)
+            err_set(&e, ERR_INVALID, "brume-shim is not installed beside brume");
+        else
+            rc = agent_run(&o, &e);
+    }
+    arena_free(&a);
+    if (rc < 0)
+        log_err(LOG_ERROR, "agent_failed", &e);
+    return rc < 0 ? 1 : 0;
+}
+
+int role_main(const char *role, int argc, const char *const *argv, const char *const *env)
+{
+    struct launch l;
+    struct config *c;
+    struct err e = { 0 };
+    int rc;
+
+    if (!strcmp(role, "edge")) {
+        fputs("brume: the edge role is not implemented yet: there is nothing it could proxy\n",
+              stderr);
+        return EXIT_HOPELESS;
+    }
+    inherit(env, &l);
+    log_init(LOG_INFO, false, role);
+    c = l.supervisor ? role_config(&e) : serve_config(argc, argv, env);
+    if (!c) {
+        if (l.supervisor)
+            log_err(LOG_ERROR, "role_failed", &e);
+        return EXIT_HOPELESS;
+    }
+    role_log(c, role);
+    if (!strcmp(role, "agent")) {
+        rc = agent_role(c, &l);
+    } else if (!strcmp(role, "api")) {
+        rc = api_run(c, &l);
+    } else {
+        fprintf(stderr, "brume: there is no role \"%s\": api or agent\n", role);
+        rc = 2;
+    }
+    config_free(c);
+    return rc;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What the files of this floor tell each other: how the supervisor starts a role, where things are.
+ */
+
+#include <sys/types.h>
+
+#include "core/config.h"
+
+enum { LISTENERS_MAX = 64 };
+
+/* A role's inheritance: descriptors at fixed numbers, and two variables. */
+enum {
+    FD_CONFIG =
+        3,        /* the configuration in force, as YAML; the supervisor rewrites it, then SIGHUP */
+    FD_READY = 4, /* lines to the supervisor: "ready", or what a first run made */
+    FD_LISTEN = 5, /* listening sockets, as many as ENV_LISTENERS says */
+};
+#define ENV_SUPERVISOR "BRUME_SUPERVISOR" /* its process id */
+#define ENV_LISTENERS  "BRUME_LISTENERS"
+
+/* A role ends with this when starting it again cannot help. */
+enum { EXIT_HOPELESS = 78 };
+
+struct launch {
+    pid_t supervisor; /* 0: started alone */
+    int ready_fd;     /* -1: none */
+    int listeners[LISTENERS_MAX];
+    size_t n_listeners;
+};
+
+/* ---- serve.c */
+/* `brume serve …`: 'argv' is what follows "serve". */
+int serve_main(int argc, const char *const *argv, const char *const *env);
+/* Reads file, environment and flags; says every fault on standard error. */
+struct config *serve_config(int argc, const char *const *argv, const char *const *env);
+
+/* ---- role.c: the child's side */
+int role_main(const char *role, int argc, const char *const *argv, const char *const *env);
+/* Ends with the supervisor: to be called after the user has been dropped. */
+int role_bind(const struct launch *l, struct err *e);
+/* A line to the supervisor. */
+void role_say(const struct launch *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void role_log(const struct config *c, const char *role);
+/* Reads the configuration that stands at FD_CONFIG now. */
+struct config *role_config(struct err *e);
+
+/* ---- api.c */
+int api_run(struct config *c, struct launch *l);
+
+/* ---- sandbox.c */
+/* Becomes 'user' for good: no groups, no capabilities, nothing to gain by exec. */
+int sandbox_drop(const char *user, struct err *e);
+/* Refuses the system calls that the api role has no use for.  What is not on the list is allowed.
+ */
+int sandbox_filter(struct err *e);
+
+/* ---- place.c: folders and names */
+int user_find(const char *name, uid_t *uid, gid_t *gid, struct err *e);
+/* Makes state, run and cache folders with their owners; idempotent. */
+int place_make(const struct config *c, uid_t uid, gid_t gid, struct err *e);
+/* The installation's id: 8 hex digits, made at the first call. */
+int place_installation(const char *state_dir, char out[9], struct err *e);
+/* Path of the shim that belongs to this program, or NULL. */
+const char *place_shim(struct arena *a);
+const char *place_agent_socket(struct arena *a, const struct config *c);
+const char *place_control_socket(struct arena *a, const struct config *c);
+/* Path of the SQLite file, or NULL if the store is another. */
+const char *place_store_file(const struct config *c);
+/* Holds 'path' locked: a descriptor; ERR_INVALID_STATE if another process does. */
+int place_lock(const char *path, struct err *e);
+
+/* ---- listen.c */
+struct listen_address {
+    char host[108]; /* or "unix:PATH" */
+    int port;       /* 0 for unix */
+    bool loopback;
+};
+int listen_parse(const char *text, struct listen_address *out, struct err *e);
+/* Opens 'n' sockets for it. A port that somebody uses: says who, and what to do. */
+int listen_open(const struct listen_address *at, size_t n, int *out, struct err *e);
+/* Who listens on the port: "nginx (pid 812)", or "another process". */
+void listen_owner(int port, char *out, size_t n);
+/* How many I/O threads, and so listeners, the api has. */
+int serve_io_threads(const struct config *c);
+
+/* ---- control.c: orders to the running api, from root */
+struct control;
+struct store;
+struct control *control_new(const char *path, struct store *store, const char *state_dir,
+                            struct err *e);
+int control_fd(const struct control *c);
+/* A connection waits at control_fd(). */
+void control_accept(struct control *c);
+/* Waits for an order that runs. */
+void control_free(struct control *c);
+/* ---- backup.c */
+int backup_main(int argc, const char *const *argv, const char *const *env);
+int restore_main(int argc, const char *const *argv, const char *const *env);
+
+/* ---- doctor.c */
+int doctor_main(int argc, const char *const *argv, const char *const *env);
