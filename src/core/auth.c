@@ -191,7 +191,7 @@ static bool begins(struct str s, const char *with)
 {
     size_t n = strlen(with);
 
-    return s.n >= n && memcmp(s.p, with, n) == 0;
+    return s.p && s.n >= n && memcmp(s.p, with, n) == 0;
 }
 
 static int query_refused(struct str query, struct err *e)

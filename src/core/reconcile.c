@@ -210,7 +210,7 @@ static void seat_work(struct seat *s, struct db *db)
     pthread_mutex_lock(&rc->lock);
     for (;;) {
         struct turn t = { .rc = rc };
-        struct due_finish f;
+        struct due_finish f = { 0 };
         struct err e;
 
         if (seat_wait(s, &t)) {
@@ -304,7 +304,7 @@ static void renew(struct reconcile *rc)
 static void refresh(struct reconcile *rc, struct db *db)
 {
     for (size_t i = 0; i < rc->n_loops; i++) {
-        int64_t next;
+        int64_t next = 0;
         struct err e;
         int rc_ = db_read_round(db, &e);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a connection: a small state machine that takes steps as long as one is possible, so
  * that edge-triggered events, TLS, answers from afar and time-outs all end in the same place. */
+#include <assert.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -205,6 +206,8 @@ static void answered(struct conn *c)
 static bool parse(struct conn *c)
 {
     const struct http_limits *l = &c->io->server->limits;
+
+    assert(c->in);
     struct str input = { c->in->p, c->in->n };
     bool not_http;
     struct err e;
@@ -269,6 +272,7 @@ static bool request_step(struct conn *c)
 {
     struct http_req *r = c->req;
 
+    assert(r);
     if (r->streaming)
         stream_pump(r);
     if (c->dead)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes between a connection and its socket.  Hides whether TLS lies between, and what could not be
  * written at once: most answers leave in one system call and leave nothing here. */
+#include <assert.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -210,6 +211,7 @@ static ssize_t send_some(struct conn *c)
     ssize_t put = conn_send(c, v, n);
     for (ssize_t left = put; left > 0;) {
         o = c->out;
+        assert(o);
         size_t took = MIN((size_t)left, o->n - o->at);
         o->at += took;
         left -= (ssize_t)took;

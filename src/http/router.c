@@ -3,6 +3,8 @@
  * first, then {param}, then the wildcard, with a way back, so that the most literal row wins. */
 #include "http/router.h"
 
+#include <assert.h>
+
 enum { MAX_SEGMENTS = 32, MAX_METHODS = METHOD_OTHER + 1 };
 
 struct node {
@@ -194,6 +196,7 @@ int router_add(struct router *r, enum method m, const char *pattern, void *value
         else
             leaf = &at->wildcard;
     }
+    assert(at);
     if (!leaf)
         leaf = &at->leaf;
     if (!*leaf)

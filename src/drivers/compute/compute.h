@@ -2,8 +2,9 @@
 #pragma once
 
 /* What a host can do with instances.  Orders are idempotent and name the row's revision; a host
- * refuses (ERR_INVALID_STATE) an older revision than it has done.  Implementations: fake.c (in memory,
- * scripted), oci.c (containers, in the agent), remote.c (in the api role: speaks to an agent). */
+ * refuses (ERR_INVALID_STATE) an older revision than it has done.  Implementations: fake.c (in
+ * memory, scripted), oci.c (containers, in the agent), remote.c (in the api role: speaks to an
+ * agent). */
 
 #include "base/base.h"
 #include "base/record.h"
@@ -26,12 +27,12 @@ struct compute_spec {
     int64_t memory_mb, disk_mb, pids, network_mbps; /* 0: no limit */
     struct uuid vpc_id;
     const char *vpc_cidr, *subnet_cidr, *ip, *gateway, *dns;
-    const char *ports;     /* JSON: [{"host":8080,"port":80,"protocol":"tcp"}] host 0: picked */
+    const char *ports; /* JSON: [{"host":8080,"port":80,"protocol":"tcp"}] host 0: picked */
 };
 extern const struct record compute_spec_record;
 
 enum compute_status {
-    COMPUTE_ABSENT,  /* the host knows nothing of it */
+    COMPUTE_ABSENT, /* the host knows nothing of it */
     COMPUTE_CREATING,
     COMPUTE_RUNNING,
     COMPUTE_PAUSED,
@@ -44,17 +45,17 @@ extern const struct enum_name compute_status_names[];
 struct compute_state {
     struct uuid id;
     enum compute_status status;
-    int64_t revision, boot;  /* of the last order done */
-    int64_t pid, exit_code;  /* exit_code: 128 + signal; -1 unknown */
+    int64_t revision, boot; /* of the last order done */
+    int64_t pid, exit_code; /* exit_code: 128 + signal; -1 unknown */
     bool oom_killed;
     int64_t started_at, finished_at;
-    const char *ports;       /* JSON as in the spec, with what was picked */
-    const char *reason;      /* in plain words, NULL if all is well */
+    const char *ports;  /* JSON as in the spec, with what was picked */
+    const char *reason; /* in plain words, NULL if all is well */
 };
 extern const struct record compute_state_record;
 
 struct compute_stats {
-    int64_t cpu_usec;        /* used since its start */
+    int64_t cpu_usec; /* used since its start */
     int64_t memory_bytes, memory_limit_bytes, pids;
     int64_t disk_bytes;
     int64_t net_rx_bytes, net_tx_bytes, net_rx_packets, net_tx_packets;
@@ -67,24 +68,26 @@ struct compute_name {
 };
 
 struct compute_log_opts {
-    int64_t tail;    /* last lines; < 0: all */
-    int64_t since;   /* wall time, 0: all */
-    bool follow;     /* go on until on_line says stop or the instance is gone */
+    int64_t tail;  /* last lines; < 0: all */
+    int64_t since; /* wall time, 0: all */
+    bool follow;   /* go on until on_line says stop or the instance is gone */
     bool timestamps;
 };
-/* A line of output; -1 ends it. 'stream' is 1 (stdout) or 2. */
+/* A line of output; -1 ends it. 'stream' is 1 (stdout) or 2.  When 'follow' waits, it is called
+ * about once a second with stream 0 and no text: the chance to say -1 when nobody listens any more.
+ */
 typedef int compute_line_fn(void *ctx, int stream, int64_t time, struct str line);
 
 struct compute_exec {
-    const char *cmd;       /* JSON list */
-    const char *env;       /* JSON map or NULL */
-    const char *cwd;       /* NULL: the image's */
+    const char *cmd; /* JSON list */
+    const char *env; /* JSON map or NULL */
+    const char *cwd; /* NULL: the image's */
     struct str input;
-    int64_t timeout;       /* microseconds; 0: 60 s */
+    int64_t timeout; /* microseconds; 0: 60 s */
 };
 struct compute_exec_result {
     int64_t exit_code;
-    struct str out, err;   /* at most 1 MiB each, in the arena */
+    struct str out, err; /* at most 1 MiB each, in the arena */
     bool timed_out, truncated;
 };
 
@@ -98,7 +101,8 @@ struct compute_class {
     /* COMPUTE_ABSENT is no error. */
     int (*inspect)(struct compute *h, struct arena *a, const struct uuid *id,
                    struct compute_state *out, struct err *e);
-    /* Ends it at once (SIGTERM, after 'grace' microseconds SIGKILL) and removes all it had. Absent: 0. */
+    /* Ends it at once (SIGTERM, after 'grace' microseconds SIGKILL) and removes all it had. Absent:
+     * 0. */
     int (*destroy)(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
                    struct err *e);
     /* All it has; *out in 'a'. */
@@ -110,11 +114,12 @@ struct compute_class {
                  struct err *e);
     int (*exec)(struct compute *h, struct arena *a, const struct uuid *id,
                 const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
-    /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are ignored. */
+    /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are
+     * ignored. */
     int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
                  const struct compute_name *names, size_t n, struct err *e);
-    /* The next change of any instance's status that no order caused (an exit): its id; waits at most
-     * 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
+    /* The next change of any instance's status that no order caused (an exit): its id; waits at
+     * most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
     void (*free)(struct compute *h);
 };
@@ -143,8 +148,8 @@ int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct er
 void compute_free(struct compute *h);
 DEFINE_CLEANUP(struct compute *, compute_free)
 
-/* In memory: an instance runs at once, unless its env has SIMULATE=fail (fails), exit (exits with 1 at
- * once).  Logs are two lines. */
+/* In memory: an instance runs at once, unless its env has SIMULATE=fail (fails), exit (exits with 1
+ * at once).  Logs are two lines. */
 struct compute *compute_fake(void);
 /* Fake only: the instance's process ends now. */
 void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code);

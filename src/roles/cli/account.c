@@ -116,7 +116,7 @@ int cli_login(struct cli *c, int argc, const char *const *argv)
     static const struct field secret = { .name = "password", .flags = FF_SECRET };
     const char *email = NULL, *name, *wanted, *key = NULL;
     struct profiles all = { 0 };
-    struct str typed, password;
+    struct str typed = { 0 }, password = { 0 };
     struct profile *p;
     struct err e;
     int rc;

@@ -5,6 +5,7 @@
 
 #include "roles/cli/flags.h"
 
+#include <assert.h>
 #include <termios.h>
 
 #include "codec/json.h"
@@ -112,6 +113,7 @@ static int take_format(struct cli_common *o, const char *v, struct err *e)
 {
     static const char *const names[] = { "table", "json", "yaml", "id" };
 
+    assert(o);
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(names[i], v) != 0)
             continue;

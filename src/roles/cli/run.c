@@ -68,7 +68,9 @@ static const struct record *param_record(struct cli *c, const struct command *k,
 
     for (size_t n = 0; (p = strchr(p, '{')); n++) {
         p = strchr(p, '}');
-        if (!p || n < i)
+        if (!p)
+            break;
+        if (n < i)
             continue;
         get = commands_route(&c->commands, GET,
                              arena_dup(c->arena, k->route->path, (size_t)(p + 1 - k->route->path)));

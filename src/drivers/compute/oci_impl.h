@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Inside of the container driver: what its files share.
+ *
+ * Two locks.  inst.order serialises the orders of one instance and is held as long as they take;
+ * oci.lock guards the map and every instance's state, and is held for a look or a change only.  The
+ * monitor takes oci.lock alone, so an order may wait for an exit. */
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "base/map.h"
+#include "codec/json.h"
+#include "drivers/compute/oci.h"
+#include "drivers/image/image.h"
+#include "drivers/net/net.h"
+#include "os/cgroup.h"
+
+enum {
+    OCI_RANGES = 4094,
+    OCI_RANGE_IDS = 65536,
+    OCI_EVENTS = 1024,
+    OCI_MAX_PORTS = 64,
+};
+#define OCI_FIRST_ID 1879048192u
+/* Where the runtime finds an instance's folder: the shim places it there, in a mount namespace of
+ * the runtime's own, for the way to the real one is closed to the instance's root. */
+#define OCI_BUNDLE "/dev/shm"
+
+enum oci_runtime { OCI_CRUN, OCI_RUNC };
+
+struct inst {
+    struct uuid id;
+    pthread_mutex_t order;      /* held by who carries out an order */
+    int refs;                   /* under oci.lock, as all below up to the line */
+    struct compute_state state; /* its ports and reason are the two below */
+    char *ports, *reason;
+    int range;     /* its ids begin at OCI_FIRST_ID + range * OCI_RANGE_IDS */
+    int shim_fd;   /* pidfd while its shim lives, else -1 */
+    int init_fd;   /* pidfd of its first process, else -1 */
+    bool stopping; /* an order ends it: the exit is no event */
+    bool gone;     /* destroyed; whoever still holds it looks again */
+    /* ---- under 'order' */
+    struct arena arena; /* of spec */
+    struct compute_spec spec;
+    bool attached; /* to the network */
+    int64_t exec_number;
+    int64_t disk_bytes, disk_at; /* measured, when (monotonic) */
+};
+
+struct oci {
+    struct compute base;
+    struct arena arena; /* of the strings here */
+    const char *dir, *installation, *shim, *runtime_path, *runtime_root;
+    enum oci_runtime runtime;
+    const char *seccomp; /* the filter's program in base64, for crun */
+    struct net *net;
+    struct image_store *images;
+    struct cgroups *groups;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* some state changed; an event came */
+    struct map *instances;
+    uint8_t ranges[OCI_RANGES]; /* taken */
+    struct uuid events[OCI_EVENTS];
+    size_t first_event, n_events;
+    int epoll, quit; /* the monitor's */
+    pthread_t monitor;
+    bool monitoring;
+};
+
+static inline struct oci *oci_of(struct compute *h)
+{
+    return (struct oci *)(void *)h;
+}
+
+static inline void oci_unlockp(pthread_mutex_t **m)
+{
+    if (*m)
+        pthread_mutex_unlock(*m);
+}
+#define OCI_LOCK(o)                                             \
+    _cleanup_(oci_unlockp) pthread_mutex_t *lock_ = &(o)->lock; \
+    pthread_mutex_lock(lock_)
+
+/* ---- oci.c */
+/* The instance with a reference and its order lock held, or NULL if there is none. */
+struct inst *oci_take(struct oci *o, const struct uuid *id);
+void oci_release(struct oci *o, struct inst *i);
+struct inst *oci_add(struct oci *o, const struct uuid *id);
+/* Under oci.lock. */
+struct inst *oci_ref(struct inst *i);
+void oci_unref_locked(struct oci *o, struct inst *i);
+void oci_set_text(char **at, const char *text);
+/* <dir>/<uuid>[/name] */
+const char *oci_path(struct oci *o, struct arena *a, const struct uuid *id, const char *name);
+/* brume/<installation>/<uuid> */
+const char *oci_group(struct oci *o, struct arena *a, const struct uuid *id);
+
+/* ---- oci_state.c: what is kept on disk, exits, adoption */
+int oci_save_order(struct oci *o, struct inst *i, struct err *e);
+int oci_save_state(struct oci *o, struct inst *i, struct err *e);
+/* All folders of 'dir' become instances. */
+int oci_adopt(struct oci *o, struct err *e);
+/* Hears of this shim's end from now on; takes the descriptors. */
+void oci_watch_shim(struct oci *o, struct inst *i, int shim_fd, int init_fd);
+int oci_monitor_start(struct oci *o, struct err *e);
+void oci_monitor_stop(struct oci *o);
+/* Waits until no shim of 'i' lives; false after 'timeout'. */
+bool oci_wait_ended(struct oci *o, struct inst *i, int64_t timeout);
+
+/* ---- oci_start.c */
+/* What an instance is made of while it starts; descriptors are closed by oci_boot_free(). */
+struct oci_boot {
+    struct arena *a;
+    int userns, netns, root;
+    int listen[OCI_MAX_PORTS];
+    struct net_publish publish[OCI_MAX_PORTS];
+    size_t n_publish;
+    const char *const *layers; /* topmost first */
+    size_t n_layers;
+    struct image_state config; /* of the image */
+    struct json_value *cmd;
+};
+/* Starts it. 0 with *failed NULL: it runs; 0 with a text: it cannot be started, in plain words. */
+int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e);
+int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e);
+/* Network detached, group removed, runtime's state forgotten. */
+int oci_clean(struct oci *o, struct inst *i, struct err *e);
+struct cgroup_limits oci_limits(const struct compute_spec *s);
+/* ---- oci_disk.c */
+/* The folder that holds upper/ and work/: the instance's own, or a file system of disk_mb in a
+ * file, not placed anywhere.  *fd is a descriptor of it. */
+int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, struct err *e);
+int64_t oci_disk_used(struct oci *o, struct inst *i);
+
+/* ---- oci_config.c, seccomp.c */
+/* Writes config.json, hosts, hostname and resolv.conf. 1: *failed says why it cannot be run. */
+int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
+                     struct err *e);
+void oci_seccomp(struct json_out *o);
+/* The filter as a program, in base64. */
+const char *oci_seccomp_program(struct arena *a, struct err *e);
+
+/* ---- oci_log.c, oci_exec.c */
+int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
+             compute_line_fn *fn, void *ctx, struct err *e);
+int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e);
+int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
+             const struct compute_exec *x, struct compute_exec_result *out, struct err *e);

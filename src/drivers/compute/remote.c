@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A host that is an agent behind a socket.  Hides the connection: who needs it makes it, one thread
+ * reads it, and a broken one is replaced by the next order, not more often than the back-off
+ * allows. */
+#include "drivers/compute/remote.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "drivers/compute/remote_call.h"
+#include "os/thread.h"
+#include "os/unixsock.h"
+
+struct remote {
+    struct compute base;
+    char *path, *installation;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    struct link *link; /* NULL: none yet, or broken */
+    uint32_t next;     /* stream */
+    int64_t not_before, backoff;
+    int readers; /* threads */
+    bool closing;
+    pthread_mutex_t watch_lock;
+    struct stream *watch;
+};
+
+struct reader {
+    struct remote *r;
+    struct link *link;
+};
+
+static struct remote *remote_of(struct compute *h)
+{
+    return (struct remote *)(void *)h;
+}
+
+/* ---- the connection ---- */
+
+static void *read_link(void *ctx)
+{
+    struct reader *d = ctx;
+    struct remote *r = d->r;
+    struct link *l = d->link;
+    struct message *m;
+    struct err e = { 0 };
+
+    free(d);
+    while ((m = link_receive(l, &e))) {
+        int done = link_deliver(l, m, &e);
+        if (done == 1)
+            free(m); /* for an order that nobody waits for any more */
+        if (done < 0)
+            break;
+    }
+    link_break(l);
+    pthread_mutex_lock(&r->lock);
+    bool ours = r->link == l;
+    if (ours)
+        r->link = NULL;
+    if (!r->closing)
+        log_err(LOG_WARN, "agent_connection_lost", &e);
+    r->readers--;
+    pthread_cond_broadcast(&r->cond);
+    pthread_mutex_unlock(&r->lock);
+    if (ours)
+        link_unref(l);
+    link_unref(l);
+    return NULL;
+}
+
+static struct link *connect_link(struct remote *r, struct err *e)
+{
+    int fd = unix_connect(r->path, UNIX_STREAM, e);
+
+    if (fd < 0)
+        return NULL;
+    struct link *l = link_new(fd);
+    l->orderer = true;
+    if (link_greet(l, r->installation, e) == 0)
+        return l;
+    link_unref(l);
+    return NULL;
+}
+
+/* Under r->lock: a new link and the thread that reads it. */
+static int reconnect(struct remote *r, struct err *e)
+{
+    int64_t now = clock_mono(clock_system());
+    struct err why = { 0 };
+
+    if (now < r->not_before)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent is not running");
+    struct link *l = connect_link(r, &why);
+    if (!l) {
+        r->backoff = MIN(MAX(r->backoff * 2, MILLIS(20)), SECONDS(2));
+        r->not_before = clock_mono(clock_system()) + r->backoff;
+        if (why.code == ERR_FORBIDDEN || why.code == ERR_UNSUPPORTED_VERSION) {
+            *e = why;
+            e->code = ERR_ENGINE_UNAVAILABLE;
+            return -1;
+        }
+        return err_cause(e, ERR_ENGINE_UNAVAILABLE, why.cause[0] ? why.cause : why.msg,
+                         "the agent is not running");
+    }
+    r->backoff = 0;
+    r->link = l;
+    struct reader *d = calloc(1, sizeof(*d));
+    if (!d)
+        abort();
+    *d = (struct reader){ r, link_ref(l) };
+    r->readers++;
+    pthread_detach(thread_start("agent-link", read_link, d));
+    return 0;
+}
+
+static struct stream *open_stream(struct remote *r, struct err *e)
+{
+    struct stream *s = NULL;
+
+    pthread_mutex_lock(&r->lock);
+    if (r->link && link_broken(r->link)) {
+        link_unref(r->link);
+        r->link = NULL;
+    }
+    if (r->closing) {
+        err_set(e, ERR_ENGINE_UNAVAILABLE, "the server is stopping");
+    } else if (r->link || reconnect(r, e) == 0) {
+        if (++r->next == 0)
+            r->next = 1;
+        s = stream_open(r->link, r->next);
+        if (!s)
+            err_set(e, link_broken(r->link) ? ERR_ENGINE_UNAVAILABLE : ERR_OVERLOADED,
+                    "the agent takes no more orders now");
+    }
+    pthread_mutex_unlock(&r->lock);
+    return s;
+}
+
+/* ---- one order ---- */
+
+static int read_end(const struct message *m, struct err *e)
+{
+    struct err bad;
+    _cleanup_(json_freep) struct json_value *v = json_parse((struct str){ m->p, m->n }, &bad);
+    const struct json_value *failure = v ? json_get(v, "error") : NULL;
+
+    if (!v)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
+    if (!failure)
+        return 0;
+    const char *code = json_str_of(json_get(failure, "code"), NULL);
+    const char *message = json_str_of(json_get(failure, "message"), NULL);
+    const char *cause = json_str_of(json_get(failure, "cause"), NULL);
+    return err_cause(e, err_from_wire(code), cause, "%s", message ? message : "");
+}
+
+static int give(const struct remote_order *o, const struct message *m, struct err *e)
+{
+    if (!o->answer)
+        return 0;
+    if (m->kind == FRAME_BYTES)
+        return o->answer(o->ctx, NULL, (struct str){ m->p, m->n }, e);
+    _cleanup_(json_freep) struct json_value *v = json_parse((struct str){ m->p, m->n }, e);
+    return v ? o->answer(o->ctx, v, STR(""), e) : -1;
+}
+
+static int upload(struct stream *s, const struct remote_order *o, struct err *e)
+{
+    struct buf b = BUF(KIB(64));
+    char *room = o->read ? buf_room(&b, KIB(64)) : NULL;
+    ssize_t n = 0;
+    int r = 0;
+
+    while (r == 0 && room && (n = o->read(o->read_ctx, room, KIB(64), e)) > 0)
+        r = stream_bytes(s, (struct str){ room, (size_t)n }, SECONDS(120), e);
+    buf_free(&b);
+    if (n < 0)
+        return -1;
+    if (r < 0) /* the agent has said why it does not read on, or is gone */
+        return link_broken(s->link) ? -1 : 0;
+    return o->read ? link_send(s->link, FRAME_END, s->id, STR("{}"), e) : 0;
+}
+
+static int await(struct stream *s, const struct remote_order *o, struct err *e)
+{
+    struct message *m;
+
+    for (;;) {
+        int r = stream_next(s, o->timeout, &m);
+        if (r == 0)
+            return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent does not answer in time");
+        if (r < 0)
+            return err_set(e, ERR_ENGINE_UNAVAILABLE, "lost contact with the agent");
+        bool end = m->kind == FRAME_END;
+        e->code = ERR_NONE;
+        r = end ? read_end(m, e) : give(o, m, e);
+        free(m);
+        if (end || r < 0)
+            return r;
+    }
+}
+
+int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
+{
+    struct stream *s = open_stream(remote_of(h), e);
+    struct err ignored;
+
+    if (!s)
+        return -1;
+    int r = stream_json(s, o->json, e);
+    if (r == 0)
+        r = upload(s, o, e);
+    if (r == 0)
+        r = await(s, o, e);
+    if (r < 0 && !link_broken(s->link))
+        (void)link_send(s->link, FRAME_CANCEL, s->id, STR(""), &ignored);
+    stream_close(s);
+    return r;
+}
+
+/* ---- the class ---- */
+
+static struct json_out begin(struct buf *b, const char *order, int64_t timeout)
+{
+    struct json_out o = JSON_OUT(b);
+
+    json_open(&o, '{');
+    json_kstr(&o, "order", order);
+    if (timeout > 0)
+        json_kint(&o, "timeout_ms", timeout / 1000);
+    return o;
+}
+
+struct got {
+    struct arena *a;
+    const struct record *record;
+    void *row;  /* one row … */
+    void **all; /* … or a growing array */
+    size_t n, cap;
+};
+
+static int take_row(void *ctx, const struct json_value *json, _unused_ struct str bytes,
+                    struct err *e)
+{
+    struct got *g = ctx;
+    size_t size = g->record->size;
+
+    if (!json)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
+    if (g->row) {
+        g->n = 1;
+        return json_load_row(g->a, g->record, json, g->row, e);
+    }
+    for (size_t i = 0; i < json_len(json); i++) {
+        if (g->n == g->cap) {
+            size_t cap = g->cap ? g->cap * 2 : 64;
+            char *more = arena_alloc(g->a, cap * size);
+            if (g->n)
+                memcpy(more, *g->all, g->n * size);
+            *g->all = more;
+            g->cap = cap;
+        }
+        TRY(json_load_row(g->a, g->record, json_at(json, i), (char *)*g->all + g->n * size, e));
+        g->n++;
+    }
+    return 0;
+}
+
+/* Sends what 'b' holds, expects one row. */
+static int order_row(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
+                     const struct record *record, void *row, struct err *e)
+{
+    char *fresh = arena_alloc(a, record->size);
+    struct got g = { .a = a, .record = record, .row = fresh };
+    struct remote_order order = { .json = o->b, .timeout = timeout, .answer = take_row, .ctx = &g };
+
+    json_close(o);
+    int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
+                             : remote_do(h, &order, e);
+    buf_free(o->b);
+    if (r == 0 && g.n != 1)
+        r = err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
+    if (r == 0)
+        memcpy(row, fresh, record->size);
+    return r;
+}
+
+static int order_plain(struct compute *h, struct json_out *o, int64_t timeout, struct err *e)
+{
+    struct remote_order order = { .json = o->b, .timeout = timeout };
+
+    json_close(o);
+    int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
+                             : remote_do(h, &order, e);
+    buf_free(o->b);
+    return r;
+}
+
+static int remote_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
+                         struct compute_state *out, struct err *e)
+{
+    struct buf b = BUF(FRAME_MAX);
+    struct json_out o = begin(&b, "ensure", SECONDS(90));
+
+    json_key(&o, "spec");
+    json_dump_row(&o, &compute_spec_record, s);
+    return order_row(h, a, &o, SECONDS(90), &compute_state_record, out, e);
+}
+
+static int remote_inspect(struct compute *h, struct arena *a, const struct uuid *id,
+                          struct compute_state *out, struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "inspect", SECONDS(15));
+
+    json_kstr(&o, "id", id->s);
+    return order_row(h, a, &o, SECONDS(15), &compute_state_record, out, e);
+}
+
+static int remote_destroy(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
+                          struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "destroy", SECONDS(60) + grace);
+
+    json_kstr(&o, "id", id->s);
+    json_kint(&o, "revision", revision);
+    json_kint(&o, "grace", grace);
+    return order_plain(h, &o, SECONDS(60) + grace, e);
+}
+
+static int remote_list(struct compute *h, struct arena *a, struct compute_state **out, size_t *n,
+                       struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "list", SECONDS(30));
+    void *all = NULL;
+    struct got g = { .a = a, .record = &compute_state_record, .all = &all };
+    struct remote_order order = {
+        .json = &b, .timeout = SECONDS(30), .answer = take_row, .ctx = &g
+    };
+
+    json_close(&o);
+    int r = remote_do(h, &order, e);
+    buf_free(&b);
+    if (r < 0)
+        return -1;
+    *out = all;
+    *n = g.n;
+    return 0;
+}
+
+struct lines {
+    compute_line_fn *fn;
+    void *ctx;
+};
+
+/* BYTES of logs: 1 byte of stream, 8 of time, then the line; one line a frame. */
+static int take_line(void *ctx, _unused_ const struct json_value *json, struct str bytes,
+                     struct err *e)
+{
+    const struct lines *l = ctx;
+    int64_t at = 0;
+
+    if (bytes.n < 9)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
+    for (int i = 1; i < 9; i++)
+        at = (int64_t)((uint64_t)at << 8 | (uint8_t)bytes.p[i]);
+    struct str line = { bytes.p + 9, bytes.n - 9 };
+    if (l->fn(l->ctx, bytes.p[0], at, line) == 0)
+        return 0;
+    e->code = ERR_NONE; /* enough */
+    return -1;
+}
+
+static int remote_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
+                       compute_line_fn *fn, void *ctx, struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "logs", 0);
+    struct lines l = { fn, ctx };
+    struct remote_order order = {
+        .json = &b, .timeout = SECONDS(30), .answer = take_line, .ctx = &l
+    };
+
+    json_kstr(&o, "id", id->s);
+    json_kint(&o, "tail", lo->tail);
+    json_kint(&o, "since", lo->since);
+    json_kbool(&o, "follow", lo->follow);
+    json_close(&o);
+    int r = remote_do(h, &order, e);
+    buf_free(&b);
+    return r < 0 && e->code == ERR_NONE ? 0 : r;
+}
+
+static int remote_stats(struct compute *h, const struct uuid *id, struct compute_stats *out,
+                        struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "stats", SECONDS(15));
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+
+    json_kstr(&o, "id", id->s);
+    return order_row(h, &a, &o, SECONDS(15), &compute_stats_record, out, e);
+}
+
+struct ran {
+    struct compute_exec_result *out;
+    struct buf text[2];
+};
+
+static int take_output(void *ctx, const struct json_value *json, struct str bytes,
+                       _unused_ struct err *e)
+{
+    struct ran *r = ctx;
+
+    if (json) {
+        r->out->exit_code = json_get_int(json, "exit_code", -1);
+        r->out->timed_out = json_get_bool(json, "timed_out", false);
+        r->out->truncated = json_get_bool(json, "truncated", false);
+    } else if (bytes.n > 1) {
+        buf_put(&r->text[bytes.p[0] == 2], bytes.p + 1, bytes.n - 1);
+    }
+    return 0;
+}
+
+struct input {
+    struct str left;
+};
+
+static ssize_t read_input(void *ctx, void *p, size_t n, _unused_ struct err *e)
+{
+    struct input *in = ctx;
+    size_t part = MIN(n, in->left.n);
+
+    if (part)
+        memcpy(p, in->left.p, part);
+    in->left.p += part;
+    in->left.n -= part;
+    return (ssize_t)part;
+}
+
+static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id,
+                       const struct compute_exec *x, struct compute_exec_result *out, struct err *e)
+{
+    int64_t timeout = (x->timeout ? x->timeout : SECONDS(60)) + SECONDS(15);
+    struct buf b = BUF(FRAME_MAX);
+    struct json_out o = begin(&b, "exec", timeout);
+    struct compute_exec_result result = { 0 };
+    struct ran ran = { .out = &result, .text = { BUF(MIB(1) + 1), BUF(MIB(1) + 1) } };
+    struct input in = { x->input };
+    struct remote_order order = { .json = &b,
+                                  .timeout = timeout,
+                                  .read = read_input,
+                                  .read_ctx = &in,
+                                  .answer = take_output,
+                                  .ctx = &ran };
+
+    json_kstr(&o, "id", id->s);
+    json_kstr(&o, "cmd", x->cmd);
+    json_kstr(&o, "env", x->env);
+    json_kstr(&o, "cwd", x->cwd);
+    json_kint(&o, "timeout", x->timeout);
+    json_close(&o);
+    int r = json_done(&o) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
+                              : remote_do(h, &order, e);
+    if (r == 0) {
+        result.out =
+            (struct str){ arena_dup(a, buf_cstr(&ran.text[0]), ran.text[0].n), ran.text[0].n };
+        result.err =
+            (struct str){ arena_dup(a, buf_cstr(&ran.text[1]), ran.text[1].n), ran.text[1].n };
+        *out = result;
+    }
+    buf_free(&b);
+    buf_free(&ran.text[0]);
+    buf_free(&ran.text[1]);
+    return r;
+}
+
+static int remote_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
+                        const struct compute_name *names, size_t n, struct err *e)
+{
+    struct buf b = BUF(FRAME_MAX);
+    struct json_out o = begin(&b, "names", SECONDS(15));
+
+    json_kstr(&o, "vpc", vpc_id->s);
+    json_kint(&o, "revision", revision);
+    json_key(&o, "names");
+    json_open(&o, '[');
+    for (size_t i = 0; i < n; i++) {
+        json_open(&o, '{');
+        json_kstr(&o, "name", names[i].name);
+        json_kstr(&o, "ip", names[i].ip);
+        json_close(&o);
+    }
+    json_close(&o);
+    return order_plain(h, &o, SECONDS(15), e);
+}
+
+/* ---- watching: one stream for as long as the connection lasts ---- */
+
+static int open_watch(struct remote *r, struct err *e)
+{
+    struct buf b = BUF(KIB(4));
+    struct json_out o = begin(&b, "watch", 0);
+
+    r->watch = open_stream(r, e);
+    if (!r->watch) {
+        buf_free(&b);
+        return -1;
+    }
+    json_close(&o);
+    int done = stream_json(r->watch, &b, e);
+    buf_free(&b);
+    return done;
+}
+
+static void close_watch(struct remote *r)
+{
+    if (r->watch)
+        stream_close(r->watch);
+    r->watch = NULL;
+}
+
+static int remote_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e)
+{
+    struct remote *r = remote_of(h);
+    struct message *m = NULL;
+    int got = -1;
+
+    pthread_mutex_lock(&r->watch_lock);
+    if (r->watch || open_watch(r, e) == 0) {
+        got = stream_next(r->watch, timeout, &m);
+        if (got < 0)
+            err_set(e, ERR_ENGINE_UNAVAILABLE, "lost contact with the agent");
+    }
+    if (got == 1) {
+        _cleanup_(json_freep) struct json_value *v = json_parse((struct str){ m->p, m->n }, e);
+        const char *s = v ? json_str_of(json_get(v, "id"), NULL) : NULL;
+        if (m->kind == FRAME_JSON && s && strlen(s) < sizeof(id->s))
+            memcpy(id->s, s, strlen(s) + 1);
+        else
+            got = err_set(e, ERR_ENGINE_UNAVAILABLE, "lost contact with the agent");
+        free(m);
+    }
+    if (got < 0)
+        close_watch(r);
+    pthread_mutex_unlock(&r->watch_lock);
+    return got;
+}
+
+static void remote_free(struct compute *h)
+{
+    struct remote *r = remote_of(h);
+
+    pthread_mutex_lock(&r->lock);
+    r->closing = true;
+    if (r->link)
+        link_break(r->link);
+    while (r->readers > 0)
+        pthread_cond_wait(&r->cond, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+    close_watch(r);
+    pthread_cond_destroy(&r->cond);
+    pthread_mutex_destroy(&r->lock);
+    pthread_mutex_destroy(&r->watch_lock);
+    free(r->path);
+    free(r->installation);
+    free(r);
+}
+
+static const struct compute_class remote_class = {
+    .name = "remote",
+    .ensure = remote_ensure,
+    .inspect = remote_inspect,
+    .destroy = remote_destroy,
+    .list = remote_list,
+    .logs = remote_logs,
+    .stats = remote_stats,
+    .exec = remote_exec,
+    .names = remote_names,
+    .watch = remote_watch,
+    .free = remote_free,
+};
+
+struct compute *compute_remote(const char *socket_path, const char *installation)
+{
+    struct remote *r = calloc(1, sizeof(*r));
+
+    if (!r)
+        abort();
+    r->base.class = &remote_class;
+    r->path = strdup(socket_path);
+    r->installation = installation ? strdup(installation) : NULL;
+    if (!r->path || (installation && !r->installation))
+        abort();
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->watch_lock, NULL);
+    pthread_cond_init(&r->cond, NULL);
+    return &r->base;
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Both ends of the agent's socket in one process, over the drivers in memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "codec/id.h"
+#include "drivers/compute/protocol.h"
+#include "drivers/compute/remote.h"
+#include "drivers/compute/server.h"
+#include "drivers/image/image.h"
+#include "os/thread.h"
+#include "os/unixsock.h"
+
+#define INSTALLATION "0a1b2c3d"
+
+struct pair {
+    struct arena a;
+    char dir[64];
+    const char *path;
+    struct compute *fake, *remote;
+    struct image_store *fake_images, *images;
+    struct compute_server *server;
+};
+
+static void serve(struct pair *p)
+{
+    struct compute_server_opts o = { .socket_path = p->path,
+                                     .installation = INSTALLATION,
+                                     .api_uid = 1,
+                                     .compute = p->fake,
+                                     .images = p->fake_images,
+                                     .threads = 4 };
+    struct err e = { 0 };
+
+    p->server = compute_server_new(&o, &e);
+    if (!p->server)
+        fail_msg("%s (%s)", e.msg, e.cause);
+}
+
+static int setup(void **state)
+{
+    struct pair *p = calloc(1, sizeof(*p));
+
+    p->a = ARENA(MIB(64));
+    snprintf(p->dir, sizeof(p->dir), "/tmp/brume-remote-XXXXXX");
+    if (!mkdtemp(p->dir))
+        return -1;
+    p->path = arena_printf(&p->a, "%s/agent.sock", p->dir);
+    p->fake = compute_fake();
+    p->fake_images = image_fake();
+    serve(p);
+    p->remote = compute_remote(p->path, INSTALLATION);
+    p->images = image_remote(p->remote);
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct pair *p = *state;
+
+    image_free(p->images);
+    compute_free(p->remote);
+    compute_server_free(p->server);
+    compute_free(p->fake);
+    image_free(p->fake_images);
+    unlink(p->path);
+    rmdir(p->dir);
+    arena_free(&p->a);
+    free(p);
+    return 0;
+}
+
+static struct compute_spec spec_of(const char *env)
+{
+    struct compute_spec s = { .revision = 1,
+                              .boot = 1,
+                              .name = "probe",
+                              .image = "sha256:00",
+                              .env = env,
+                              .ports = "[{\"host\":0,\"port\":80,\"protocol\":\"tcp\"}]" };
+
+    uuid_new(clock_system(), &s.id);
+    return s;
+}
+
+static void an_order_goes_there_and_its_state_comes_back(void **state)
+{
+    struct pair *p = *state;
+    struct compute_spec s = spec_of(NULL);
+    struct compute_state st, *all;
+    struct compute_stats stats;
+    struct err e = { 0 };
+    size_t n;
+
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), 0);
+    assert_int_equal(st.status, COMPUTE_RUNNING);
+    assert_true(uuid_eq(&st.id, &s.id));
+    assert_non_null(strstr(st.ports, "30000"));
+    assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), 0);
+    assert_int_equal(st.boot, 1);
+    assert_int_equal(compute_list(p->remote, &p->a, &all, &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(compute_stats_of(p->remote, &s.id, &stats, &e), 0);
+    assert_int_equal(stats.pids, 1);
+    assert_int_equal(
+        compute_names(p->remote, &s.id, 1, &(struct compute_name){ "a", "10.0.0.3" }, 1, &e), 0);
+    assert_int_equal(compute_destroy(p->remote, &s.id, 1, 0, &e), 0);
+    assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), 0);
+    assert_int_equal(st.status, COMPUTE_ABSENT);
+}
+
+static void an_error_crosses_with_its_code_and_words(void **state)
+{
+    struct pair *p = *state;
+    struct compute_spec s = spec_of(NULL);
+    struct compute_state st;
+    struct compute_stats stats;
+    struct err e = { 0 };
+
+    assert_int_equal(compute_stats_of(p->remote, &s.id, &stats, &e), -1);
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_string_equal(e.msg, "the host has no such instance");
+    s.revision = 5;
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), 0);
+    s.revision = 4;
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID_STATE);
+}
+
+static int add_line(void *ctx, int stream, _unused_ int64_t at, struct str line)
+{
+    struct buf *b = ctx;
+
+    buf_printf(b, "%d:" STR_FMT "\n", stream, STR_ARG(line));
+    return stream == 0 ? -1 : 0;
+}
+
+static void lines_and_output_come_as_they_are(void **state)
+{
+    struct pair *p = *state;
+    struct compute_spec s = spec_of(NULL);
+    struct compute_state st;
+    struct compute_log_opts o = { .tail = -1 };
+    struct compute_exec x = { .cmd = "[\"echo\",\"hello\",\"there\"]", .input = STR("ignored") };
+    struct compute_exec_result r;
+    struct buf b = BUF(KIB(4));
+    struct err e = { 0 };
+
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), 0);
+    assert_int_equal(compute_logs(p->remote, &s.id, &o, add_line, &b, &e), 0);
+    assert_string_equal(buf_cstr(&b), "1:simulated instance started\n1:ready\n");
+    buf_clear(&b);
+    o.follow = true; /* until the first idle second, where add_line says enough */
+    assert_int_equal(compute_logs(p->remote, &s.id, &o, add_line, &b, &e), 0);
+    assert_string_equal(buf_cstr(&b), "1:simulated instance started\n1:ready\n0:\n");
+    buf_free(&b);
+    if (compute_exec_in(p->remote, &p->a, &s.id, &x, &r, &e) < 0)
+        fail_msg("%s (%s)", e.msg, e.cause);
+    assert_string_equal(r.out.p, "echo hello there\n");
+    assert_int_equal(r.exit_code, 0);
+}
+
+static void an_exit_is_pushed(void **state)
+{
+    struct pair *p = *state;
+    struct compute_spec s = spec_of(NULL);
+    struct compute_state st;
+    struct uuid id;
+    struct err e = { 0 };
+
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), 0);
+    assert_int_equal(compute_watch(p->remote, MILLIS(100), &id, &e), 0);
+    compute_fake_exit(p->fake, &s.id, 3);
+    assert_int_equal(compute_watch(p->remote, SECONDS(5), &id, &e), 1);
+    assert_true(uuid_eq(&id, &s.id));
+    assert_int_equal(compute_inspect(p->remote, &p->a, &id, &st, &e), 0);
+    assert_int_equal(st.exit_code, 3);
+}
+
+static void without_an_agent_orders_say_so_and_with_it_they_go_again(void **state)
+{
+    struct pair *p = *state;
+    struct compute_spec s = spec_of(NULL);
+    struct compute_state st;
+    struct uuid id;
+    struct err e = { 0 };
+
+    assert_int_equal(compute_ensure(p->remote, &p->a, &s, &st, &e), 0);
+    assert_int_equal(compute_watch(p->remote, MILLIS(50), &id, &e), 0);
+    compute_server_free(p->server);
+    p->server = NULL;
+    assert_int_equal(compute_watch(p->remote, SECONDS(5), &id, &e), -1);
+    assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), -1);
+    assert_int_equal(e.code, ERR_ENGINE_UNAVAILABLE);
+    assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), -1);
+    assert_string_equal(e.msg, "the agent is not running");
+    serve(p);
+    int tries = 0;
+    while (compute_inspect(p->remote, &p->a, &s.id, &st, &e) < 0 && tries++ < 300)
+        usleep(10000);
+    assert_int_equal(st.status, COMPUTE_RUNNING);
+}
+
+static void another_installation_is_refused(void **state)
+{
+    struct pair *p = *state;
+    struct compute *other = compute_remote(p->path, "ffffffff");
+    struct compute_state *all;
+    size_t n;
+    struct err e = { 0 };
+
+    assert_int_equal(compute_list(other, &p->a, &all, &n, &e), -1);
+    assert_int_equal(e.code, ERR_ENGINE_UNAVAILABLE);
+    assert_non_null(strstr(e.msg, INSTALLATION));
+    compute_free(other);
+}
+
+struct many {
+    struct pair *p;
+    int bad;
+};
+
+static void *fifty_orders(void *ctx)
+{
+    struct many *m = ctx;
+    struct err e = { 0 };
+
+    for (int i = 0; i < 50; i++) {
+        struct arena a = ARENA(MIB(8));
+        struct compute_spec s = spec_of(NULL);
+        struct compute_state st;
+        if (compute_ensure(m->p->remote, &a, &s, &st, &e) < 0 || !uuid_eq(&st.id, &s.id) ||
+            compute_destroy(m->p->remote, &s.id, 1, 0, &e) < 0)
+            m->bad++;
+        arena_free(&a);
+    }
+    return NULL;
+}
+
+static void many_threads_share_the_connection(void **state)
+{
+    struct many m[8];
+    pthread_t t[8];
+
+    for (int i = 0; i < 8; i++) {
+        m[i] = (struct many){ *state, 0 };
+        t[i] = thread_start("orders", fifty_orders, &m[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(t[i], NULL);
+        assert_int_equal(m[i].bad, 0);
+    }
+}
+
+static void a_long_list_takes_several_frames(void **state)
+{
+    struct pair *p = *state;
+    struct compute_state st, *all;
+    struct err e = { 0 };
+    size_t n;
+
+    for (int i = 0; i < 1000; i++) {
+        struct compute_spec s = spec_of(NULL);
+        assert_int_equal(compute_ensure(p->fake, &p->a, &s, &st, &e), 0);
+    }
+    assert_int_equal(compute_list(p->remote, &p->a, &all, &n, &e), 0);
+    assert_int_equal(n, 1000);
+}
+
+static ssize_t give_zeroes(void *ctx, void *p, size_t n, _unused_ struct err *e)
+{
+    size_t *left = ctx, part = MIN(n, *left);
+
+    memset(p, 0, part);
+    *left -= part;
+    return (ssize_t)part;
+}
+
+static void images_go_over_the_same_connection(void **state)
+{
+    struct pair *p = *state;
+    struct image_state st, *all;
+    struct err e = { 0 };
+    size_t n, left = MIB(3); /* more than a window */
+
+    assert_int_equal(image_ensure(p->images, &p->a, "nginx", false, &st, &e), 0);
+    assert_string_equal(st.name, "nginx");
+    assert_int_equal(image_inspect(p->images, &p->a, "nginx", &st, &e), 0);
+    assert_int_equal(image_list(p->images, &p->a, &all, &n, &e), 0);
+    assert_true(n >= 1);
+    if (image_import(p->images, &p->a, "mine", IMAGE_ROOTFS_TAR, NULL, give_zeroes, &left, &st,
+                     &e) < 0)
+        assert_int_not_equal(e.code, ERR_ENGINE_UNAVAILABLE);
+    assert_int_equal(image_remove(p->images, "nginx", &e), 0);
+}
+
+/* Sends bytes after a right greeting; true if the server hangs up. */
+static bool hangs_up(struct pair *p, const void *bytes, size_t n)
+{
+    struct err e = { 0 };
+    int fd = unix_connect(p->path, UNIX_STREAM, &e);
+    char c[4096];
+    ssize_t r;
+
+    assert_true(fd >= 0);
+    struct link *l = link_new(fd);
+    assert_int_equal(link_greet(l, NULL, &e), 0);
+    assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+    struct timeval patience = { .tv_sec = 3 };
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    do
+        r = read(fd, c, sizeof(c));
+    while (r > 0);
+    link_unref(l);
+    return r == 0;
+}
+
+static void a_malformed_frame_ends_the_connection(void **state)
+{
+    struct pair *p = *state;
+    struct compute_state *all;
+    struct err e = { 0 };
+    size_t n;
+
+    assert_true(hangs_up(p, "\xff\xff\xff\xff\1\0\0\0\1", 9));
+    assert_true(hangs_up(p, "\0\0\0\0\x63\0\0\0\1", 9));
+    assert_true(hangs_up(p, "\0\0\0\2\1\0\0\0\1{x", 11));
+    assert_int_equal(compute_list(p->remote, &p->a, &all, &n, &e), 0);
+}
+
+static void a_frame_is_decoded_only_when_it_is_whole(void **state)
+{
+    (void)state;
+    static const char in[] = "\0\0\0\3\2\0\0\1\2abcX";
+    struct frame f;
+    struct err e = { 0 };
+    size_t used = 0;
+
+    for (size_t n = 0; n < 12; n++)
+        assert_int_equal(frame_decode((struct str){ in, n }, &f, &used, &e), 0);
+    assert_int_equal(frame_decode((struct str){ in, 13 }, &f, &used, &e), 1);
+    assert_int_equal(used, 12);
+    assert_int_equal(f.kind, FRAME_BYTES);
+    assert_int_equal(f.stream, 258);
+    assert_true(str_is(f.body, "abc"));
+    assert_int_equal(frame_decode((struct str){ "\0\x10\0\1", 4 }, &f, &used, &e), -1);
+    assert_int_equal(e.code, ERR_TOO_LARGE);
+    assert_int_equal(frame_decode((struct str){ "\0\0\0\0\0", 5 }, &f, &used, &e), -1);
+}
+
+#define PAIR_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PAIR_TEST(an_order_goes_there_and_its_state_comes_back),
+        PAIR_TEST(an_error_crosses_with_its_code_and_words),
+        PAIR_TEST(lines_and_output_come_as_they_are),
+        PAIR_TEST(an_exit_is_pushed),
+        PAIR_TEST(without_an_agent_orders_say_so_and_with_it_they_go_again),
+        PAIR_TEST(another_installation_is_refused),
+        PAIR_TEST(many_threads_share_the_connection),
+        PAIR_TEST(a_long_list_takes_several_frames),
+        PAIR_TEST(images_go_over_the_same_connection),
+        PAIR_TEST(a_malformed_frame_ends_the_connection),
+        cmocka_unit_test(a_frame_is_decoded_only_when_it_is_whole),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

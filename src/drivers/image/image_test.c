@@ -1,0 +1,645 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drivers/image/image.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "codec/id.h"
+#include "codec/text.h"
+#include "os/file.h"
+#include "os/process.h"
+
+static char top[64];
+static struct image_store *store;
+static struct arena arena = ARENA((size_t)256 << 20);
+
+/* ---- making archives ---- */
+
+struct entry {
+    const char *path;
+    mode_t type; /* S_IFREG, S_IFDIR, S_IFLNK; 0: hard link */
+    const char *text;
+    unsigned mode;
+};
+
+static la_ssize_t put(struct archive *a _unused_, void *ctx, const void *p, size_t n)
+{
+    buf_put(ctx, p, n);
+    return (la_ssize_t)n;
+}
+
+static struct str make_tar(const struct entry *list, bool gzip)
+{
+    struct buf b = BUF(MIB(8));
+    struct archive *a = archive_write_new();
+
+    archive_write_set_format_pax_restricted(a);
+    archive_write_set_bytes_in_last_block(a, 1);
+    if (gzip)
+        archive_write_add_filter_gzip(a);
+    assert_int_equal(archive_write_open(a, &b, NULL, put, NULL), ARCHIVE_OK);
+    for (; list->path; list++) {
+        struct archive_entry *en = archive_entry_new();
+        archive_entry_set_pathname(en, list->path);
+        archive_entry_set_perm(en, list->mode ? list->mode : 0755);
+        archive_entry_set_filetype(en, list->type ? list->type : S_IFREG);
+        if (!list->type)
+            archive_entry_set_hardlink(en, list->text);
+        else if (list->type == S_IFLNK)
+            archive_entry_set_symlink(en, list->text);
+        else if (list->type == S_IFREG)
+            archive_entry_set_size(en, (la_int64_t)strlen(list->text));
+        assert_int_equal(archive_write_header(a, en), ARCHIVE_OK);
+        if (list->type == S_IFREG)
+            archive_write_data(a, list->text, strlen(list->text));
+        archive_entry_free(en);
+    }
+    archive_write_close(a);
+    archive_write_free(a);
+    struct str out = { arena_dup(&arena, b.p, b.n), b.n };
+    buf_free(&b);
+    return out;
+}
+
+static const char *digest(struct str s)
+{
+    char *out = arena_alloc(&arena, 80);
+    uint8_t hash[32];
+
+    sha256(s.p, s.n, hash);
+    memcpy(out, "sha256:", 7);
+    hex_encode(hash, sizeof(hash), out + 7);
+    return out;
+}
+
+static const char *at(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static const char *at(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    char *s = arena_vprintf(&arena, fmt, ap);
+    va_end(ap);
+    return s;
+}
+
+/* ---- an image of two layers ---- */
+
+static const struct entry lower[] = {
+    { "etc/", S_IFDIR, NULL, 0 },          { "etc/gone", S_IFREG, "old", 0644 },
+    { "etc/kept", S_IFREG, "kept", 0644 }, { "dir/", S_IFDIR, NULL, 0 },
+    { "dir/old", S_IFREG, "old", 0644 },   { "link", S_IFLNK, "etc/kept", 0 },
+    { "hard", 0, "etc/kept", 0 },          { NULL, 0, NULL, 0 },
+};
+static const struct entry upper[] = {
+    { "etc/.wh.gone", S_IFREG, "", 0644 },
+    { "dir/", S_IFDIR, NULL, 0 },
+    { "dir/.wh..wh..opq", S_IFREG, "", 0644 },
+    { "dir/new", S_IFREG, "new", 04755 },
+    { NULL, 0, NULL, 0 },
+};
+
+struct oci {
+    struct str layer[2], config, manifest, index;
+};
+
+static struct oci make_oci(void)
+{
+    struct str plain = make_tar(upper, false);
+    struct oci o = { .layer = { make_tar(lower, false), make_tar(upper, true) } };
+
+    o.config = str_of(at("{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Entrypoint\":"
+                         "[\"/bin/a\"],\"Cmd\":[\"b\"],\"Env\":[\"X=1\",\"Y=2\",\"X=3\"],"
+                         "\"WorkingDir\":\"/srv\",\"User\":\"7\"},\"rootfs\":{\"type\":\"layers\","
+                         "\"diff_ids\":[\"%s\",\"%s\"]}}",
+                         digest(o.layer[0]), digest(plain)));
+    o.manifest = str_of(at(
+        "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\","
+        "\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"%s\","
+        "\"size\":%zu},\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\","
+        "\"digest\":\"%s\",\"size\":%zu},{\"mediaType\":"
+        "\"application/vnd.oci.image.layer.v1.tar+gzip\",\"digest\":\"%s\",\"size\":%zu}]}",
+        digest(o.config), o.config.n, digest(o.layer[0]), o.layer[0].n, digest(o.layer[1]),
+        o.layer[1].n));
+    o.index = str_of(
+        at("{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":"
+           "\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"%s\",\"size\":%zu}]}",
+           digest(o.manifest), o.manifest.n));
+    return o;
+}
+
+static struct str oci_archive(const struct oci *o)
+{
+    const struct str *blobs[] = { &o->config, &o->manifest, &o->layer[0], &o->layer[1] };
+    struct buf b = BUF(MIB(8));
+    struct archive *a = archive_write_new();
+
+    archive_write_set_format_ustar(a);
+    archive_write_open(a, &b, NULL, put, NULL);
+    for (size_t i = 0; i <= ARRAY_LEN(blobs); i++) {
+        const struct str *s = i < ARRAY_LEN(blobs) ? blobs[i] : &o->index;
+        struct archive_entry *en = archive_entry_new();
+        archive_entry_set_pathname(en, s == &o->index ? "index.json"
+                                                      : at("blobs/sha256/%s", digest(*s) + 7));
+        archive_entry_set_perm(en, 0644);
+        archive_entry_set_filetype(en, S_IFREG);
+        archive_entry_set_size(en, (la_int64_t)s->n);
+        archive_write_header(a, en);
+        archive_write_data(a, s->p, s->n);
+        archive_entry_free(en);
+    }
+    archive_write_close(a);
+    archive_write_free(a);
+    struct str out = { arena_dup(&arena, b.p, b.n), b.n };
+    buf_free(&b);
+    return out;
+}
+
+/* ---- asking the store ---- */
+
+static ssize_t give(void *ctx, void *p, size_t n, struct err *e _unused_)
+{
+    struct str *s = ctx;
+
+    n = n < s->n ? n : s->n;
+    n = MIN(n, (size_t)1000);
+    memcpy(p, s->p, n);
+    s->p += n;
+    s->n -= n;
+    return (ssize_t)n;
+}
+
+static int import(const char *name, enum image_format f, const char *config, struct str bytes,
+                  struct image_state *out, struct err *e)
+{
+    return image_import(store, &arena, name, f, config, give, &bytes, out, e);
+}
+
+static struct image_state wait_for(const char *name, int64_t patience)
+{
+    struct image_state st;
+    struct err e;
+
+    assert_int_equal(image_ensure(store, &arena, name, false, &st, &e), 0);
+    for (int64_t t = 0; st.status == IMAGE_BUILDING && t < patience; t += MILLIS(5)) {
+        usleep(5000);
+        assert_int_equal(image_inspect(store, &arena, name, &st, &e), 0);
+    }
+    return st;
+}
+
+static const struct uuid user = { "0199aaaa-0000-7000-8000-000000000001" };
+
+static size_t layers(const char *dig, const char *const **dirs)
+{
+    struct image_state config;
+    struct err e;
+    size_t n;
+
+    if (image_local_layers(store, &arena, dig, &user, dirs, &n, &config, &e) < 0)
+        fail_msg("%s", e.msg);
+    return n;
+}
+
+static size_t files_in(const char *folder)
+{
+    const char *const argv[] = { "ls", "-A", at("%s/%s", top, folder), NULL };
+    struct process_opts o = { .argv = argv };
+    struct process_result r;
+    struct err e;
+    size_t n = 0;
+
+    assert_int_equal(process_run(&arena, &o, &r, &e), 0);
+    for (const char *p = r.out.p; *p; p++)
+        n += *p == '\n';
+    return n;
+}
+
+static struct image_store *open_store(void)
+{
+    struct image_local_opts o = { at("%s/images", top), at("%s/cache", top), NULL };
+    struct err e;
+    struct image_store *s = image_local(&o, &e);
+
+    if (!s)
+        fail_msg("%s: %s", e.msg, e.cause);
+    return s;
+}
+
+/* ---- the tests ---- */
+
+static void busybox_is_there_within_a_second_and_runs(void **state _unused_)
+{
+    const char *const *dirs;
+    struct process_result r;
+    struct err e;
+    int64_t start = clock_mono(clock_system());
+    struct image_state st = wait_for("busybox", SECONDS(20));
+
+    print_message("busybox: %lld ms\n", (long long)(clock_mono(clock_system()) - start) / 1000);
+    assert_int_equal(st.status, IMAGE_READY);
+    assert_string_equal(st.source, "recipe");
+    assert_true(st.size_bytes > 100000);
+    assert_int_equal(layers(st.digest, &dirs), 1);
+    const char *const argv[] = { "chroot", dirs[0], "/bin/sh", "-c", "echo $((6*7)) | cat", NULL };
+    struct process_opts o = { .argv = argv };
+    assert_int_equal(process_check(&arena, &o, &r, &e), 0);
+    assert_string_equal(r.out.p, "42\n");
+    image_local_release(store, &user);
+}
+
+static void a_root_filesystem_is_imported_with_its_configuration(void **state _unused_)
+{
+    static const char config[] =
+        "{\"cmd\":[\"/hard\"],\"env\":{\"A\":\"1\"},\"cwd\":\"/dir\",\"user\":\"5:6\"}";
+    const char *const *dirs;
+    struct image_state st;
+    struct str text;
+    struct err e;
+
+    assert_int_equal(import("mine", IMAGE_ROOTFS_TAR, config, make_tar(lower, true), &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_READY);
+    assert_string_equal(st.cmd, "[\"/hard\"]");
+    assert_string_equal(st.env, "{\"A\":\"1\"}");
+    assert_string_equal(st.cwd, "/dir");
+    assert_string_equal(st.user, "5:6");
+    assert_int_equal(layers(st.digest, &dirs), 1);
+    if (file_read(&arena, at("%s/hard", dirs[0]), 100, &text, &e) < 0)
+        fail_msg("%s: %s", e.msg, e.cause);
+    assert_string_equal(text.p, "kept");
+    image_local_release(store, &user);
+    assert_int_equal(import("x", IMAGE_ROOTFS_TAR, "{\"cmd\":1}", make_tar(lower, false), &st, &e),
+                     -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_int_equal(import("busybox", IMAGE_ROOTFS_TAR, NULL, make_tar(lower, false), &st, &e),
+                     -1);
+    assert_int_equal(e.code, ERR_ALREADY_EXISTS);
+}
+
+static void check_two_layers(const struct image_state *st)
+{
+    const char *const *dirs;
+    struct stat s;
+    char value[4];
+
+    assert_int_equal(st->status, IMAGE_READY);
+    assert_string_equal(st->cmd, "[\"/bin/a\",\"b\"]");
+    assert_string_equal(st->env, "{\"Y\":\"2\",\"X\":\"3\"}");
+    assert_string_equal(st->cwd, "/srv");
+    assert_string_equal(st->user, "7");
+    assert_int_equal(layers(st->digest, &dirs), 2);
+    /* Topmost first; whiteouts are overlayfs's. */
+    assert_int_equal(lstat(at("%s/etc/gone", dirs[0]), &s), 0);
+    assert_true(S_ISCHR(s.st_mode) && s.st_rdev == 0);
+    assert_int_equal(lstat(at("%s/etc/.wh.gone", dirs[0]), &s), -1);
+    assert_int_equal(getxattr(at("%s/dir", dirs[0]), "trusted.overlay.opaque", value, 4), 1);
+    assert_int_equal(lstat(at("%s/dir/new", dirs[0]), &s), 0);
+    assert_int_equal(s.st_mode & 07777, 04755);
+    assert_int_equal(lstat(at("%s/etc/gone", dirs[1]), &s), 0);
+    assert_true(S_ISREG(s.st_mode));
+    image_local_release(store, &user);
+}
+
+static void an_oci_archive_is_imported_layer_by_layer(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct image_state st;
+    struct err e;
+
+    if (import("app", IMAGE_OCI_ARCHIVE, NULL, oci_archive(&o), &st, &e) < 0)
+        fail_msg("%s: %s", e.msg, e.cause);
+    assert_string_equal(st.digest, digest(o.manifest));
+    check_two_layers(&st);
+}
+
+static void what_docker_saved_is_imported(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct str plain = make_tar(upper, false);
+    struct entry list[] = {
+        { "manifest.json", S_IFREG,
+          "[{\"Config\":\"c.json\",\"RepoTags\":[\"a:b\"],\"Layers\":[\"1/layer.tar\","
+          "\"2/layer.tar\"]}]",
+          0644 },
+        { "c.json", S_IFREG, o.config.p, 0644 },
+        { NULL, 0, NULL, 0 },
+    };
+    struct image_state st;
+    struct err e;
+    const struct str l[2] = { o.layer[0], plain };
+    struct buf b = BUF(MIB(8));
+    struct archive *a = archive_write_new();
+
+    archive_write_set_format_ustar(a);
+    archive_write_open(a, &b, NULL, put, NULL);
+    for (int i = 0; i < 4; i++) {
+        struct str s = i < 2 ? str_of(list[i].text) : l[i - 2];
+        struct archive_entry *en = archive_entry_new();
+        archive_entry_set_pathname(en, i < 2 ? list[i].path : at("%d/layer.tar", i - 1));
+        archive_entry_set_perm(en, 0644);
+        archive_entry_set_filetype(en, S_IFREG);
+        archive_entry_set_size(en, (la_int64_t)s.n);
+        archive_write_header(a, en);
+        archive_write_data(a, s.p, s.n);
+        archive_entry_free(en);
+    }
+    archive_write_close(a);
+    archive_write_free(a);
+    int r = import("saved", IMAGE_OCI_ARCHIVE, NULL, buf_str(&b), &st, &e);
+    buf_free(&b);
+    if (r < 0)
+        fail_msg("%s: %s", e.msg, e.cause);
+    check_two_layers(&st);
+}
+
+static void a_blob_that_is_not_what_it_says_is_refused(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct str archive = oci_archive(&o);
+    struct image_state st;
+    struct err e;
+    size_t before = files_in("images/layers");
+
+    char *p = memmem(archive.p, archive.n, "\"Entrypoint\"", 12);
+    assert_non_null(p);
+    p[1] = 'F';
+    assert_int_equal(import("bad", IMAGE_OCI_ARCHIVE, NULL, archive, &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_non_null(strstr(e.msg, "digest"));
+    assert_int_equal(import("bad", IMAGE_OCI_ARCHIVE, NULL, STR("garbage"), &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_int_equal(import("bad", IMAGE_OCI_ARCHIVE, NULL, STR(""), &st, &e), -1);
+    assert_int_equal(import("bad", IMAGE_OCI_ARCHIVE, NULL, make_tar(lower, false), &st, &e), -1);
+    struct str cut = oci_archive(&o);
+    cut.n = cut.n / 2;
+    assert_int_equal(import("bad", IMAGE_OCI_ARCHIVE, NULL, cut, &st, &e), -1);
+    assert_int_equal(files_in("images/tmp"), 0);
+    assert_int_equal(files_in("images/layers"), before);
+    assert_int_equal(image_inspect(store, &arena, "bad", &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_ABSENT);
+}
+
+static void no_archive_leads_out_of_its_folder(void **state _unused_)
+{
+    const char *outside = at("%s/outside", top);
+    const struct entry escapes[][4] = {
+        { { "../escaped", S_IFREG, "x", 0644 }, { NULL, 0, NULL, 0 } },
+        { { "a/../../escaped", S_IFREG, "x", 0644 }, { NULL, 0, NULL, 0 } },
+        { { "h", 0, "../../../../etc/passwd", 0 }, { NULL, 0, NULL, 0 } },
+        { { "l", S_IFLNK, "/etc", 0 }, { "h", 0, "l/passwd", 0 }, { NULL, 0, NULL, 0 } },
+        { { "f", S_IFREG, "x", 0644 }, { "f/g", S_IFREG, "x", 0644 }, { NULL, 0, NULL, 0 } },
+    };
+    const struct entry through[] = {
+        { "d", S_IFLNK, outside, 0 },
+        { "d/file", S_IFREG, "x", 0644 },
+        { "/absolute", S_IFREG, "x", 0644 },
+        { NULL, 0, NULL, 0 },
+    };
+    struct image_state st;
+    struct err e;
+
+    for (size_t i = 0; i < ARRAY_LEN(escapes); i++) {
+        assert_int_equal(
+            import("evil", IMAGE_ROOTFS_TAR, NULL, make_tar(escapes[i], false), &st, &e), -1);
+        assert_int_equal(e.code, ERR_INVALID);
+    }
+    assert_int_equal(mkdir(outside, 0755), 0);
+    /* A link that leads out leads nowhere inside: the folder is looked for below the root. */
+    int r = import("evil", IMAGE_ROOTFS_TAR, NULL, make_tar(through, false), &st, &e);
+    assert_true(r == 0 || e.code == ERR_INVALID);
+    assert_int_equal(access(at("%s/file", outside), F_OK), -1);
+    assert_int_equal(access("/absolute", F_OK), -1);
+    assert_int_equal(rmdir(outside), 0);
+    assert_int_equal(image_remove(store, "evil", &e), 0);
+}
+
+static void what_is_held_stays_until_it_is_released(void **state _unused_)
+{
+    const char *const *dirs;
+    struct image_state st, again;
+    struct err e;
+    size_t before = files_in("images/layers");
+    static const struct entry own[] = { { "own", S_IFREG, "own", 0644 }, { NULL, 0, NULL, 0 } };
+
+    assert_int_equal(import("held", IMAGE_ROOTFS_TAR, NULL, make_tar(own, false), &st, &e), 0);
+    assert_int_equal(layers(st.digest, &dirs), 1);
+    assert_int_equal(image_remove(store, "held", &e), 0);
+    assert_int_equal(image_inspect(store, &arena, "held", &again, &e), 0);
+    assert_int_equal(again.status, IMAGE_ABSENT);
+    assert_int_equal(access(dirs[0], F_OK), 0);
+    /* Also over a restart, which sweeps what was half made. */
+    assert_int_equal(mkdir(at("%s/images/layers/.new-killed", top), 0755), 0);
+    image_free(store);
+    store = open_store();
+    assert_int_equal(access(dirs[0], F_OK), 0);
+    assert_int_equal(files_in("images/layers"), before + 1);
+    image_local_release(store, &user);
+    assert_int_equal(access(dirs[0], F_OK), -1);
+    assert_int_equal(files_in("images/layers"), before);
+    assert_int_equal(image_inspect(store, &arena, "busybox", &again, &e), 0);
+    assert_int_equal(again.status, IMAGE_READY);
+}
+
+/* ---- a registry ---- */
+
+static const char registry[] =
+    "import http.server, json, os, sys\n"
+    "root = sys.argv[1]\n"
+    "class H(http.server.BaseHTTPRequestHandler):\n"
+    "    def do_HEAD(self): self.do_GET()\n"
+    "    def do_GET(self):\n"
+    "        p = self.path.split('/')\n"
+    "        name, kind = None, 'application/octet-stream'\n"
+    "        if self.path == '/v2/': name, kind = 'empty', 'application/json'\n"
+    "        elif self.path.startswith('/v2/team/app/manifests/'):\n"
+    "            name, kind = 'manifest', 'application/vnd.oci.image.manifest.v1+json'\n"
+    "        elif self.path.startswith('/v2/team/app/blobs/sha256:'): name = p[-1][7:]\n"
+    "        if not name or not os.path.exists(os.path.join(root, name)):\n"
+    "            self.send_response(404); self.send_header('Content-Length', '2')\n"
+    "            self.end_headers(); self.wfile.write(b'{}'); return\n"
+    "        data = open(os.path.join(root, name), 'rb').read()\n"
+    "        self.send_response(200); self.send_header('Content-Type', kind)\n"
+    "        self.send_header('Content-Length', str(len(data)))\n"
+    "        self.end_headers()\n"
+    "        if self.command == 'GET': self.wfile.write(data)\n"
+    "    def log_message(self, *a): pass\n"
+    "s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H)\n"
+    "print(s.server_port, flush=True)\n"
+    "s.serve_forever()\n";
+
+static pid_t registry_pid;
+static int registry_out = -1;
+
+static int registry_start(const struct oci *o)
+{
+    const struct str *blobs[] = { &o->config, &o->layer[0], &o->layer[1], &o->manifest };
+    const char *dir = at("%s/registry", top);
+    struct err e;
+    int out[2];
+    char line[16] = "";
+
+    assert_int_equal(dir_make(dir, 0755, &e), 0);
+    for (size_t i = 0; i < ARRAY_LEN(blobs); i++)
+        assert_int_equal(file_write(at("%s/%s", dir, i == 3 ? "manifest" : digest(*blobs[i]) + 7),
+                                    blobs[i]->p, blobs[i]->n, 0644, &e),
+                         0);
+    assert_int_equal(file_write(at("%s/empty", dir), "{}", 2, 0644, &e), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    registry_pid = fork();
+    if (registry_pid == 0) {
+        dup2(out[1], 1);
+        execlp("python3", "python3", "-c", registry, dir, (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    registry_out = out[0];
+    for (size_t n = 0; !strchr(line, '\n'); n++)
+        assert_int_equal(read(out[0], line + n, n < sizeof(line) - 1), 1);
+    int64_t port = 0;
+    assert_true(int_parse((struct str){ line, strcspn(line, "\n") }, 1, 65535, &port));
+    return (int)port;
+}
+
+static int registry_stop(void **state _unused_)
+{
+    if (registry_pid > 0) {
+        kill(registry_pid, SIGKILL);
+        waitpid(registry_pid, NULL, 0);
+        registry_pid = 0;
+        close(registry_out);
+    }
+    return 0;
+}
+
+static void an_image_is_pulled_from_a_registry(void **state _unused_)
+{
+    struct oci o = make_oci();
+    int port = registry_start(&o);
+    struct image_state st = wait_for(at("127.0.0.1:%d/team/app:1", port), SECONDS(60));
+
+    if (st.status != IMAGE_READY)
+        fail_msg("%s", st.reason ? st.reason : "not ready");
+    assert_string_equal(st.source, "registry");
+    assert_string_equal(st.digest, digest(o.manifest));
+    check_two_layers(&st);
+    st = wait_for(at("docker://127.0.0.1:%d/team/none:1", port), SECONDS(60));
+    assert_int_equal(st.status, IMAGE_FAILED);
+    assert_non_null(strstr(st.reason, "has no public team/none:1"));
+}
+
+static void a_registry_that_is_away_is_told_of_in_words(void **state _unused_)
+{
+    int64_t start = clock_mono(clock_system());
+    struct image_state st = wait_for("localhost:1/some/thing:1", SECONDS(60));
+    struct err e;
+
+    assert_int_equal(st.status, IMAGE_FAILED);
+    assert_non_null(strstr(st.reason, "localhost:1 does not answer"));
+    assert_true(clock_mono(clock_system()) - start < SECONDS(30));
+    /* It stays failed until asked for again. */
+    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", false, &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_FAILED);
+    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", true, &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_BUILDING);
+    assert_int_equal(image_ensure(store, &arena, "--evil", true, &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    wait_for("localhost:1/some/thing:1", SECONDS(60));
+}
+
+/* Needs a Debian mirror and minutes: only where BRUME_TEST_BUILD is set. */
+static void nginx_is_built_from_debian_packages(void **state _unused_)
+{
+    const char *const *dirs;
+    struct process_result r;
+    struct err e;
+
+    if (!getenv("BRUME_TEST_BUILD"))
+        skip();
+    struct image_state st = wait_for("nginx", SECONDS(280));
+    if (st.status != IMAGE_READY)
+        fail_msg("%s", st.reason ? st.reason : "not ready");
+    assert_int_equal(layers(st.digest, &dirs), 2);
+    const char *const argv[] = { "chroot", dirs[1], "nginx", "-v", NULL };
+    struct process_opts o = { .argv = argv };
+    assert_int_equal(process_check(&arena, &o, &r, &e), 0);
+    assert_non_null(strstr(r.err.p, "nginx version"));
+    image_local_release(store, &user);
+}
+
+static void the_fake_has_every_recipe_and_says_what_it_has_not(void **state _unused_)
+{
+    _cleanup_(image_freep) struct image_store *f = image_fake();
+    struct image_state st;
+    struct err e;
+
+    for (const struct image_recipe *r = image_recipes; r->name; r++) {
+        assert_int_equal(image_ensure(f, &arena, r->name, false, &st, &e), 0);
+        assert_int_equal(st.status, IMAGE_READY);
+        assert_int_equal(strlen(st.digest), 71);
+    }
+    assert_int_equal(image_ensure(f, &arena, "whatever", false, &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_FAILED);
+    assert_int_equal(image_ensure(f, &arena, "slow-one", false, &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_BUILDING);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(image_inspect(f, &arena, "slow-one", &st, &e), 0);
+        assert_int_equal(st.status, IMAGE_BUILDING);
+    }
+    assert_int_equal(image_inspect(f, &arena, "slow-one", &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_READY);
+}
+
+static int set_up(void **state _unused_)
+{
+    snprintf(top, sizeof(top), "/var/tmp/brume-image-XXXXXX");
+    if (!mkdtemp(top))
+        return -1;
+    store = open_store();
+    return 0;
+}
+
+static int tear_down(void **state _unused_)
+{
+    struct err e;
+
+    image_free(store);
+    int r = dir_remove(top, &e);
+    arena_free(&arena);
+    return r;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(busybox_is_there_within_a_second_and_runs),
+        cmocka_unit_test(a_root_filesystem_is_imported_with_its_configuration),
+        cmocka_unit_test(an_oci_archive_is_imported_layer_by_layer),
+        cmocka_unit_test(what_docker_saved_is_imported),
+        cmocka_unit_test(a_blob_that_is_not_what_it_says_is_refused),
+        cmocka_unit_test(no_archive_leads_out_of_its_folder),
+        cmocka_unit_test(what_is_held_stays_until_it_is_released),
+        cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
+        cmocka_unit_test(a_registry_that_is_away_is_told_of_in_words),
+        cmocka_unit_test(nginx_is_built_from_debian_packages),
+        cmocka_unit_test(the_fake_has_every_recipe_and_says_what_it_has_not),
+    };
+
+    if (geteuid() != 0) {
+        printf("needs root\n");
+        return 77;
+    }
+    log_init(LOG_ERROR, false, "test");
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

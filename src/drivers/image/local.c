@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The image store of a host: names point to manifests, manifests to layers, and instances hold
+ * manifests. Each is a small file, so that a crash loses at most what was being made, and that is
+ * swept at the next start. */
+#include "drivers/image/local.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "codec/id.h"
+#include "codec/json.h"
+#include "codec/text.h"
+#include "os/file.h"
+#include "os/thread.h"
+
+enum { JOBS_MAX = 256, THREADS = 2, RECORD_BYTES = 65536 };
+
+struct job {
+    struct job *next;
+    struct local *s;
+    char name[IMAGE_NAME_MAX + 1];
+    enum image_status status;
+    struct progress progress;
+    char reason[160];
+};
+
+struct local {
+    struct image_store store;
+    pthread_mutex_t lock;
+    struct pool *pool;
+    struct image_paths paths;
+    char dir[300];
+    struct job *jobs; /* running, waiting and failed ones */
+    int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
+    bool collect_due;
+};
+
+static struct local *local_of(struct image_store *s)
+{
+    return (struct local *)s;
+}
+
+/* ---- names on disk ---- */
+
+struct name_record {
+    const char *name, *source;
+    char digest[IMAGE_HEX];
+    int64_t created_at;
+};
+
+static void name_path(const struct local *s, const char *name, char out[512])
+{
+    uint8_t hash[32];
+    char hex[IMAGE_HEX];
+
+    sha256(name, strlen(name), hash);
+    hex_encode(hash, sizeof(hash), hex);
+    snprintf(out, 512, "%s/names/%s", s->dir, hex);
+}
+
+static void manifest_path(const struct local *s, const char *hex, char out[512])
+{
+    snprintf(out, 512, "%s/manifests/%s", s->dir, hex);
+}
+
+static int name_read(struct arena *a, const char *path, struct name_record *out, struct err *e)
+{
+    struct str text;
+
+    TRY(file_read(a, path, RECORD_BYTES, &text, e));
+    _cleanup_(json_freep) struct json_value *doc = json_parse(text, e);
+    if (!doc)
+        return -1;
+    const char *digest = json_get_str(a, doc, "digest", "");
+    *out = (struct name_record){
+        .name = json_get_str(a, doc, "name", ""),
+        .source = json_get_str(a, doc, "source", ""),
+        .created_at = json_get_int(doc, "created_at", 0),
+    };
+    if (!image_hex_ok(digest) || !*out->name)
+        return err_set(e, ERR_INVALID, "the record of an image's name makes no sense");
+    snprintf(out->digest, sizeof(out->digest), "%s", digest);
+    return 0;
+}
+
+static int name_write(const struct local *s, const struct name_record *r, struct err *e)
+{
+    _cleanup_(buf_free) struct buf b = BUF(RECORD_BYTES);
+    struct json_out o = JSON_OUT(&b);
+    char path[512];
+
+    json_open(&o, '{');
+    json_kstr(&o, "name", r->name);
+    json_kstr(&o, "source", r->source);
+    json_kstr(&o, "digest", r->digest);
+    json_kint(&o, "created_at", r->created_at);
+    json_close(&o);
+    name_path(s, r->name, path);
+    return file_write_atomic(path, b.p, b.n, 0600, e);
+}
+
+/* ---- collecting ---- */
+
+static bool in_set(char (*set)[IMAGE_HEX], size_t n, const char *hex)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(set[i], hex) == 0)
+            return true;
+    return false;
+}
+
+struct hex_set {
+    char (*hex)[IMAGE_HEX];
+    size_t n, cap;
+};
+
+static void set_add(struct hex_set *s, const char *hex)
+{
+    if (in_set(s->hex, s->n, hex))
+        return;
+    if (s->n == s->cap) {
+        s->cap = s->cap ? 2 * s->cap : 32;
+        s->hex = realloc(s->hex, s->cap * sizeof(*s->hex));
+        if (!s->hex)
+            abort();
+    }
+    snprintf(s->hex[s->n++], IMAGE_HEX, "%s", hex);
+}
+
+/* Calls 'fn' with each file of a folder of the store. */
+static void each(const struct local *s, const char *folder,
+                 void (*fn)(const struct local *s, const char *path, const char *name, void *ctx),
+                 void *ctx)
+{
+    char path[400], file[700];
+    struct dirent *f;
+
+    snprintf(path, sizeof(path), "%s/%s", s->dir, folder);
+    DIR *d = opendir(path);
+    while (d && (f = readdir(d))) {
+        if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0)
+            continue;
+        snprintf(file, sizeof(file), "%s/%s", path, f->d_name);
+        fn(s, file, f->d_name, ctx);
+    }
+    if (d)
+        closedir(d);
+}
+
+static void see_name(const struct local *s _unused_, const char *path, const char *name _unused_,
+                     void *ctx)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct name_record r;
+    struct err e;
+
+    if (name_read(&a, path, &r, &e) == 0)
+        set_add(ctx, r.digest);
+}
+
+static void see_hold(const struct local *s _unused_, const char *path, const char *name _unused_,
+                     void *ctx)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct str text;
+    struct err e;
+
+    if (file_read(&a, path, 4096, &text, &e) == 0 && image_hex_ok(text.p))
+        set_add(ctx, text.p);
+}
+
+struct collection {
+    struct hex_set manifests, layers;
+};
+
+static void keep_or_drop_manifest(const struct local *s _unused_, const char *path,
+                                  const char *name, void *ctx)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
+    struct collection *c = ctx;
+    struct manifest m;
+    struct err e;
+
+    if (!in_set(c->manifests.hex, c->manifests.n, name)) {
+        unlink(path);
+        return;
+    }
+    if (manifest_read(&a, path, &m, &e) < 0) {
+        log_err(LOG_WARN, "image_record_unreadable", &e);
+        return;
+    }
+    for (size_t i = 0; i < m.n_layers; i++)
+        set_add(&c->layers, m.layers[i]);
+}
+
+static void keep_or_drop_layer(const struct local *s _unused_, const char *path, const char *name,
+                               void *ctx)
+{
+    struct collection *c = ctx;
+    struct err e;
+
+    if (!in_set(c->layers.hex, c->layers.n, name) && dir_remove(path, &e) < 0)
+        log_err(LOG_WARN, "layer_not_removed", &e);
+}
+
+/* Under the lock.  While something is being made its layers belong to nobody yet: then later. */
+static void collect(struct local *s)
+{
+    struct collection c = { 0 };
+
+    s->collect_due = s->busy > 0;
+    if (s->collect_due)
+        return;
+    each(s, "names", see_name, &c.manifests);
+    each(s, "holds", see_hold, &c.manifests);
+    each(s, "manifests", keep_or_drop_manifest, &c);
+    each(s, "layers", keep_or_drop_layer, &c);
+    free(c.manifests.hex);
+    free(c.layers.hex);
+}
+
+static void not_busy(struct local *s)
+{
+    s->busy--;
+    if (s->collect_due)
+        collect(s);
+}
+
+/* ---- jobs ---- */
+
+void progress_set(struct progress *p, int percent, const char *step, const char *log)
+{
+    pthread_mutex_lock(p->lock);
+    p->percent = MAX(p->percent, percent);
+    snprintf(p->step, sizeof(p->step), "%s", step);
+    snprintf(p->log, sizeof(p->log), "%s", log ? log : "");
+    pthread_mutex_unlock(p->lock);
+}
+
+static struct job *job_find(struct local *s, const char *name)
+{
+    for (struct job *j = s->jobs; j; j = j->next)
+        if (strcmp(j->name, name) == 0)
+            return j;
+    return NULL;
+}
+
+static void job_del(struct local *s, struct job *j)
+{
+    struct job **at = &s->jobs;
+
+    while (*at != j)
+        at = &(*at)->next;
+    *at = j->next;
+    s->n_jobs--;
+    free(j);
+}
+
+/* Writes what was made: manifest first, then the name that points to it. */
+static int publish(struct local *s, const char *name, const char *source, struct manifest *m,
+                   struct err *e)
+{
+    struct name_record r = { name, source, .created_at = clock_wall(clock_system()) };
+    char path[512];
+
+    manifest_path(s, m->digest, path);
+    TRY(manifest_write(m, path, e));
+    snprintf(r.digest, sizeof(r.digest), "%s", m->digest);
+    return name_write(s, &r, e);
+}
+
+static void job_run(void *ctx, void *worker _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
+    struct job *j = ctx;
+    struct local *s = j->s;
+    const struct recipe *r = recipe_find(j->name);
+    struct manifest *m = arena_new(&a, struct manifest);
+    struct err e = { 0 };
+    int result = r ? image_build(&s->paths, &a, r, &j->progress, m, &e)
+                   : image_pull(&s->paths, &a, j->name, &j->progress, m, &e);
+
+    pthread_mutex_lock(&s->lock);
+    if (result == 0)
+        result = publish(s, j->name, r ? "recipe" : "registry", m, &e);
+    if (result < 0) {
+        log_err(LOG_WARN, "image_failed", &e);
+        j->status = IMAGE_FAILED;
+        snprintf(j->reason, sizeof(j->reason), "%s", e.msg);
+    } else {
+        job_del(s, j);
+    }
+    not_busy(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* Failed jobs are kept to be told of; the oldest make room. */
+static bool make_room(struct local *s)
+{
+    struct job *last = NULL;
+
+    if (s->n_jobs < JOBS_MAX)
+        return true;
+    for (struct job *j = s->jobs; j; j = j->next)
+        if (j->status == IMAGE_FAILED)
+            last = j;
+    if (last)
+        job_del(s, last);
+    return last != NULL;
+}
+
+static struct job *job_start(struct local *s, const char *name, struct err *e)
+{
+    struct job *j = calloc(1, sizeof(*j));
+
+    if (!j)
+        abort();
+    j->s = s;
+    j->status = IMAGE_BUILDING;
+    j->progress = (struct progress){ .lock = &s->lock, .step = "waiting" };
+    snprintf(j->name, sizeof(j->name), "%s", name);
+    if (!make_room(s) || !pool_submit(s->pool, job_run, j)) {
+        free(j);
+        err_set(e, ERR_OVERLOADED, "too many images are being made");
+        return NULL;
+    }
+    j->next = s->jobs;
+    s->jobs = j;
+    s->n_jobs++;
+    s->busy++;
+    return j;
+}
+
+/* ---- showing ---- */
+
+/* The last line of a growing text. */
+static const char *last_line(struct arena *a, const char *path, int *lines)
+{
+    struct str text;
+    struct err e;
+
+    *lines = 0;
+    if (!*path || file_read(a, path, MIB(8), &text, &e) < 0 || text.n == 0)
+        return NULL;
+    char *t = arena_dup(a, text.p, text.n), *line, *last = NULL;
+    while ((line = strsep(&t, "\n")))
+        if (strncmp(line, "I: ", 3) == 0) {
+            last = line + 3;
+            (*lines)++;
+        }
+    return last;
+}
+
+static struct image_state show_job(struct arena *a, const struct job *j)
+{
+    struct image_state st = {
+        .name = arena_strdup(a, j->name),
+        .status = j->status,
+        .source = recipe_find(j->name) ? "recipe" : "registry",
+        .progress = j->progress.percent,
+        .step = arena_strdup(a, j->progress.step),
+    };
+
+    if (j->status == IMAGE_FAILED) {
+        st.step = NULL;
+        st.reason = arena_strdup(a, j->reason);
+        return st;
+    }
+    int lines;
+    const char *line = last_line(a, j->progress.log, &lines);
+    if (line) {
+        st.step = arena_strdup(a, line);
+        st.progress = MIN(90, st.progress + 6 * lines);
+    }
+    return st;
+}
+
+static int show_name(const struct local *s, struct arena *a, const char *path,
+                     struct image_state *out, struct err *e)
+{
+    struct manifest *m = arena_new(a, struct manifest);
+    struct name_record r;
+    char file[512];
+
+    TRY(name_read(a, path, &r, e));
+    manifest_path(s, r.digest, file);
+    TRY(manifest_read(a, file, m, e));
+    *out = (struct image_state){
+        .name = r.name,
+        .status = IMAGE_READY,
+        .digest = arena_printf(a, "sha256:%s", m->digest),
+        .source = r.source,
+        .size_bytes = m->size,
+        .progress = 100,
+        .cmd = m->cmd,
+        .env = m->env,
+        .cwd = m->cwd,
+        .user = m->user,
+        .created_at = r.created_at,
+    };
+    return 0;
+}
+
+/* Under the lock. */
+static struct image_state show(struct local *s, struct arena *a, const char *name)
+{
+    struct image_state st = { .name = arena_strdup(a, name) };
+    struct job *j = job_find(s, name);
+    char path[512];
+    struct err e;
+
+    name_path(s, name, path);
+    if (access(path, F_OK) == 0) {
+        if (show_name(s, a, path, &st, &e) == 0)
+            return st;
+        log_err(LOG_WARN, "image_record_unreadable", &e);
+    }
+    return j ? show_job(a, j) : (struct image_state){ .name = st.name };
+}
+
+/* ---- the class ---- */
+
+static int check_name(const char *name, struct err *e)
+{
+    size_t n = strlen(name);
+
+    if (n == 0 || n > IMAGE_NAME_MAX || *name == '-' ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@+") != n)
+        return err_set(e, ERR_INVALID, "an image's name has letters, digits and ._-/:@ only");
+    return 0;
+}
+
+static int local_ensure(struct image_store *store, struct arena *a, const char *name, bool again,
+                        struct image_state *out, struct err *e)
+{
+    struct local *s = local_of(store);
+    int result = 0;
+
+    TRY(check_name(name, e));
+    pthread_mutex_lock(&s->lock);
+    struct image_state st = show(s, a, name);
+    if (st.status == IMAGE_ABSENT || (st.status == IMAGE_FAILED && again)) {
+        struct job *j = job_find(s, name);
+        if (j)
+            job_del(s, j);
+        j = job_start(s, name, e);
+        result = j ? 0 : -1;
+        if (j)
+            st = show_job(a, j);
+    }
+    if (result == 0)
+        *out = st;
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+static int local_inspect(struct image_store *store, struct arena *a, const char *name,
+                         struct image_state *out, struct err *e)
+{
+    struct local *s = local_of(store);
+
+    TRY(check_name(name, e));
+    pthread_mutex_lock(&s->lock);
+    *out = show(s, a, name);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+struct listing {
+    struct arena *a;
+    struct image_state *states;
+    size_t n, cap;
+};
+
+static void list_put(struct listing *l, struct image_state st)
+{
+    if (l->n == l->cap) {
+        struct image_state *old = l->states;
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->states = arena_new_n(l->a, struct image_state, l->cap);
+        if (l->n)
+            memcpy(l->states, old, l->n * sizeof(*old));
+    }
+    l->states[l->n++] = st;
+}
+
+static void list_name(const struct local *s, const char *path, const char *name _unused_, void *ctx)
+{
+    struct listing *l = ctx;
+    struct image_state st;
+    struct err e;
+
+    if (show_name(s, l->a, path, &st, &e) == 0)
+        list_put(l, st);
+}
+
+static int local_list(struct image_store *store, struct arena *a, struct image_state **out,
+                      size_t *n, struct err *e _unused_)
+{
+    struct local *s = local_of(store);
+    struct listing l = { .a = a };
+
+    pthread_mutex_lock(&s->lock);
+    each(s, "names", list_name, &l);
+    size_t ready = l.n;
+    for (const struct job *j = s->jobs; j; j = j->next) {
+        bool also = false;
+        for (size_t i = 0; i < ready; i++)
+            also = also || strcmp(l.states[i].name, j->name) == 0;
+        if (!also)
+            list_put(&l, show_job(a, j));
+    }
+    pthread_mutex_unlock(&s->lock);
+    *out = l.states;
+    *n = l.n;
+    return 0;
+}
+
+static int import_into(struct local *s, struct arena *a, const char *name, enum image_format f,
+                       const char *config, image_read_fn *read, void *ctx, struct err *e)
+{
+    struct progress g = { .lock = &s->lock };
+    struct manifest *m = arena_new(a, struct manifest);
+    char tmp[512];
+    int result;
+
+    if (f == IMAGE_ROOTFS_TAR) {
+        TRY(manifest_config(a, config, m, e));
+        TRY(layer_add(&s->paths, read, ctx, m->layers[0], &m->size, e));
+        m->n_layers = 1;
+        manifest_seal(m);
+        result = 0;
+    } else {
+        TRY(layer_tmp(&s->paths, tmp, e));
+        result = image_load_archive(&s->paths, a, tmp, read, ctx, &g, m, e);
+        struct err ignored;
+        if (dir_remove(tmp, &ignored) < 0)
+            log_err(LOG_WARN, "image_rest_stays", &ignored);
+    }
+    if (result < 0)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    result = publish(s, name, "import", m, e);
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+static int local_import(struct image_store *store, struct arena *a, const char *name,
+                        enum image_format f, const char *config, image_read_fn *read, void *ctx,
+                        struct image_state *out, struct err *e)
+{
+    struct local *s = local_of(store);
+
+    TRY(check_name(name, e));
+    if (recipe_find(name))
+        return err_set(e, ERR_ALREADY_EXISTS, "%s is a built-in image", name);
+    pthread_mutex_lock(&s->lock);
+    s->busy++;
+    pthread_mutex_unlock(&s->lock);
+    int result = import_into(s, a, name, f, config, read, ctx, e);
+    pthread_mutex_lock(&s->lock);
+    struct job *j = job_find(s, name);
+    if (result == 0 && j && j->status == IMAGE_FAILED)
+        job_del(s, j);
+    /* What stood under the name before may be of no use now. */
+    s->collect_due = true;
+    not_busy(s);
+    if (result == 0)
+        *out = show(s, a, name);
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+static int local_remove(struct image_store *store, const char *name, struct err *e)
+{
+    struct local *s = local_of(store);
+    char path[512];
+    int result = 0;
+
+    TRY(check_name(name, e));
+    pthread_mutex_lock(&s->lock);
+    struct job *j = job_find(s, name);
+    if (j && j->status == IMAGE_BUILDING) {
+        result = err_set(e, ERR_INVALID_STATE, "%s is being made", name);
+    } else {
+        if (j)
+            job_del(s, j);
+        name_path(s, name, path);
+        if (unlink(path) < 0 && errno != ENOENT)
+            result = err_sys(e, errno, "unlink %s", path);
+        collect(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+static void local_free(struct image_store *store)
+{
+    struct local *s = local_of(store);
+
+    pool_free(s->pool);
+    while (s->jobs)
+        job_del(s, s->jobs);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static const struct image_class local_class = {
+    .name = "local",
+    .ensure = local_ensure,
+    .inspect = local_inspect,
+    .list = local_list,
+    .import = local_import,
+    .remove = local_remove,
+    .free = local_free,
+};
+
+/* ---- holding ---- */
+
+static int layers_of(struct local *s, struct arena *a, const char *hex, const struct uuid *user,
+                     const char *const **dirs, size_t *n, struct image_state *config, struct err *e)
+{
+    struct manifest *m = arena_new(a, struct manifest);
+    char path[512];
+
+    manifest_path(s, hex, path);
+    if (access(path, F_OK) < 0)
+        return err_set(e, ERR_NOT_FOUND, "the host does not have the image");
+    TRY(manifest_read(a, path, m, e));
+    const char **list = arena_new_n(a, const char *, m->n_layers);
+    for (size_t i = 0; i < m->n_layers; i++) {
+        list[i] = arena_printf(a, "%s/%s", s->paths.layers, m->layers[i]);
+        if (access(list[i], F_OK) < 0)
+            return err_set(e, ERR_NOT_FOUND, "the host lost a layer of the image");
+    }
+    snprintf(path, sizeof(path), "%s/holds/%s", s->dir, user->s);
+    TRY(file_write(path, hex, strlen(hex), 0600, e));
+    if (config)
+        *config = (struct image_state){
+            .status = IMAGE_READY,
+            .digest = arena_printf(a, "sha256:%s", hex),
+            .size_bytes = m->size,
+            .progress = 100,
+            .cmd = m->cmd,
+            .env = m->env,
+            .cwd = m->cwd,
+            .user = m->user,
+        };
+    *dirs = list;
+    *n = m->n_layers;
+    return 0;
+}
+
+int image_local_layers(struct image_store *store, struct arena *a, const char *digest,
+                       const struct uuid *user, const char *const **dirs, size_t *n,
+                       struct image_state *config, struct err *e)
+{
+    struct local *s = local_of(store);
+    struct uuid same;
+
+    if (strncmp(digest, "sha256:", 7) != 0 || !image_hex_ok(digest + 7) ||
+        !uuid_parse(str_of(user->s), &same))
+        return err_set(e, ERR_INVALID, "an image's digest is malformed");
+    pthread_mutex_lock(&s->lock);
+    int result = layers_of(s, a, digest + 7, user, dirs, n, config, e);
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
+void image_local_release(struct image_store *store, const struct uuid *user)
+{
+    struct local *s = local_of(store);
+    struct uuid same;
+    char path[512];
+
+    if (!uuid_parse(str_of(user->s), &same))
+        return;
+    snprintf(path, sizeof(path), "%s/holds/%s", s->dir, user->s);
+    pthread_mutex_lock(&s->lock);
+    if (unlink(path) == 0)
+        collect(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- its life ---- */
+
+static void drop_rest(const struct local *s _unused_, const char *path, const char *name,
+                      void *ctx _unused_)
+{
+    struct err e;
+
+    if (strncmp(name, ".new-", 5) == 0 && dir_remove(path, &e) < 0)
+        log_err(LOG_WARN, "image_rest_stays", &e);
+}
+
+static int prepare(struct local *s, const struct image_local_opts *o, struct err *e)
+{
+    static const char *const folders[] = {
+        "", "/names", "/manifests", "/holds", "/layers", "/tmp"
+    };
+    char path[512];
+
+    if (strlen(o->dir) >= sizeof(s->dir) || strlen(o->cache_dir) >= sizeof(s->dir) ||
+        (o->mirror && strlen(o->mirror) >= sizeof(s->paths.mirror)))
+        return err_set(e, ERR_INVALID, "a path of the image store is too long");
+    snprintf(s->dir, sizeof(s->dir), "%s", o->dir);
+    snprintf(s->paths.layers, sizeof(s->paths.layers), "%s/layers", o->dir);
+    snprintf(s->paths.tmp, sizeof(s->paths.tmp), "%s/tmp", o->dir);
+    snprintf(s->paths.cache, sizeof(s->paths.cache), "%s", o->cache_dir);
+    snprintf(s->paths.mirror, sizeof(s->paths.mirror), "%s", o->mirror ? o->mirror : "");
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        snprintf(path, sizeof(path), "%s%s", o->dir, folders[i]);
+        TRY(dir_make(path, 0700, e));
+    }
+    TRY(dir_make(o->cache_dir, 0755, e));
+    each(s, "layers", drop_rest, NULL);
+    each(s, "tmp", drop_rest, NULL);
+    collect(s);
+    return 0;
+}
+
+struct image_store *image_local(const struct image_local_opts *o, struct err *e)
+{
+    const struct pool_opts threads = { .name = "image", .threads = THREADS, .queue = JOBS_MAX };
+    struct local *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        abort();
+    s->store.class = &local_class;
+    pthread_mutex_init(&s->lock, NULL);
+    if (prepare(s, o, e) < 0 || !(s->pool = pool_new(&threads, e))) {
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+        return NULL;
+    }
+    return &s->store;
+}

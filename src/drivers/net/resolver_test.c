@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs in a network namespace of its own, in which both the VPC's address and the host's resolver
+ * are on the loopback link. */
+#include "drivers/net/resolver.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "codec/dns.h"
+#include "codec/id.h"
+#include "os/file.h"
+#include "os/netlink.h"
+#include "os/ns.h"
+
+static char dir[64], conf[80];
+static int ns = -1;
+static const struct ip addr = { 4, { 127, 0, 0, 10 } };
+static const struct uuid vpc = { "0199aaaa-0000-7000-8000-000000000001" };
+static pid_t upstream;
+
+static int connect_to(const char *ip, int type)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(53) };
+    struct timeval patience = { .tv_sec = 5 };
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+
+    inet_pton(AF_INET, ip, &sa.sin_addr);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    return fd;
+}
+
+static size_t make_query(uint8_t *q, const char *name)
+{
+    static const uint8_t head[12] = { 0xab, 0xcd, 1, 0, 0, 1 };
+    size_t at = 12;
+
+    memcpy(q, head, sizeof(head));
+    for (const char *p = name; *p;) {
+        size_t n = strcspn(p, ".");
+        q[at++] = (uint8_t)n;
+        memcpy(q + at, p, n);
+        at += n;
+        p += n + (p[n] == '.');
+    }
+    memcpy(q + at, "\0\0\1\0\1", 5);
+    return at + 5;
+}
+
+/* Response code, and the last byte of the first address in '*last'. */
+static int ask(const char *name, int type, int *last)
+{
+    uint8_t q[300], r[600];
+    size_t n = make_query(q + 2, name);
+    int fd = connect_to("127.0.0.10", type);
+    ssize_t got;
+
+    if (type == SOCK_STREAM) {
+        q[0] = 0;
+        q[1] = (uint8_t)n;
+        /* In two pieces, as a network may deliver it. */
+        assert_int_equal(send(fd, q, 5, 0), 5);
+        usleep(20000);
+        assert_int_equal(send(fd, q + 5, n - 3, 0), n - 3);
+        got = recv(fd, r, sizeof(r), 0) - 2;
+        memmove(r, r + 2, sizeof(r) - 2);
+    } else {
+        assert_int_equal(send(fd, q + 2, n, 0), n);
+        got = recv(fd, r, sizeof(r), 0);
+    }
+    close(fd);
+    assert_true(got >= 12);
+    assert_int_equal(r[0], 0xab);
+    assert_int_equal(r[1], 0xcd);
+    *last = r[7] ? r[got - 1] : -1;
+    return r[3] & 15;
+}
+
+/* A resolver that answers every name with 192.0.2.77, or says nothing. */
+static void start_upstream(bool silent)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(53) };
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    static const uint8_t ip[1][4] = { { 192, 0, 2, 77 } };
+
+    inet_pton(AF_INET, "127.0.0.20", &sa.sin_addr);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    upstream = fork();
+    if (upstream == 0) {
+        for (;;) {
+            uint8_t q[600], r[600];
+            struct dns_question question;
+            enum dns_rcode code;
+            socklen_t len = sizeof(sa);
+            ssize_t n = recvfrom(fd, q, sizeof(q), 0, (struct sockaddr *)&sa, &len);
+            if (n < 0 || silent || dns_query_parse(q, (size_t)n, &question, &code) != DNS_OK)
+                continue;
+            size_t m = dns_answer(q, &question, DNS_NOERROR, ip, 1, 60, r, sizeof(r));
+            r[1] ^= 0xff; /* a forger who guessed the number wrong */
+            sendto(fd, r, m, 0, (struct sockaddr *)&sa, len);
+            r[1] ^= 0xff;
+            sendto(fd, r, m, 0, (struct sockaddr *)&sa, len);
+        }
+    }
+    close(fd);
+}
+
+static int stop_upstream(void **state _unused_)
+{
+    if (upstream > 0) {
+        kill(upstream, SIGKILL);
+        waitpid(upstream, NULL, 0);
+        upstream = 0;
+    }
+    return 0;
+}
+
+static struct resolver *start(const char *servers)
+{
+    struct resolver_opts o = { dir, conf };
+    struct net_name names[] = { { "web", "10.0.0.7" },
+                                { "web", "10.0.0.8" },
+                                { "a.b", "10.0.0.9" } };
+    struct err e;
+
+    assert_int_equal(file_write(conf, servers, strlen(servers), 0644, &e), 0);
+    struct resolver *r = resolver_new(&o, &e);
+    assert_non_null(r);
+    assert_int_equal(resolver_names(r, &vpc, 1, names, 3, &e), 0);
+    if (resolver_listen(r, &vpc, ns, &addr, &e) < 0)
+        fail_msg("%s", e.cause);
+    return r;
+}
+
+static void other_names_go_to_the_hosts_resolvers(void **state _unused_)
+{
+    int last;
+
+    start_upstream(false);
+    struct resolver *r = start("# none\nsearch x\nnameserver 127.0.0.20\n");
+    assert_int_equal(ask("example.org", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 77);
+    assert_int_equal(ask("example.org", SOCK_STREAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 77);
+    /* Ours never do. */
+    assert_int_equal(ask("metadata.google.internal", SOCK_DGRAM, &last), DNS_NXDOMAIN);
+    assert_int_equal(ask("web", SOCK_STREAM, &last), DNS_NOERROR);
+    assert_true(last == 7 || last == 8);
+    assert_int_equal(ask("a.b", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 9);
+    assert_int_equal(ask("a.b.default.internal", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 9);
+    resolver_free(r);
+}
+
+static void without_a_resolver_the_answer_is_servfail_at_once(void **state _unused_)
+{
+    struct resolver *r = start("");
+    int last;
+
+    assert_int_equal(ask("example.org", SOCK_DGRAM, &last), DNS_SERVFAIL);
+    resolver_free(r);
+}
+
+static void a_silent_resolver_is_given_two_seconds(void **state _unused_)
+{
+    int last;
+
+    start_upstream(true);
+    struct resolver *r = start("nameserver 127.0.0.20\n");
+    int64_t t = clock_mono(clock_system());
+    assert_int_equal(ask("example.org", SOCK_DGRAM, &last), DNS_SERVFAIL);
+    t = clock_mono(clock_system()) - t;
+    assert_true(t > MILLIS(1800) && t < MILLIS(3500));
+    resolver_free(r);
+}
+
+static void the_second_resolver_helps_where_the_first_is_away(void **state _unused_)
+{
+    int last;
+
+    start_upstream(false);
+    struct resolver *r = start("nameserver 127.0.0.30\nnameserver 127.0.0.20\n");
+    assert_int_equal(ask("example.org", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 77);
+    resolver_free(r);
+}
+
+static void garbage_is_survived(void **state _unused_)
+{
+    struct resolver *r = start("");
+    uint8_t junk[600];
+    int last, fd = connect_to("127.0.0.10", SOCK_DGRAM),
+              tcp = connect_to("127.0.0.10", SOCK_STREAM);
+
+    for (size_t n = 0; n < sizeof(junk); n += 7) {
+        memset(junk, (int)(n * 37), sizeof(junk));
+        assert_true(send(fd, junk, n, 0) >= 0);
+    }
+    assert_true(send(tcp, junk, sizeof(junk), MSG_NOSIGNAL) > 0);
+    close(fd);
+    close(tcp);
+    assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NOERROR);
+    resolver_free(r);
+}
+
+static void bad_names_change_nothing(void **state _unused_)
+{
+    struct resolver *r = start("");
+    const struct net_name bad[] = { { "a b", "10.0.0.1" },
+                                    { "", "10.0.0.1" },
+                                    { ".x", "10.0.0.1" },
+                                    { "x", "10.0.0" },
+                                    { "x\n10.0.0.1", "10.0.0.1" } };
+    struct err e;
+    int last;
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_int_equal(resolver_names(r, &vpc, 9, &bad[i], 1, &e), -1);
+        assert_int_equal(e.code, ERR_INVALID);
+    }
+    assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NOERROR);
+    resolver_unlisten(r, &vpc, NULL);
+    resolver_sweep(r);
+    char path[160];
+    snprintf(path, sizeof(path), "%s/%s", dir, vpc.s);
+    assert_int_equal(access(path, F_OK), -1);
+    resolver_free(r);
+}
+
+static int set_up(void **state _unused_)
+{
+    struct err e;
+
+    snprintf(dir, sizeof(dir), "/var/tmp/brume-dns-XXXXXX");
+    if (!mkdtemp(dir) || unshare(CLONE_NEWNET) < 0)
+        return -1;
+    snprintf(conf, sizeof(conf), "%s/resolv.conf", dir);
+    ns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    _cleanup_(nl_closep) struct nl *nl = nl_open(-1, &e);
+    nl_link_up(nl, "lo");
+    return nl_commit(nl, "lo", &e);
+}
+
+static int tear_down(void **state _unused_)
+{
+    struct err e;
+
+    return dir_remove(dir, &e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(other_names_go_to_the_hosts_resolvers, stop_upstream),
+        cmocka_unit_test(without_a_resolver_the_answer_is_servfail_at_once),
+        cmocka_unit_test_teardown(a_silent_resolver_is_given_two_seconds, stop_upstream),
+        cmocka_unit_test_teardown(the_second_resolver_helps_where_the_first_is_away, stop_upstream),
+        cmocka_unit_test(garbage_is_survived),
+        cmocka_unit_test(bad_names_change_nothing),
+    };
+
+    if (geteuid() != 0) {
+        printf("needs root\n");
+        return 77;
+    }
+    log_init(LOG_WARN, false, "test");
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
