@@ -84,7 +84,7 @@ void sql_render(struct buf *out, const char *sql, const struct record *r, bool p
     bool inside = false;
 
     for (const char *p = sql; *p;) {
-        const char *next = p;
+        const char *next;
 
         if (*p == '\'' || *p == '"') {
             next = skip_quoted(p);

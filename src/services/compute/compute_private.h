@@ -90,4 +90,5 @@ const char *ports_from_host(struct arena *a, const char *host);
 int instance_logs(struct call *c, struct err *e);
 int instance_stats(struct call *c, struct err *e);
 int instance_exec(struct call *c, struct err *e);
+int instance_console(struct call *c, struct err *e);
 extern const struct record instance_logs_query, instance_exec_record, instance_exec_result_record;

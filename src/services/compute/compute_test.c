@@ -72,6 +72,7 @@ TEST(what_is_not_built_is_refused)
     CHECK_STR(r.code, "not_implemented");
     CHECK_EQ(post(w, "/instances", "{'name':'a','image':'nginx','driver':'vm'}").status, 501);
     CHECK_EQ(post(w, "/instances", "{'name':'a','image':'nginx','volumes':[]}").status, 201);
+    CHECK_EQ(get(w, "/instances/a/console").status, 501);
 }
 
 TEST(an_instance_is_stopped_started_paused_and_resumed)
@@ -119,6 +120,9 @@ TEST(a_deleted_instance_is_terminated_for_an_hour_and_gone_from_lists)
     world_settle(w);
     CHECK_EQ(del(w, "/instances/%s", i).status, 200);
     CHECK_EQ(get(w, "/instances").len, 0);
+    CHECK_STR(status_of(w, i), "running");
+    CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), "being terminated");
+    world_settle(w);
     CHECK_STR(status_of(w, i), "terminated");
     CHECK_EQ(get(w, "/instances/a").status, 404);
     CHECK_EQ(del(w, "/instances/%s", i).status, 404);
@@ -305,6 +309,7 @@ TEST(strangers_and_the_unauthorised_reach_no_instance)
         { GET, fmt("/instances/%s/logs", i), NULL, true },
         { GET, fmt("/instances/%s/stats", i), NULL, true },
         { POST, fmt("/instances/%s/exec", i), "{'cmd':['true']}", true },
+        { GET, fmt("/instances/%s/console", i), NULL, true },
         { GET, "/instance-types", NULL, false },
         { GET, "/images", NULL, false },
         { GET, "/images/recipes", NULL, false },

@@ -130,7 +130,7 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
     struct uuid id;
     struct rows got;
 
-    if (id_parse(str_of(name), image_record.prefix, &id) == ID_OK)
+    if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK)
         return call_ref(c, &image_record, "image", &id, out, e);
     const char *fault = check_image_name(c->arena, &name);
     if (fault) {

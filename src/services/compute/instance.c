@@ -375,8 +375,7 @@ static int instance_delete(struct call *c, struct err *e)
     TRY(quota_take(c, "instances", -1, e));
     TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
     TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
-    i.status = INSTANCE_TERMINATED;
-    i.status_reason = "deleted";
+    i.status_reason = "being terminated";
     i.revision++;
     i.updated_at = c->now;
     json_dump_row(&o, &instance_record, &i);
@@ -384,34 +383,63 @@ static int instance_delete(struct call *c, struct err *e)
     buf_free(&text);
     TRY(db_exec(c->db, sql_bury,
                 ARGS(A(&i.id), A(&i.tenant_id), A(enum_to_str(mode_names, (int)i.mode)),
-                     A(&i.project_id), A(&i.vpc_id), A(i.revision), A(body), A(c->now), A((bool)false)),
+                     A(&i.project_id), A(&i.vpc_id), A(i.revision), A(body), A(c->now),
+                     A((bool)false)),
                 e));
     TRY(call_due(c, &instance_loop, &i.id, c->now, e));
     return reply_deleted(c, "instance terminated");
 }
 
-static int take_text(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    struct {
-        struct arena *a;
-        const char *s;
-    } *out = ctx;
+struct grave {
+    struct arena *arena;
+    const char *body; /* NULL: there is none */
+    bool destroyed;
+};
 
-    out->s = arena_dup(out->a, cols[0].s ? cols[0].s : "", cols[0].n);
+static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct grave *g = ctx;
+
+    g->body = arena_dup(g->arena, cols[0].s ? cols[0].s : "", cols[0].n);
+    g->destroyed = cols[1].i != 0;
     return 0;
 }
 
 static const char sql_grave[] =
-    "SELECT body FROM instance_graves WHERE id = $1 AND tenant_id = $2 AND mode = $3"
+    "SELECT body, destroyed FROM instance_graves WHERE id = $1 AND tenant_id = $2 AND mode = $3"
     " AND deleted_at > $4";
 
-/* A deleted instance is shown as terminated for an hour, by its id alone. */
+/* The row of a deleted instance; ERR_NOT_FOUND as 'miss' has it where there is none. */
+static int grave_get(struct call *c, struct instance *i, const struct err *miss, struct err *e)
+{
+    struct grave g = { .arena = c->arena };
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+
+    TRY(db_each(c->db, sql_grave, ARGS(A(&c->id), A(&c->tenant), A(mode), A(c->now - HOURS(1))),
+                grave_read, &g, e));
+    if (g.body) {
+        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(g.body), e);
+        if (!v)
+            return -1;
+        TRY(json_load_row(c->arena, &instance_record, v, i, e));
+    }
+    bool mine = g.body &&
+                (uuid_is_nil(&c->who->project_id) || uuid_eq(&c->who->project_id, &i->project_id));
+    if (!mine) {
+        *e = *miss;
+        return -1;
+    }
+    if (g.destroyed) {
+        i->status = INSTANCE_TERMINATED;
+        i->status_reason = "deleted";
+    }
+    return 0;
+}
+
+/* A deleted instance is shown for an hour, by its id alone: as it was while the host still ends it,
+ * then as terminated. */
 static int instance_get(struct call *c, struct err *e)
 {
-    struct {
-        struct arena *a;
-        const char *s;
-    } found = { c->arena, NULL };
     struct instance i = { 0 };
 
     if (crud_get(c, e) == 0)
@@ -419,21 +447,7 @@ static int instance_get(struct call *c, struct err *e)
     if (e->code != ERR_NOT_FOUND || uuid_is_nil(&c->id))
         return -1;
     struct err miss = *e;
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    TRY(db_each(c->db, sql_grave, ARGS(A(&c->id), A(&c->tenant), A(mode), A(c->now - HOURS(1))),
-                take_text, &found, e));
-    if (!found.s) {
-        *e = miss;
-        return -1;
-    }
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(found.s), e);
-    if (!v)
-        return -1;
-    TRY(json_load_row(c->arena, &instance_record, v, &i, e));
-    if (!uuid_is_nil(&c->who->project_id) && !uuid_eq(&c->who->project_id, &i.project_id)) {
-        *e = miss;
-        return -1;
-    }
+    TRY(grave_get(c, &i, &miss, e));
     return reply_row(c, &instance_record, &i);
 }
 
@@ -583,6 +597,7 @@ static const struct route compute_routes[] = {
     { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query },
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
     { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance.", .by_name = true },
+    { GET,    "/instances/{id}/console",  "instance:console",  READ,  instance_console,     NULL,                  NULL, 200, "The console of a virtual machine: not built yet.", .by_name = true, .planned = true },
     { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types." },
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
     { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },

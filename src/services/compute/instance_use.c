@@ -57,7 +57,8 @@ struct lines {
     struct err *e;
 };
 
-static int line_out(void *ctx, int stream _unused_, int64_t time, struct str line)
+/* Stream 0 has no line: the host asks whether anybody still listens. */
+static int line_out(void *ctx, int stream, int64_t time, struct str line)
 {
     struct lines *x = ctx;
     char at[40];
@@ -65,6 +66,8 @@ static int line_out(void *ctx, int stream _unused_, int64_t time, struct str lin
 
     if (stream_gone(x->c))
         return -1;
+    if (stream == 0)
+        return 0;
     if (x->timestamps) {
         struct buf b = BUF(sizeof(at));
         struct json_out o = JSON_OUT(&b);
@@ -127,4 +130,14 @@ int instance_exec(struct call *c, struct err *e)
                                         .timed_out = r.timed_out,
                                         .truncated = r.truncated };
     return reply_row(c, &instance_exec_result_record, &out);
+}
+
+int instance_console(struct call *c, struct err *e)
+{
+    struct instance i;
+
+    TRY(call_target(c, &instance_record, &i, e));
+    return err_set(
+        e, ERR_NOT_IMPLEMENTED,
+        "a container has no VNC console: use exec and logs; virtual machines are not built yet");
 }

@@ -182,7 +182,7 @@ static int login_locked(struct call *c, const char *email, struct err *e)
     if (until <= c->now)
         return 0;
     reply_header(c, "Retry-After",
-                 arena_printf(c->arena, "%lld", (long long)((until - c->now) / SECONDS(1) + 1)));
+                 arena_printf(c->arena, "%lld", (long long)((until - c->now) / SECONDS(1)) + 1));
     return err_set(e, ERR_RATE_LIMITED,
                    "Too many failed log-ins: this address is locked for a while");
 }

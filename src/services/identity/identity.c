@@ -152,8 +152,9 @@ static const struct auth_class identity_auth = { .lookup = lookup, .touched = to
 /* ---- the first user */
 
 struct first {
+    struct arena *arena; /* the caller's: the call's own ends with the write */
     struct user user;
-    struct key key;
+    const char *secret;
     bool made;
 };
 
@@ -168,8 +169,10 @@ static int first_write(struct call *c, void *arg, struct err *e)
         return 0;
     f->user.operator= true;
     TRY(user_make(c, &f->user, "admin", e));
-    f->key = (struct key){ .name = "first run" };
-    return key_insert(c, &f->key, KEY_USER, &f->user.id, e);
+    struct key k = { .name = "first run" };
+    TRY(key_insert(c, &k, KEY_USER, &f->user.id, e));
+    f->secret = arena_strdup(f->arena, k.key);
+    return 0;
 }
 
 int identity_first_run(struct app *app, struct arena *a, const char **api_key,
@@ -178,7 +181,7 @@ int identity_first_run(struct app *app, struct arena *a, const char **api_key,
     static const char letters[] = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     char word[25] = "";
     int64_t users;
-    struct first f = { 0 };
+    struct first f = { .arena = a };
     struct db *db = store_reader(app_store(app), e);
 
     if (!db)
@@ -199,35 +202,42 @@ int identity_first_run(struct app *app, struct arena *a, const char **api_key,
     TRY(app_write(app, first_write, &f, e));
     if (f.made) {
         *made = true;
-        *api_key = arena_strdup(a, f.key.key);
+        *api_key = f.secret;
         *password = arena_strdup(a, word);
     }
     return 0;
 }
 
 struct project_key {
+    struct arena *arena;
     struct key key;
+    const char *secret;
 };
 
 static int project_key_write(struct call *c, void *arg, struct err *e)
 {
     struct project_key *p = arg;
 
-    return key_insert(c, &p->key, KEY_PROJECT, NULL, e);
+    struct key k = p->key; /* this may run more than once */
+
+    TRY(key_insert(c, &k, KEY_PROJECT, NULL, e));
+    p->secret = arena_strdup(p->arena, k.key);
+    return 0;
 }
 
 int identity_project_key(struct app *app, struct arena *a, const struct uuid *tenant_id,
                          const struct uuid *project_id, enum mode mode, const char *name,
                          const char *scopes, const char **secret, struct err *e)
 {
-    struct project_key p = { .key = { .tenant_id = *tenant_id,
+    struct project_key p = { .arena = a,
+                             .key = { .tenant_id = *tenant_id,
                                       .project_id = *project_id,
                                       .mode = mode,
                                       .name = name,
                                       .scopes = scopes } };
 
     TRY(app_write(app, project_key_write, &p, e));
-    *secret = arena_strdup(a, p.key.key);
+    *secret = p.secret;
     return 0;
 }
 
@@ -248,8 +258,8 @@ static const struct route identity_routes[] = {
     { POST,   "/auth/keys",                      "key:create",          WRITE, key_create,       K,                  K,    201, "Makes an API key; its secret is shown once.", .own_account = true },
     { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys." },
     { DELETE, "/auth/keys/{id}",                 "key:delete",          WRITE, key_delete,       NULL,               NULL, 204, "Revokes an API key at once.", .own_account = true },
-    { POST,   "/auth/keys/{id}/rotate",          "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "Gives an API key a new secret.", .own_account = true, .body_optional = true },
-    { POST,   "/auth/keys/{id}/regenerate",      "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "As rotate.", .own_account = true, .body_optional = true },
+    { POST,   "/auth/keys/{id}/rotate",          "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "Gives an API key a new secret.", .own_account = true },
+    { POST,   "/auth/keys/{id}/regenerate",      "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "As rotate.", .own_account = true },
     { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to." },
     { POST,   "/tenants",                        "tenant:create",       WRITE, tenant_create,    N,                  N,    201, "Makes a tenant that you own.", .own_account = true },
     { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant." },

@@ -156,9 +156,9 @@ static int scopes_check(struct call *c, const char *scopes, struct err *e)
     for (size_t i = 0; i < json_len(list); i++) {
         const char *s = json_str_of(json_at(list, i), NULL);
 
-        if (!scope_within(c->who->scopes, s))
+        if (!s || !scope_within(c->who->scopes, s))
             return err_set(e, ERR_FORBIDDEN, "Missing scope: %.64s (a key gives only what it has)",
-                           s);
+                           s ? s : "");
     }
     return 0;
 }

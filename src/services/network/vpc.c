@@ -32,13 +32,14 @@ const struct record vpc_record =
 
 const char *network_check_cidr(struct arena *a _unused_, const char **v)
 {
+    struct str text = { *v, strlen(*v) };
     struct cidr c;
 
-    if (!cidr_parse(str_of(*v), false, &c) || c.ip.family != 4 || !strchr(*v, '/'))
+    if (!memchr(text.p, '/', text.n) || !cidr_parse(text, false, &c) || c.ip.family != 4)
         return "must be an IPv4 network such as 10.0.0.0/16";
     if (c.bits < 16 || c.bits > 28)
         return "must be between /16 and /28";
-    if (!cidr_parse(str_of(*v), true, &c))
+    if (!cidr_parse(text, true, &c))
         return "must have zeros for its host bits";
     return NULL;
 }
