@@ -34,6 +34,10 @@ int image_for_launch(struct call *c, const char *name, struct image *out,
 /* What the host's store calls it. */
 const char *image_store_name(struct arena *a, const struct image *i);
 
+/* An image that could not be had is tried once more; an import cannot be, for its bytes are gone.
+ */
+int image_retry(struct call *c, const struct uuid *id, struct err *e) _must_check_;
+
 extern const struct record image_create_record, image_import_query, image_recipe_record;
 int image_create(struct call *c, struct err *e);
 int image_import_route(struct call *c, struct err *e);
@@ -72,7 +76,9 @@ struct instance {
     int64_t disk_limit;    /* GB */
     int64_t network_limit; /* Mbit/s */
     const char *metadata, *labels, *node;
-    int64_t started_at, exit_code, restart_count;
+    int64_t started_at;
+    int64_t exit_code; /* -1: it has not ended, or nobody saw how */
+    int64_t restart_count;
     struct uuid image_id;
     enum compute_want want;
     int64_t boot;        /* start number, as the host is told */
@@ -81,6 +87,8 @@ struct instance {
     const char *gateway_ip, *dns_ip, *vpc_cidr, *subnet_cidr;
 };
 extern const struct record instance_record;
+/* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */
+extern const struct reconciler names_loop;
 
 /* Port maps as text → JSON for the host: [{"host":8080,"port":80,"protocol":"tcp"}]; and back from
  * what it did. */

@@ -7,6 +7,17 @@ static const char *status_of(struct world *w, const char *id)
     return member(get(w, "/instances/%s", id), "status");
 }
 
+/* The signal goes through the store in its own time. */
+static void command_ends(struct world *w, const struct uuid *id, int code)
+{
+    compute_fake_exit(world_compute(w), id, code);
+    reconcile_signal(world_app(w), world_loop("instance"), id);
+    for (int n = 0; n < 500 && strcmp(status_of(w, id->s), "running") == 0; n++) {
+        usleep(5000);
+        world_settle(w);
+    }
+}
+
 TEST(an_instance_is_pending_at_first_and_runs_soon)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -188,17 +199,13 @@ TEST(what_ends_well_is_stopped_unless_it_is_to_run_always)
     world_settle(w);
     snprintf(id.s, sizeof(id.s), "%s", i);
     world_sleep(w, MINUTES(1));
-    compute_fake_exit(world_compute(w), &id, 0);
-    reconcile_signal(world_app(w), world_loop("instance"), &id);
-    world_settle(w);
+    command_ends(w, &id, 0);
     CHECK_STR(status_of(w, i), "stopped");
     i = post(w, "/instances", "{'name':'b','image':'nginx','restart_policy':'always'}").id;
     world_settle(w);
     snprintf(id.s, sizeof(id.s), "%s", i);
     world_sleep(w, MINUTES(1));
-    compute_fake_exit(world_compute(w), &id, 0);
-    reconcile_signal(world_app(w), world_loop("instance"), &id);
-    world_settle(w);
+    command_ends(w, &id, 0);
     world_sleep(w, SECONDS(2));
     CHECK_STR(status_of(w, i), "running");
     CHECK_EQ(member_int(get(w, "/instances/b"), "restart_count"), 1);
@@ -349,6 +356,321 @@ TEST(a_test_key_sees_a_world_of_its_own)
     CHECK_EQ(get(w, "/instances").len, 1);
 }
 
+static int run_sql(struct db *db, void *ctx, struct err *e)
+{
+    return db_exec(db, ctx, NO_ARGS, e);
+}
+
+static void sql(struct world *w, const char *text)
+{
+    struct err e;
+
+    CHECK_EQ(store_write(app_store(world_app(w)), run_sql, (void *)(uintptr_t)text, &e), 0);
+}
+
+static struct uuid uuid_of(const char *id)
+{
+    struct uuid u;
+
+    snprintf(u.s, sizeof(u.s), "%s", id);
+    return u;
+}
+
+static enum compute_status host_says(struct compute *h, const char *id)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct compute_state st;
+    struct uuid u = uuid_of(id);
+    struct err e;
+
+    CHECK_EQ(compute_inspect(h, &a, &u, &st, &e), 0);
+    return st.status;
+}
+
+/* The fake host, which can be told to refuse, and notes the names it is sent. */
+static struct {
+    const struct compute_class *real;
+    struct compute_class class;
+    bool refuses, deaf;
+    char names[256];
+} host;
+
+static int host_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
+                       struct compute_state *out, struct err *e)
+{
+    if (host.refuses && s->want == COMPUTE_WANT_RUNNING)
+        return err_set(e, ERR_ALREADY_EXISTS, "port 8080 of the host is taken");
+    return host.real->ensure(h, a, s, out, e);
+}
+
+static int host_names(struct compute *h _unused_, const struct uuid *vpc _unused_,
+                      int64_t revision _unused_, const struct compute_name *names, size_t n,
+                      struct err *e)
+{
+    if (host.deaf)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
+    host.names[0] = '\0';
+    for (size_t i = 0; i < n; i++)
+        snprintf(host.names + strlen(host.names), sizeof(host.names) - strlen(host.names), "%s ",
+                 names[i].name);
+    return 0;
+}
+
+static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
+                     const struct compute_log_opts *o _unused_, compute_line_fn *fn, void *ctx,
+                     struct err *e)
+{
+    if (host.deaf)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
+    (void)(fn(ctx, 1, 1, STR("one")) == 0 && fn(ctx, 0, 0, STR("")) == 0 &&
+           fn(ctx, 2, 2, STR("two")) == 0);
+    return 0;
+}
+
+static void host_take(struct world *w)
+{
+    host.real = world_compute(w)->class;
+    host.class = *host.real;
+    host.class.ensure = host_ensure;
+    host.class.names = host_names;
+    host.class.logs = host_logs;
+    host.refuses = host.deaf = false;
+    host.names[0] = '\0';
+    world_compute(w)->class = &host.class;
+}
+
+TEST(an_instance_that_runs_does_not_mind_what_becomes_of_its_image)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *i = post(w, "/instances", "{'name':'a','image':'nginx'}").id;
+
+    world_settle(w);
+    sql(w, "UPDATE images SET status = 'error', status_reason = 'the registry is gone'");
+    world_sleep(w, MINUTES(2));
+    CHECK_STR(status_of(w, i), "running");
+    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_RUNNING);
+    sql(w, "UPDATE images SET status = 'building'");
+    world_sleep(w, MINUTES(2));
+    CHECK_STR(status_of(w, i), "running");
+    CHECK(member(get(w, "/instances/%s", i), "status_reason") == NULL);
+}
+
+TEST(a_start_that_fails_does_not_cost_an_instance_its_files)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *i = post(w, "/instances", "{'name':'a','image':'nginx'}").id;
+
+    host_take(w);
+    world_settle(w);
+    CHECK_EQ(post(w, "/instances/a/stop", NULL).status, 200);
+    world_settle(w);
+    host.refuses = true;
+    CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, i), "error");
+    CHECK(strstr(member(get(w, "/instances/%s", i), "status_reason"), "8080") != NULL);
+    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_STOPPED);
+    const char *never = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
+    world_settle(w);
+    CHECK_STR(status_of(w, never), "error");
+    CHECK_EQ(host_says(world_compute(w), never), COMPUTE_ABSENT);
+    host.refuses = false;
+    CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, i), "running");
+}
+
+TEST(an_exit_code_is_shown_once_there_is_one)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/instances", "{'name':'a','image':'nginx','restart_policy':'never'}");
+    struct uuid id = uuid_of(r.id);
+
+    CHECK(member(r, "exit_code") == NULL);
+    world_settle(w);
+    CHECK(member(get(w, "/instances/a"), "exit_code") == NULL);
+    world_sleep(w, MINUTES(1));
+    command_ends(w, &id, 0);
+    CHECK_EQ(member_int(get(w, "/instances/a"), "exit_code"), 0);
+    CHECK(member(get(w, "/instances/a"), "exit_code") != NULL);
+    const char *b = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
+    world_settle(w);
+    CHECK_EQ(del(w, "/instances/b").status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, b), "terminated");
+    CHECK(member(get(w, "/instances/%s", b), "exit_code") == NULL);
+}
+
+TEST(what_ended_well_rests_and_says_how_it_ended)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *i = post(w, "/instances", "{'name':'a','image':'nginx'}").id;
+    struct uuid id = uuid_of(i);
+
+    world_settle(w);
+    command_ends(w, &id, 0);
+    int64_t version = member_int(get(w, "/instances/a"), "version");
+    world_sleep(w, MINUTES(1));
+    world_sleep(w, MINUTES(1));
+    struct reply r = get(w, "/instances/a");
+    CHECK_EQ(member_int(r, "version"), version);
+    CHECK_STR(member(r, "status"), "stopped");
+    CHECK(strstr(member(r, "status_reason"), "code 0") != NULL);
+    CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, i), "running");
+}
+
+TEST(what_is_being_stopped_cannot_be_paused)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    world_settle(w);
+    CHECK_EQ(post(w, "/instances/a/stop", NULL).status, 200);
+    CHECK_EQ(post(w, "/instances/a/pause", NULL).status, 409);
+    world_settle(w);
+    CHECK_STR(status_of(w, "a"), "stopped");
+}
+
+TEST(an_instance_that_waits_for_its_image_can_be_stopped)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'slow-one'}");
+    CHECK_EQ(post(w, "/instances/a/stop", NULL).status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, "a"), "stopped");
+    for (int n = 0; n < 5; n++)
+        world_sleep(w, SECONDS(1));
+    CHECK_STR(status_of(w, "a"), "stopped");
+    CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
+    world_sleep(w, SECONDS(1));
+    CHECK_STR(status_of(w, "a"), "running");
+}
+
+TEST(a_start_gives_a_failed_image_another_try)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    sql(w, "UPDATE images SET status = 'error', status_reason = 'no network'");
+    world_settle(w);
+    CHECK_STR(status_of(w, "a"), "error");
+    CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, "a"), "running");
+    CHECK_STR(member(get(w, "/images/nginx"), "status"), "ready");
+}
+
+TEST(an_import_that_failed_is_not_waited_for)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    CHECK_EQ(ask(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                 "Content-Type: application/x-tar", "bytes")
+                 .status,
+             201);
+    sql(w, "UPDATE images SET status = 'error', status_reason = 'the upload was interrupted'");
+    CHECK_EQ(post(w, "/instances", "{'name':'a','image':'mine'}").status, 409);
+    CHECK_EQ(get(w, "/instances").len, 0);
+    CHECK_EQ(del(w, "/images/mine").status, 200);
+    CHECK_EQ(ask(w, POST, "/images/import?name=mine&format=rootfs&cmd=%5B1%5D", NULL,
+                 "Content-Type: application/x-tar", "bytes")
+                 .status,
+             400);
+}
+
+TEST(nobody_names_what_another_tenant_has_imported)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *g = ask(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                        "Content-Type: application/x-tar", "bytes")
+                        .id;
+    const char *const names[] = { fmt("img-%s", g), fmt("docker://img-%s", g) };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *name = names[i];
+
+        CHECK_EQ(as(w, AS_STRANGER, POST, "/images", fmt("{'name':'%s'}", name)).status, 400);
+        CHECK_EQ(
+            as(w, AS_STRANGER, POST, "/instances", fmt("{'name':'a','image':'%s'}", name)).status,
+            400);
+    }
+    CHECK_EQ(as(w, AS_STRANGER, POST, "/instances", fmt("{'name':'a','image':'%s'}", g)).status,
+             404);
+}
+
+TEST(a_simulated_instance_leaves_its_simulated_host)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *i = as(w, AS_TEST_KEY, POST, "/instances", "{'name':'a','image':'nginx'}").id;
+    struct compute *h = app_compute(world_app(w), MODE_TEST);
+
+    world_settle(w);
+    CHECK_EQ(host_says(h, i), COMPUTE_RUNNING);
+    CHECK_EQ(as(w, AS_TEST_KEY, DELETE, fmt("/instances/%s", i), NULL).status, 200);
+    world_settle(w);
+    CHECK_EQ(host_says(h, i), COMPUTE_ABSENT);
+}
+
+TEST(names_follow_renames_and_reach_a_host_that_was_away)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    host.deaf = true;
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    world_settle(w);
+    CHECK_STR(status_of(w, "a"), "running");
+    CHECK_STR(host.names, "");
+    host.deaf = false;
+    world_sleep(w, MINUTES(2));
+    CHECK_STR(host.names, "a ");
+    CHECK_EQ(patch(w, fmt("/instances/%s", get(w, "/instances/a").id), "{'name':'b'}").status, 200);
+    world_settle(w);
+    CHECK_STR(host.names, "b ");
+    CHECK_EQ(del(w, "/instances/b").status, 200);
+    world_settle(w);
+    CHECK_STR(host.names, "");
+}
+
+TEST(many_first_launches_at_once_share_one_network_and_one_image)
+{
+    enum { LAUNCHES = 12 };
+    _cleanup_(world_freep) struct world *w = world_new();
+    int fd[LAUNCHES];
+
+    for (int i = 0; i < LAUNCHES; i++)
+        fd[i] = ask_begin(w, POST, "/instances", NULL, "Content-Type: application/json",
+                          fmt("{\"name\":\"i%d\",\"image\":\"nginx\"}", i));
+    for (int i = 0; i < LAUNCHES; i++)
+        CHECK_EQ(ask_end(w, fd[i]).status, 201);
+    CHECK_EQ(get(w, "/vpcs").len, 1);
+    CHECK_EQ(get(w, "/images").len, 1);
+    CHECK_EQ(get(w, "/vpcs/default/subnets").len, 1);
+    CHECK_EQ(member_int(get(w, "/vpcs/default/subnets"), "0.available_ips"), 252 - LAUNCHES);
+}
+
+TEST(logs_are_what_was_printed_or_an_error)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    struct reply r = get(w, "/instances/a/logs");
+    CHECK_EQ(r.status, 200); /* it has not been started */
+    CHECK_EQ(r.body.n, 0);
+    host_take(w);
+    world_settle(w);
+    r = get(w, "/instances/a/logs?follow=true");
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(fmt("%.*s", (int)r.body.n, r.body.p), "one\ntwo\n");
+    host.deaf = true;
+    r = get(w, "/instances/a/logs");
+    CHECK_EQ(r.status, 503);
+    CHECK_STR(r.code, "engine_unavailable");
+}
+
 TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_launch_is_named,
       port_maps_are_checked, what_is_not_built_is_refused,
       an_instance_is_stopped_started_paused_and_resumed,
@@ -359,4 +681,13 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       what_cannot_be_made_is_an_error_that_says_why, an_instance_waits_for_its_image,
       instance_types_are_listed, logs_stats_and_commands_reach_the_host,
       images_are_made_listed_imported_and_deleted, strangers_and_the_unauthorised_reach_no_instance,
-      a_test_key_sees_a_world_of_its_own)
+      a_test_key_sees_a_world_of_its_own,
+      an_instance_that_runs_does_not_mind_what_becomes_of_its_image,
+      a_start_that_fails_does_not_cost_an_instance_its_files,
+      an_exit_code_is_shown_once_there_is_one, what_ended_well_rests_and_says_how_it_ended,
+      what_is_being_stopped_cannot_be_paused, an_instance_that_waits_for_its_image_can_be_stopped,
+      a_start_gives_a_failed_image_another_try, an_import_that_failed_is_not_waited_for,
+      nobody_names_what_another_tenant_has_imported, a_simulated_instance_leaves_its_simulated_host,
+      names_follow_renames_and_reach_a_host_that_was_away,
+      many_first_launches_at_once_share_one_network_and_one_image,
+      logs_are_what_was_printed_or_an_error)

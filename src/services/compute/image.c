@@ -23,6 +23,8 @@ static const char *check_image_name(struct arena *a _unused_, const char **v)
 
     if (strncmp(s, "docker://", 9) == 0)
         s += 9;
+    if (strncmp(s, "img-", 4) == 0)
+        return "must not begin with 'img-': the hosts name what tenants import like that";
     if (s[0] == '\0' || strchr("-./:@_", s[0]) || strstr(s, "..") || strstr(s, "//") ||
         s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/:@")])
         return "must be the name of an image such as nginx or registry.example/team/app:1.2";
@@ -121,8 +123,47 @@ int image_create(struct call *c, struct err *e)
     return reply_row(c, &image_record, i);
 }
 
-static const char sql_by_name[] =
-    "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3";
+static const char sql_by_name[] = "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2"
+                                  " AND name = $3 /*pg: FOR UPDATE */";
+static const char sql_by_id[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
+
+static int try_again(struct call *c, struct image *i, struct err *e)
+{
+    struct image old = *i;
+
+    i->status = IMAGE_ROW_PENDING;
+    i->status_reason = NULL;
+    TRY(call_update(c, &image_record, &old, i,
+                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
+                    e));
+    return call_due(c, &image_loop, &i->id, c->now, e);
+}
+
+int image_retry(struct call *c, const struct uuid *id, struct err *e)
+{
+    struct image i;
+
+    TRY(db_one(c->db, c->arena, &image_record, sql_by_id, ARGS(A(id)), &i, e));
+    return i.status == IMAGE_ROW_ERROR && i.source != IMAGE_IMPORT ? try_again(c, &i, e) : 0;
+}
+
+/* It failed before: a new launch is a new try. */
+static int image_usable(struct call *c, struct image *i, struct err *e)
+{
+    if (i->status != IMAGE_ROW_ERROR)
+        return 0;
+    if (i->source == IMAGE_IMPORT)
+        return err_set(e, ERR_INVALID_STATE, "image '%s' was not imported: %s", i->name,
+                       i->status_reason ? i->status_reason : "import it anew");
+    return try_again(c, i, e);
+}
+
+/* What a project has imported is its own; recipes and registries are there for all. */
+static bool of_another_project(const struct call *c, const struct image *i)
+{
+    return i->source == IMAGE_IMPORT && !uuid_is_nil(&c->who->project_id) &&
+           !uuid_eq(&c->who->project_id, &i->project_id);
+}
 
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
@@ -130,8 +171,10 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
     struct uuid id;
     struct rows got;
 
-    if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK)
-        return call_ref(c, &image_record, "image", &id, out, e);
+    if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
+        TRY(call_ref(c, &image_record, "image", &id, out, e));
+        return image_usable(c, out, e);
+    }
     const char *fault = check_image_name(c->arena, &name);
     if (fault) {
         fault_add(c, "image", "malformed", "%s", fault);
@@ -141,19 +184,15 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
                  &got, e));
     if (got.n == 0) {
         *out = (struct image){ .name = name };
-        return image_make(c, out, e);
+        int rc = image_make(c, out, e);
+        if (rc < 0 && e->code == ERR_ALREADY_EXISTS)
+            e->code = ERR_BUSY; /* another launch has just made it: run again and find it */
+        return rc;
     }
     *out = *(struct image *)got.v;
-    if (out->status != IMAGE_ROW_ERROR)
-        return 0;
-    /* It failed before: a new launch is a new try. */
-    struct image old = *out;
-    out->status = IMAGE_ROW_PENDING;
-    out->status_reason = NULL;
-    TRY(call_update(c, &image_record, &old, out,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
-                    e));
-    return call_due(c, &image_loop, &out->id, c->now, e);
+    if (of_another_project(c, out))
+        return err_set(e, ERR_NOT_FOUND, "There is no such image: image");
+    return image_usable(c, out, e);
 }
 
 static const char sql_users[] = "SELECT count(*) FROM instances WHERE image_id = $1";
@@ -212,10 +251,26 @@ static int import_begin(struct call *c, struct err *e)
     return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
 }
 
+static uint64_t import_fields(void)
+{
+    const struct record *r = &image_record;
+
+    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
+           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress");
+}
+
+/* The row goes, or says what was wrong where an instance waits for it. */
 static int import_failed(struct call *c, struct err *e)
 {
-    struct image *i = c->in;
+    struct image *i = c->in, old;
+    int64_t users;
 
+    TRY(call_get(c, &image_record, &i->id, &old, e));
+    TRY(db_int(c->db, sql_users, ARGS(A(&i->id)), 0, &users, e));
+    if (users > 0) {
+        i->status = IMAGE_ROW_ERROR;
+        return call_update(c, &image_record, &old, i, import_fields(), e);
+    }
     TRY(call_delete(c, &image_record, i, e));
     TRY(quota_take(c, "images", -1, e));
     return call_due(c, &image_loop, &i->id, c->now, e);
@@ -226,13 +281,32 @@ static int import_done(struct call *c, struct err *e)
     struct image *i = c->in, old;
 
     TRY(call_get(c, &image_record, &i->id, &old, e));
-    TRY(call_update(c, &image_record, &old, i,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
-                        FIELD_SET(&image_record, "digest") |
-                        FIELD_SET(&image_record, "size_bytes") |
-                        FIELD_SET(&image_record, "progress"),
-                    e));
+    TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
+}
+
+/* The image was deleted while it was uploaded: the loop removes its bytes. */
+static int import_left(struct call *c, struct err *e)
+{
+    return call_due(c, &image_loop, &((struct image *)c->in)->id, c->now, e);
+}
+
+static void import_undo(struct call *c, int (*how)(struct call *c, struct err *e))
+{
+    struct err e;
+
+    if (call_write(c, how, &e) < 0 && e.code != ERR_NOT_FOUND)
+        log_err(LOG_WARN, "image_import_not_undone", &e);
+}
+
+static bool is_command(const struct json_value *v)
+{
+    if (json_type_of(v) != JSON_ARR || json_len(v) == 0)
+        return false;
+    for (size_t i = 0; i < json_len(v); i++)
+        if (json_type_of(json_at(v, i)) != JSON_STR)
+            return false;
+    return json_str_of(json_at(v, 0), NULL)[0] != '\0';
 }
 
 static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
@@ -250,7 +324,7 @@ int image_import_route(struct call *c, struct err *e)
 
     if (rootfs) {
         _cleanup_(json_freep) struct json_value *v = json_parse(str_of(cmd), e);
-        if (!v || json_type_of(v) != JSON_ARR || json_len(v) == 0)
+        if (!v || !is_command(v))
             fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
     } else if (q->cmd) {
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
@@ -266,9 +340,8 @@ int image_import_route(struct call *c, struct err *e)
     if (image_import(app_images(c->app, c->who->mode), c->arena, image_store_name(c->arena, i),
                      rootfs ? IMAGE_ROOTFS_TAR : IMAGE_OCI_ARCHIVE, config, import_read, c, &st,
                      e) < 0) {
-        struct err lost;
-        if (call_write(c, import_failed, &lost) < 0)
-            log_err(LOG_WARN, "image_import_not_undone", &lost);
+        i->status_reason = arena_strdup(c->arena, e->msg);
+        import_undo(c, import_failed);
         return -1;
     }
     i->status = IMAGE_ROW_READY;
@@ -276,7 +349,11 @@ int image_import_route(struct call *c, struct err *e)
     i->digest = st.digest;
     i->size_bytes = st.size_bytes;
     i->progress = 100;
-    return call_write(c, import_done, e);
+    if (call_write(c, import_done, e) == 0)
+        return 0;
+    if (e->code == ERR_NOT_FOUND)
+        import_undo(c, import_left);
+    return -1;
 }
 
 /* ---- the loop: a row that is not ready asks the host's store */
@@ -367,7 +444,9 @@ static int image_visit(struct visit *v, struct err *e)
     if (!v->row) {
         const char *name = arena_printf(v->arena, "img-%s", v->id.s);
 
-        TRY(image_remove(v->images, name, e));
+        /* The row is gone, and with it whether the store was a real one. */
+        TRY(image_remove(app_images(v->app, MODE_LIVE), name, e));
+        TRY(image_remove(app_images(v->app, MODE_TEST), name, e));
         return visit_forget(v);
     }
     now = *(struct image *)v->row;

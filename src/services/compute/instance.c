@@ -223,7 +223,7 @@ static const struct field instance_fields[] = {
     FIELD_MAP (T, labels,         FF_CREATE | FF_UPDATE | FF_CLEAR, .alias = "tags", .doc = "Labels of your own."),
     FIELD_STR (T, node,           0, .doc = "Host it is on."),
     FIELD_TIME(T, started_at,     0, .doc = "When its command was last started."),
-    FIELD_INT (T, exit_code,      0, .doc = "How its command last ended; 128 and more: by a signal."),
+    FIELD_INT (T, exit_code,      FF_ABSENT_NEGATIVE, .doc = "How its command last ended; 128 and more: by a signal. Absent until it has ended."),
     FIELD_INT (T, restart_count,  0, .doc = "How often it was restarted."),
     { .name = "version", .type = F_INT, .flags = FF_VIRTUAL, .offset = offsetof(T, revision), .doc = "Counts its changes." },
     FIELD_UUID(T, image_id,       FF_HIDDEN, .doc = "Row of the image."),
@@ -347,6 +347,7 @@ static int instance_launch(struct call *c, struct err *e)
     i->node = "local";
     i->want = COMPUTE_WANT_RUNNING;
     i->boot = 1;
+    i->exit_code = -1;
     i->deadline_at = c->now + MINUTES(PROVISION_MINUTES);
     uuid_new(app_clock(c->app), &i->id);
     TRY(network_address_take(c, &subnet, &i->id, ip, e));
@@ -367,7 +368,7 @@ static const char sql_bury[] =
 static int instance_delete(struct call *c, struct err *e)
 {
     struct instance i;
-    struct buf text = BUF(MIB(1));
+    struct buf text = BUF(MIB(16));
     struct json_out o = JSON_OUT(&text);
 
     TRY(call_target(c, &instance_record, &i, e));
@@ -378,9 +379,13 @@ static int instance_delete(struct call *c, struct err *e)
     i.status_reason = "being terminated";
     i.revision++;
     i.updated_at = c->now;
+    i.user_data = NULL; /* a secret does not outlive its instance */
     json_dump_row(&o, &instance_record, &i);
-    const char *body = arena_strdup(c->arena, buf_cstr(&text));
+    bool whole = json_done(&o) == 0;
+    const char *body = whole ? arena_dup(c->arena, text.p, text.n) : NULL;
     buf_free(&text);
+    if (!whole)
+        return err_cause(e, ERR_INTERNAL, "a grave's body is too large", "internal error");
     TRY(db_exec(c->db, sql_bury,
                 ARGS(A(&i.id), A(&i.tenant_id), A(enum_to_str(mode_names, (int)i.mode)),
                      A(&i.project_id), A(&i.vpc_id), A(i.revision), A(body), A(c->now),
@@ -432,6 +437,7 @@ static int grave_get(struct call *c, struct instance *i, const struct err *miss,
     if (g.destroyed) {
         i->status = INSTANCE_TERMINATED;
         i->status_reason = "deleted";
+        i->revision++; /* it is not what it was: another ETag */
     }
     return 0;
 }
@@ -478,6 +484,9 @@ static int want_change(struct call *c, struct instance *i, enum compute_want wan
     if (want == COMPUTE_WANT_PAUSED && i->status != INSTANCE_RUNNING &&
         i->status != INSTANCE_PAUSED)
         return state_refused(i, "paused", e);
+    if (want == COMPUTE_WANT_PAUSED && i->want == COMPUTE_WANT_STOPPED)
+        return err_set(e, ERR_INVALID_STATE, "instance '%s' is being stopped: it cannot be paused",
+                       i->name);
     if (again && !alive)
         return state_refused(i, "restarted", e);
     if (want == COMPUTE_WANT_STOPPED && i->status == INSTANCE_ERROR)
@@ -508,6 +517,8 @@ static int instance_turn(struct call *c, enum compute_want want, bool again, str
     TRY(call_target(c, &instance_record, &old, e));
     i = old;
     TRY(want_change(c, &i, want, again, e));
+    if (i.boot != old.boot)
+        TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot) {
         TRY(call_update(c, &instance_record, &old, &i, want_fields(), e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
@@ -567,8 +578,12 @@ static int instance_update(struct call *c, struct err *e)
                         : in->status == INSTANCE_STOPPED ? COMPUTE_WANT_STOPPED
                                                          : COMPUTE_WANT_PAUSED,
                         false, e));
+    if (i.boot != old.boot)
+        TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot)
         set |= want_fields();
+    if (set & FIELD_SET(&instance_record, "name"))
+        TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     if (set) {
         TRY(call_update(c, &instance_record, &old, &i, set, e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
@@ -576,7 +591,8 @@ static int instance_update(struct call *c, struct err *e)
     return reply_row(c, &instance_record, &i);
 }
 
-static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, NULL };
+static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, &names_loop,
+                                                          NULL };
 
 /* clang-format off */
 #define I &instance_record

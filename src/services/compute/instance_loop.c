@@ -26,11 +26,16 @@ static uint64_t moved_fields(void)
 
     return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "started_at") |
            FIELD_SET(r, "exit_code") | FIELD_SET(r, "restart_count") | FIELD_SET(r, "boot") |
-           FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") | FIELD_SET(r, "ports");
+           FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") | FIELD_SET(r, "ports") |
+           FIELD_SET(r, "want");
 }
 
 static int instance_moved(struct visit *v, struct call *c, void *arg, struct err *e)
 {
+    const struct instance *old = v->row, *now = arg;
+
+    if (now->status == INSTANCE_RUNNING && old->status != INSTANCE_RUNNING)
+        TRY(call_due(c, &names_loop, &now->vpc_id, c->now, e));
     return call_update(c, &instance_record, v->row, arg, moved_fields(), e);
 }
 
@@ -48,8 +53,8 @@ static int instance_save(struct visit *v, struct instance *now, bool *ran, struc
     *ran = true;
     if (old->status == now->status && old->boot == now->boot && old->failures == now->failures &&
         old->started_at == now->started_at && old->deadline_at == now->deadline_at &&
-        old->exit_code == now->exit_code && same_text(old->status_reason, now->status_reason) &&
-        same_text(old->ports, now->ports))
+        old->exit_code == now->exit_code && old->want == now->want &&
+        same_text(old->status_reason, now->status_reason) && same_text(old->ports, now->ports))
         return 0;
     return visit_write(v, instance_moved, now, ran, e);
 }
@@ -86,20 +91,35 @@ static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struc
 }
 
 /* The time is taken before the rows are read: a list with a later number has seen all that an
- * earlier one has. */
-static int names_send(struct visit *v, const struct uuid *vpc_id, struct err *e)
+ * earlier one has.  It is the database's, which all who send agree on. */
+static int names_visit(struct visit *v, struct err *e)
 {
     struct names x = { .arena = v->arena };
-    int64_t revision = clock_wall(app_clock(v->app));
+    int64_t revision;
 
-    TRY(db_each(v->db, sql_names, ARGS(A(vpc_id)), names_add, &x, e));
-    return compute_names(v->compute, vpc_id, revision, x.v, x.n, e);
+    if (!v->row)
+        return visit_forget(v); /* the host's network went with the last instance */
+    TRY(db_now(v->db, &revision, e));
+    TRY(db_each(v->db, sql_names, ARGS(A(&v->id)), names_add, &x, e));
+    TRY(compute_names(v->compute, &v->id, revision, x.v, x.n, e));
+    return x.n ? visit_settled(v) : visit_forget(v);
 }
+
+const struct reconciler names_loop = {
+    .name = "names",
+    .record = &vpc_record,
+    .visit = names_visit,
+    .every = MINUTES(5),
+    .budget = SECONDS(5),
+    .backoff = { SECONDS(1), SECONDS(60) },
+};
 
 /* ---- gone */
 
 struct grave {
+    struct visit *v;
     struct uuid vpc_id;
+    enum mode mode;
     int64_t revision;
     bool found, destroyed;
 };
@@ -112,62 +132,72 @@ static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, stru
     snprintf(g->vpc_id.s, sizeof(g->vpc_id), "%s", cols[0].s);
     g->revision = cols[1].i;
     g->destroyed = cols[2].i != 0;
+    g->mode = (enum mode)enum_from_str(mode_names, cols[3].s);
     return 0;
 }
 
 static const char sql_grave[] =
-    "SELECT vpc_id, last_revision, destroyed FROM instance_graves WHERE id = $1";
+    "SELECT vpc_id, last_revision, destroyed, mode FROM instance_graves WHERE id = $1";
 static const char sql_destroyed[] = "UPDATE instance_graves SET destroyed = TRUE WHERE id = $1";
 static const char sql_old_graves[] =
     "DELETE FROM instance_graves WHERE deleted_at < $1 AND destroyed";
 
 static int grave_close(struct call *c, void *arg, struct err *e)
 {
-    const struct visit *v = arg;
+    const struct grave *g = arg;
 
-    TRY(network_address_release(c, &v->id, e));
+    TRY(network_address_release(c, &g->v->id, e));
+    TRY(call_due(c, &names_loop, &g->vpc_id, c->now, e));
     TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
-    return db_exec(c->db, sql_destroyed, ARGS(A(&v->id)), e);
+    return db_exec(c->db, sql_destroyed, ARGS(A(&g->v->id)), e);
 }
 
+/* The row is gone, so the grave says whether the host was a real one. */
 static int gone_visit(struct visit *v, struct err *e)
 {
-    struct grave g = { 0 };
+    struct grave g = { .v = v };
 
     TRY(db_each(v->db, sql_grave, ARGS(A(&v->id)), grave_read, &g, e));
     if (!g.found) {
         log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
         return visit_forget(v);
     }
-    TRY(compute_destroy(v->compute, &v->id, g.revision, SECONDS(GRACE_SECONDS), e));
+    TRY(compute_destroy(app_compute(v->app, g.mode), &v->id, g.revision, SECONDS(GRACE_SECONDS),
+                        e));
     if (!g.destroyed)
-        TRY(app_write(v->app, grave_close, v, e));
-    TRY(names_send(v, &g.vpc_id, e));
+        TRY(app_write(v->app, grave_close, &g, e));
     return visit_forget(v);
 }
 
 /* ---- there */
 
-/* The image's row: '*ready' when the instance can be made; a failed image fails the instance. */
-static int image_wait(struct visit *v, struct instance *now, struct image *image, bool *ready,
-                      struct err *e)
+static void image_failed(struct visit *v, struct instance *now, const struct image *image)
 {
-    TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
-               ARGS(A(&now->image_id)), image, e));
-    *ready = image->status == IMAGE_ROW_READY;
-    if (*ready)
-        return 0;
-    if (image->status == IMAGE_ROW_ERROR) {
-        now->status = INSTANCE_ERROR;
-        now->status_reason =
-            arena_printf(v->arena, "image '%s': %s", image->name,
-                         image->status_reason ? image->status_reason : "it could not be made");
-        return 0;
+    now->status = INSTANCE_ERROR;
+    now->status_reason =
+        arena_printf(v->arena, "image '%s': %s", image->name,
+                     image->status_reason ? image->status_reason : "it could not be made");
+    now->deadline_at = 0;
+}
+
+/* The image is not there yet: the instance waits, unless it is not to run any more. */
+static void image_awaited(struct visit *v, struct instance *now, const struct image *image)
+{
+    if (now->want == COMPUTE_WANT_STOPPED) {
+        now->status = INSTANCE_STOPPED;
+        now->status_reason = NULL;
+        now->deadline_at = 0;
+        return;
     }
     now->status_reason = arena_printf(v->arena, "waiting for image '%s' (%lld %%%s%s)", image->name,
                                       (long long)image->progress, image->status_reason ? ": " : "",
                                       image->status_reason ? image->status_reason : "");
-    return 0;
+}
+
+/* A host name has 63 bytes, an instance's name may have 64. */
+static const char *host_name(struct arena *a, const char *name)
+{
+    return arena_dup(a, name, MIN(strlen(name), (size_t)63));
 }
 
 static void spec_fill(struct visit *v, const struct instance *i, const struct image *image,
@@ -178,7 +208,7 @@ static void spec_fill(struct visit *v, const struct instance *i, const struct im
         .revision = i->revision,
         .want = i->want,
         .boot = i->boot,
-        .name = i->name,
+        .name = host_name(v->arena, i->name),
         .image = image->digest,
         .cmd = i->cmd,
         .env = i->env,
@@ -250,7 +280,8 @@ static int64_t ended(struct visit *v, struct instance *now, const struct compute
     return wait;
 }
 
-/* What the host says, as the row's status.  Returns the wait before the next visit, NO_WAIT for none. */
+/* What the host says, as the row's status.  Returns the wait before the next visit, NO_WAIT for
+ * none. */
 static int64_t take_state(struct visit *v, struct instance *now, const struct compute_state *s)
 {
     const char *ports = ports_from_host(v->arena, s->ports);
@@ -271,10 +302,12 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
         now->deadline_at = 0;
         return NO_WAIT;
     case COMPUTE_STOPPED:
+        if (now->status != INSTANCE_STOPPED)
+            now->status_reason = NULL; /* else it says how the command ended */
         now->status = INSTANCE_STOPPED;
-        now->status_reason = NULL;
         now->deadline_at = 0;
-        now->exit_code = s->exit_code;
+        if (s->finished_at)
+            now->exit_code = s->exit_code;
         return NO_WAIT;
     case COMPUTE_EXITED:
         if (now->want == COMPUTE_WANT_RUNNING)
@@ -296,10 +329,11 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
     return MILLIS(IMAGE_WAIT_MS);
 }
 
-/* The host refused for good: the reason is the row's, and nothing is left behind. */
+/* The host refused for good: the reason is the row's.  ERR_INVALID_STATE is no such refusal: the
+ * host has seen a newer order than this one. */
 static int refused(struct visit *v, struct instance *now, struct err *e)
 {
-    if (err_retry(e->code) || e->code == ERR_INTERNAL)
+    if (err_retry(e->code) || e->code == ERR_INTERNAL || e->code == ERR_INVALID_STATE)
         return -1;
     now->status = INSTANCE_ERROR;
     now->status_reason = arena_strdup(v->arena, e->msg);
@@ -307,33 +341,58 @@ static int refused(struct visit *v, struct instance *now, struct err *e)
     return 0;
 }
 
-/* In error nothing runs and nothing is held but the address and the logs of a command that died. */
-static int error_visit(struct visit *v, struct instance *now, bool died, struct err *e)
+/* In error nothing runs.  What has never run leaves nothing behind; what has run keeps its files
+ * and its logs until it is deleted, whatever a later start came to. */
+static int error_visit(struct visit *v, struct instance *now, const struct image *image, bool died,
+                       struct err *e)
 {
+    struct compute_spec spec;
+    struct compute_state state;
     bool ran;
 
-    if (!died)
+    spec_fill(v, now, image, &spec);
+    spec.want = COMPUTE_WANT_STOPPED;
+    if (!now->started_at)
         TRY(compute_destroy(v->compute, &now->id, now->revision, 0, e));
+    else if (!died && compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
+        log_err(LOG_WARN, "instance_in_error_not_stopped", e);
     TRY(instance_save(v, now, &ran, e));
     return ran ? visit_settled(v) : visit_again(v, 0);
 }
 
-/* Its picture of the image is out of date: the host lost it, or never had it. */
+static const char sql_image_locked[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
+
+/* The host does not have the image that its row says is ready: it is got anew.  Its digest stays,
+ * for instances that were made from it name it. */
 static int image_again(struct visit *v _unused_, struct call *c, void *arg, struct err *e)
 {
-    const struct image *old = arg;
-    struct image now = *old;
+    const struct uuid *id = arg;
+    struct image old, now;
 
+    TRY(db_one(c->db, c->arena, &image_record, sql_image_locked, ARGS(A(id)), &old, e));
+    if (old.status != IMAGE_ROW_READY)
+        return 0;
+    now = old;
     now.status = IMAGE_ROW_PENDING;
-    now.digest = NULL;
-    TRY(call_update(c, &image_record, old, &now,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "digest"), e));
-    return call_due(c, &image_loop, &old->id, c->now, e);
+    TRY(call_update(c, &image_record, &old, &now, FIELD_SET(&image_record, "status"), e));
+    return call_due(c, &image_loop, id, c->now, e);
+}
+
+/* The host lacks the image. */
+static int image_missing(struct visit *v, struct instance *now, struct image *image, struct err *e)
+{
+    bool ran;
+
+    if (image->status == IMAGE_ROW_ERROR) {
+        image_failed(v, now, image);
+        return error_visit(v, now, image, false, e);
+    }
+    TRY(visit_write(v, image_again, &image->id, &ran, e));
+    return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
 static int ensure_visit(struct visit *v, struct instance *now, struct image *image, struct err *e)
 {
-    const struct instance *old = v->row;
     struct compute_spec spec;
     struct compute_state state = { 0 };
     int64_t wait = 0;
@@ -341,29 +400,50 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
 
     spec_fill(v, now, image, &spec);
     if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0) {
-        if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT) {
-            TRY(visit_write(v, image_again, image, &ran, e));
-            return visit_again(v, MILLIS(IMAGE_WAIT_MS));
-        }
+        if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT)
+            return image_missing(v, now, image, e);
         TRY(refused(v, now, e));
-        return error_visit(v, now, false, e);
+        return error_visit(v, now, image, false, e);
     }
     wait = take_state(v, now, &state);
     if (now->status == INSTANCE_ERROR)
-        return error_visit(v, now, state.status == COMPUTE_EXITED, e);
+        return error_visit(v, now, image, state.status == COMPUTE_EXITED, e);
     TRY(instance_save(v, now, &ran, e));
     if (!ran)
         return visit_again(v, 0);
-    if (old->status != now->status && now->status == INSTANCE_RUNNING)
-        TRY(names_send(v, &now->vpc_id, e));
     return wait == NO_WAIT ? visit_settled(v) : visit_again(v, wait);
 }
 
+/* It has not run yet, or is to run again: its image must be there, in time. */
+static int provisioning_visit(struct visit *v, struct instance *now, struct image *image,
+                              struct err *e)
+{
+    bool ran;
+
+    if (now->deadline_at && v->now > now->deadline_at) {
+        now->status = INSTANCE_ERROR;
+        now->status_reason = "it was not ready in time";
+        now->deadline_at = 0;
+        return error_visit(v, now, image, false, e);
+    }
+    if (image->status == IMAGE_ROW_READY)
+        return ensure_visit(v, now, image, e);
+    if (image->status == IMAGE_ROW_ERROR) {
+        image_failed(v, now, image);
+        return error_visit(v, now, image, false, e);
+    }
+    image_awaited(v, now, image);
+    TRY(instance_save(v, now, &ran, e));
+    if (ran && now->status == INSTANCE_STOPPED)
+        return visit_settled(v);
+    return visit_again(v, MILLIS(IMAGE_WAIT_MS));
+}
+
+/* What becomes of the image's row does not matter to an instance that has been made. */
 static int instance_visit(struct visit *v, struct err *e)
 {
     struct instance now;
     struct image image;
-    bool ready, ran;
 
     if (!v->row)
         return gone_visit(v, e);
@@ -372,19 +452,12 @@ static int instance_visit(struct visit *v, struct err *e)
         return visit_settled(v);
     if (now.status == INSTANCE_PENDING)
         now.status = INSTANCE_PROVISIONING;
-    if (now.status == INSTANCE_PROVISIONING && now.deadline_at && v->now > now.deadline_at) {
-        now.status = INSTANCE_ERROR;
-        now.status_reason = "it was not ready in time";
-        return error_visit(v, &now, false, e);
-    }
-    TRY(image_wait(v, &now, &image, &ready, e));
-    if (now.status == INSTANCE_ERROR)
-        return error_visit(v, &now, false, e);
-    if (!ready) {
-        TRY(instance_save(v, &now, &ran, e));
-        return visit_again(v, MILLIS(IMAGE_WAIT_MS));
-    }
-    now.status_reason = ((struct instance *)v->row)->status_reason;
+    TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
+               ARGS(A(&now.image_id)), &image, e));
+    if (now.status == INSTANCE_PROVISIONING)
+        return provisioning_visit(v, &now, &image, e);
+    if (!image.digest)
+        return visit_settled(v); /* stopped before there was an image: no host knows of it */
     return ensure_visit(v, &now, &image, e);
 }
 

@@ -53,9 +53,18 @@ const struct record instance_exec_result_record =
 
 struct lines {
     struct call *c;
-    bool timestamps;
+    bool timestamps, begun;
     struct err *e;
 };
+
+/* The answer begins with the first line, so that a host that cannot be asked is still an error. */
+static int lines_begin(struct lines *x)
+{
+    if (x->begun)
+        return 0;
+    x->begun = true;
+    return stream_begin(x->c, "text/plain; charset=utf-8", x->e);
+}
 
 /* Stream 0 has no line: the host asks whether anybody still listens. */
 static int line_out(void *ctx, int stream, int64_t time, struct str line)
@@ -64,7 +73,7 @@ static int line_out(void *ctx, int stream, int64_t time, struct str line)
     char at[40];
     size_t n = 0;
 
-    if (stream_gone(x->c))
+    if (lines_begin(x) < 0 || stream_gone(x->c))
         return -1;
     if (stream == 0)
         return 0;
@@ -88,15 +97,17 @@ static int line_out(void *ctx, int stream, int64_t time, struct str line)
 int instance_logs(struct call *c, struct err *e)
 {
     const struct instance_logs_args *q = c->query;
-    struct lines x = { c, q->timestamps, e };
+    struct lines x = { .c = c, .timestamps = q->timestamps, .e = e };
     struct compute_log_opts o = {
         .tail = q->tail, .since = q->since, .follow = q->follow, .timestamps = q->timestamps
     };
     struct instance i;
 
     TRY(call_target(c, &instance_record, &i, e));
-    TRY(stream_begin(c, "text/plain; charset=utf-8", e));
-    return compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
+    int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
+    if (rc < 0 && (x.begun || e->code != ERR_NOT_FOUND))
+        return -1;
+    return lines_begin(&x); /* what no host knows yet has printed nothing */
 }
 
 int instance_stats(struct call *c, struct err *e)

@@ -76,6 +76,14 @@ int need_user(struct call *c, struct err *e)
     return 0;
 }
 
+int user_lock(struct call *c, const struct uuid *id, struct err *e)
+{
+    int64_t found;
+
+    return db_int(c->db, "SELECT 1 FROM users WHERE id = $1 /*pg: FOR NO KEY UPDATE */",
+                  ARGS(A(id)), 0, &found, e);
+}
+
 /* ---- register */
 
 int user_make(struct call *c, struct user *u, const char *tenant_name, struct err *e)
@@ -137,6 +145,8 @@ int account_register(struct call *c, struct err *e)
 /* ---- log in */
 
 static const char sql_by_email[] = "SELECT @ FROM users WHERE email = $1";
+static const char sql_by_email_locked[] =
+    "SELECT @ FROM users WHERE email = $1 /*pg: FOR NO KEY UPDATE */";
 
 /* 0 and *found false if nobody has it. */
 static int user_by_email(struct db *db, struct arena *a, const char *email, struct user *out,
@@ -192,15 +202,21 @@ static const char sql_old_logins[] =
     " WHERE user_id = $1 AND kind = 'login' ORDER BY created_at DESC, id DESC"
     " LIMIT /*lite: -1 */ /*pg: ALL */ OFFSET $2)";
 
+/* What was verified must still hold: the password may have been reset, or the address locked,
+ * since. The user's row is locked, so that a reset ends this log-in too. c->body is the hash that
+ * fitted. */
 static int login_write(struct call *c, struct err *e)
 {
     const struct login_in *in = c->in;
     struct user u;
-    bool found;
+    struct rows got;
     struct key k = { .name = "login" };
 
-    TRY(user_by_email(c->db, c->arena, in->email, &u, &found, e));
-    if (!found || u.status != USER_ACTIVE)
+    TRY(login_locked(c, in->email, e));
+    TRY(db_query(c->db, c->arena, &user_record, sql_by_email_locked, ARGS(A(in->email)), &got, e));
+    if (got.n == 1)
+        u = *(struct user *)got.v;
+    if (got.n != 1 || u.status != USER_ACTIVE || strcmp(u.password_hash, c->body.p) != 0)
         return err_set(e, ERR_UNAUTHORIZED, "Wrong address or password");
     TRY(key_insert(c, &k, KEY_LOGIN, &u.id, e));
     TRY(db_exec(c->db, sql_old_logins, ARGS(A(&u.id), A((int64_t)LOGIN_KEYS)), e));
@@ -233,6 +249,7 @@ int account_login(struct call *c, struct err *e)
         TRY(call_write(c, login_failed, e));
         return err_set(e, ERR_UNAUTHORIZED, "Wrong address or password");
     }
+    c->body = str_of(u.password_hash);
     return call_write(c, login_write, e);
 }
 
@@ -333,6 +350,7 @@ static const char sql_reset_take[] =
 static const char sql_password[] =
     "UPDATE users SET password_hash = $2, revision = users.revision + 1, updated_at = $3"
     " WHERE id = $1";
+static const char sql_resets_gone[] = "DELETE FROM password_resets WHERE user_id = $1";
 static const char sql_logins_gone[] =
     "DELETE FROM identity_keys WHERE user_id = $1 AND kind = 'login'";
 
@@ -361,6 +379,7 @@ static int reset_write(struct call *c, struct err *e)
     if (uuid_is_nil(&user))
         return bad_token(c, e);
     TRY(db_exec(c->db, sql_password, ARGS(A(&user), A(c->body.p), A(c->now)), e));
+    TRY(db_exec(c->db, sql_resets_gone, ARGS(A(&user)), e));
     TRY(db_exec(c->db, sql_logins_gone, ARGS(A(&user)), e));
     call_revoke(c, &user, NULL);
     call_audit_object(c, "user", &user);

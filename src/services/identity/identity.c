@@ -60,24 +60,34 @@ static const char sql_seat[] =
 static const char sql_project_seat[] =
     "SELECT 'admin', t.plan, t.status FROM tenants t WHERE t.id = $1";
 
-/* A JSON list as its members with spaces between; "" for none. */
-static void list_join(const char *json, char *out, size_t size)
+/* A JSON list as its members with spaces between; "" for none.  False: it cannot be read, and what
+ * it limits must not be taken for unlimited. */
+static bool list_join(const char *json, char *out, size_t size)
 {
     struct err e;
     _cleanup_(json_freep) struct json_value *v = json ? json_parse(str_of(json), &e) : NULL;
     size_t n = 0;
 
     out[0] = '\0';
+    if (json && (!v || json_type_of(v) != JSON_ARR))
+        return false;
     for (size_t i = 0; v && i < json_len(v); i++) {
         const char *s = json_str_of(json_at(v, i), NULL);
         int some = s ? snprintf(out + n, size - n, "%s%s", n ? " " : "", s) : 0;
 
-        if (some < 0 || (size_t)some >= size - n) {
-            out[n] = '\0'; /* the checks at its creation keep it shorter */
-            return;
-        }
+        if (!s || some < 0 || (size_t)some >= size - n)
+            return false; /* the checks at its creation keep it shorter */
         n += (size_t)some;
     }
+    return true;
+}
+
+/* The old secret of a rotated key ends with its grace, and no later than the key itself. */
+static int64_t key_end(const struct key *k, const char *hash)
+{
+    bool old = !mem_eq_const(k->hash, hash, 64);
+
+    return old && (!k->expires_at || k->old_until < k->expires_at) ? k->old_until : k->expires_at;
 }
 
 static int key_user(struct db *db, struct arena *a, const struct key *k, struct principal *p,
@@ -113,11 +123,12 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     p.project_id = k.project_id;
     p.pinned = !uuid_is_nil(&k.tenant_id);
     p.tenant_id = k.tenant_id;
-    p.expires_at = k.old_until && !mem_eq_const(k.hash, hash, 64) ? k.old_until : k.expires_at;
+    p.expires_at = key_end(&k, hash);
     snprintf(p.actor, sizeof(p.actor), "%s", k.name);
-    list_join(k.scopes, p.scopes, sizeof(p.scopes));
-    list_join(k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips));
-    if (!p.scopes[0])
+    if (!list_join(k.scopes, p.scopes, sizeof(p.scopes)) ||
+        !list_join(k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips)))
+        return nobody(e);
+    if (!k.scopes)
         snprintf(p.scopes, sizeof(p.scopes), "*");
     bool person = !uuid_is_nil(&k.user_id);
     if (person)

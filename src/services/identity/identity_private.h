@@ -85,6 +85,9 @@ extern const struct reconciler mail_loop;
 /* A new user with a tenant; ERR_ALREADY_EXISTS when the address is taken. */
 int user_make(struct call *c, struct user *u, const char *tenant_name, struct err *e) _must_check_;
 
+/* Locks the user's row to the end of the transaction: what is counted of theirs stays so. */
+int user_lock(struct call *c, const struct uuid *id, struct err *e) _must_check_;
+
 /* 403 for a project key: these routes are about a person. */
 int need_user(struct call *c, struct err *e) _must_check_;
 

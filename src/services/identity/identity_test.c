@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/config.h"
 #include "tests/world.h"
 
 static const char secret_of_nobody[] = "thecloud_0000000000000000000000000000000000000000";
@@ -356,6 +357,105 @@ TEST(strangers_and_the_unauthorised_reach_nothing)
     CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{}").status, 400);
 }
 
+TEST(no_key_gets_more_by_rotating_another)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *full = post(w, "/auth/keys", "{'name':'full'}").id;
+    struct reply r = post(w, "/auth/keys", "{'name':'some','scopes':['key:*','queue:read']}");
+    struct reply less = post(w, "/auth/keys", "{'name':'less','scopes':['queue:read']}");
+    const char *key = member(r, "key");
+
+    CHECK_EQ(ask(w, POST, fmt("/auth/keys/%s/rotate", full), key, NULL, NULL).status, 403);
+    CHECK_EQ(ask(w, POST, fmt("/auth/keys/%s/rotate", less.id), key, NULL, NULL).status, 200);
+    CHECK_EQ(ask(w, POST, fmt("/auth/keys/%s/rotate", r.id), key, NULL, NULL).status, 200);
+    CHECK_EQ(post(w, "/auth/keys", "{'name':'none','scopes':[]}").status, 400);
+}
+
+TEST(a_key_of_some_addresses_gives_keys_of_those_only)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *full = post(w, "/auth/keys", "{'name':'full'}").id;
+    const char *key =
+        member(post(w, "/auth/keys", "{'name':'near','allowed_ips':['127.0.0.0/8']}"), "key");
+
+    CHECK_EQ(ask(w, POST, "/auth/keys", key, NULL, "{'name':'a'}").status, 403);
+    CHECK_EQ(
+        ask(w, POST, "/auth/keys", key, NULL, "{'name':'a','allowed_ips':['0.0.0.0/0']}").status,
+        403);
+    CHECK_EQ(
+        ask(w, POST, "/auth/keys", key, NULL, "{'name':'a','allowed_ips':['127.0.0.1']}").status,
+        201);
+    CHECK_EQ(ask(w, POST, fmt("/auth/keys/%s/rotate", full), key, NULL, NULL).status, 403);
+}
+
+TEST(grace_does_not_outlive_the_key)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct buf b = BUF(64);
+    struct json_out o = JSON_OUT(&b);
+
+    json_time(&o, clock_wall(world_clock(w)) + SECONDS(100));
+    const char *at = fmt("%.*s", (int)b.n - 2, b.p + 1);
+    buf_free(&b);
+    struct reply r = post(w, "/auth/keys", fmt("{'name':'a','expires_at':'%s'}", at));
+    CHECK_EQ(post(w, fmt("/auth/keys/%s/rotate", r.id), "{'grace_seconds':86400}").status, 200);
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 200);
+    world_sleep(w, SECONDS(101));
+    CHECK_EQ(ask(w, GET, "/auth/me", member(r, "key"), NULL, NULL).status, 401);
+}
+
+TEST(a_pinned_key_sees_and_changes_nothing_of_other_tenants)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = post(w, "/tenants", "{'name':'Acme'}").id;
+    const char *other = post(w, "/auth/keys", "{'name':'other'}").id;
+    struct reply r = post(w, "/auth/keys", fmt("{'name':'a','tenant_id':'%s'}", t));
+    const char *key = member(r, "key");
+
+    CHECK_EQ(ask(w, GET, "/tenants", key, NULL, NULL).len, 1);
+    CHECK_EQ(ask(w, GET, "/auth/keys", key, NULL, NULL).len, 1);
+    CHECK_EQ(ask(w, POST, "/tenants", key, NULL, "{'name':'b'}").status, 403);
+    CHECK_EQ(ask(w, POST, fmt("/tenants/%s/switch", t), key, NULL, NULL).status, 403);
+    CHECK_EQ(ask(w, DELETE, fmt("/auth/keys/%s", other), key, NULL, NULL).status, 404);
+    CHECK_EQ(ask(w, POST, fmt("/auth/keys/%s/rotate", other), key, NULL, NULL).status, 404);
+    CHECK_EQ(ask(w, DELETE, fmt("/auth/keys/%s", r.id), key, NULL, NULL).status, 200);
+}
+
+static void free_plan(struct config *c)
+{
+    c->default_plan = "free";
+}
+
+TEST(a_tenant_that_was_made_makes_no_more_than_the_first_could)
+{
+    void (*configure)(struct config * c) = world_configure;
+    world_configure = free_plan;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = configure;
+    const char *a = post(w, "/tenants", "{'name':'a'}").id;
+
+    CHECK_EQ(post(w, "/tenants", "{'name':'b'}").status, 201);
+    CHECK_EQ(post(w, "/tenants", "{'name':'c'}").status, 403);
+    CHECK_EQ(ask(w, POST, "/tenants", NULL, fmt("X-Tenant-ID: %s", a), "{'name':'c'}").status, 403);
+}
+
+TEST(many_tenants_of_one_name_are_made_at_once)
+{
+    enum { MANY = 12 };
+    _cleanup_(world_freep) struct world *w = world_new();
+    int fd[MANY];
+
+    for (int i = 0; i < MANY; i++)
+        fd[i] = ask_begin(w, POST, "/tenants", world_key(w, i % 2 ? AS_OWNER : AS_STRANGER),
+                          "Content-Type: application/json", "{\"name\":\"Same Name\"}");
+    for (int i = 0; i < MANY; i++) {
+        struct reply r = ask_end(w, fd[i]);
+
+        CHECK_EQ(r.status, 201);
+        CHECK(strncmp(member(r, "slug"), "same-name", 9) == 0);
+    }
+}
+
 TESTS(identity, who_registers_can_log_in_and_is_who_they_are,
       a_taken_address_is_refused_whatever_its_case, a_registration_names_every_fault,
       wrong_address_and_wrong_password_read_alike,
@@ -367,4 +467,8 @@ TESTS(identity, who_registers_can_log_in_and_is_who_they_are,
       a_key_ends_by_itself_and_is_bound_to_its_addresses,
       switching_the_tenant_shows_other_resources, a_pinned_key_stays_in_its_tenant,
       members_come_and_go_with_their_roles, a_viewer_may_look_after_their_own_account,
-      nobody_gets_in_without_a_good_credential, strangers_and_the_unauthorised_reach_nothing)
+      nobody_gets_in_without_a_good_credential, strangers_and_the_unauthorised_reach_nothing,
+      no_key_gets_more_by_rotating_another, a_key_of_some_addresses_gives_keys_of_those_only,
+      grace_does_not_outlive_the_key, a_pinned_key_sees_and_changes_nothing_of_other_tenants,
+      a_tenant_that_was_made_makes_no_more_than_the_first_could,
+      many_tenants_of_one_name_are_made_at_once)

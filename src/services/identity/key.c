@@ -20,6 +20,8 @@ static const char *check_scopes(struct arena *a _unused_, const char **v)
     _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
     size_t all = 0;
 
+    if (list && json_len(list) == 0)
+        return "must name a scope: leave it out for all that its user may do";
     for (size_t i = 0; list && i < json_len(list); i++) {
         size_t n = 0;
         const char *s = json_str_of(json_at(list, i), &n);
@@ -163,6 +165,52 @@ static int scopes_check(struct call *c, const char *scopes, struct err *e)
     return 0;
 }
 
+static bool net_within(const char *held, const struct cidr *own)
+{
+    for (const char *at = held; *at; at += strspn(at, " ")) {
+        size_t n = strcspn(at, " ");
+        struct cidr net;
+
+        if (cidr_parse((struct str){ at, n }, false, &net) && cidr_within(own, &net))
+            return true;
+        at += n;
+    }
+    return false;
+}
+
+/* Who may come from some addresses only gives keys for those, or fewer. */
+static int ips_check(struct call *c, const char *ips, struct err *e)
+{
+    _cleanup_(json_freep) struct json_value *list = ips ? json_parse(str_of(ips), e) : NULL;
+    struct cidr own;
+
+    if (!c->who->allowed_ips[0])
+        return 0;
+    if (!list || json_len(list) == 0)
+        return err_set(e, ERR_FORBIDDEN, "This key is for some addresses only: name allowed_ips");
+    for (size_t i = 0; i < json_len(list); i++) {
+        const char *s = json_str_of(json_at(list, i), NULL);
+
+        if (!s || !cidr_parse(str_of(s), false, &own) || !net_within(c->who->allowed_ips, &own))
+            return err_set(e, ERR_FORBIDDEN, "This key may not be used from %.64s itself",
+                           s ? s : "");
+    }
+    return 0;
+}
+
+/* To rotate another key is to get its secret: so it may have no more than the caller's. */
+static int rotate_check(struct call *c, const struct key *k, struct err *e)
+{
+    if (uuid_eq(&k->id, &c->who->key_id))
+        return 0;
+    TRY(scopes_check(c, k->scopes, e));
+    TRY(ips_check(c, k->allowed_ips, e));
+    if (c->who->expires_at && (!k->expires_at || k->expires_at > c->who->expires_at))
+        return err_set(e, ERR_FORBIDDEN,
+                       "This credential ends sooner than the key it is to rotate");
+    return 0;
+}
+
 static const char sql_member[] =
     "SELECT 1 FROM tenant_members WHERE tenant_id = $1 AND user_id = $2";
 static const char sql_key_count[] =
@@ -178,6 +226,7 @@ int key_create(struct call *c, struct err *e)
         fault_add(c, "expires_at", "out_of_range", "must lie ahead");
     TRY(call_faults(c, e));
     TRY(scopes_check(c, k->scopes, e));
+    TRY(ips_check(c, k->allowed_ips, e));
     if (c->who->pinned && uuid_is_nil(&k->tenant_id))
         k->tenant_id = c->tenant;
     if (c->who->pinned && !uuid_eq(&k->tenant_id, &c->tenant))
@@ -188,6 +237,7 @@ int key_create(struct call *c, struct err *e)
         if (!member)
             return err_set(e, ERR_NOT_FOUND, "There is no such tenant: tenant_id");
     }
+    TRY(user_lock(c, &c->who->user_id, e));
     TRY(db_int(c->db, sql_key_count, ARGS(A(&c->who->user_id)), 0, &count, e));
     if (count >= USER_KEYS)
         return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'keys' is %d and %lld are in use", USER_KEYS,
@@ -201,6 +251,8 @@ int key_create(struct call *c, struct err *e)
 
 static const char sql_keys[] =
     "SELECT @ FROM identity_keys WHERE user_id = $1 ORDER BY created_at DESC, id DESC";
+static const char sql_pinned_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1"
+                                      " AND tenant_id = $2 ORDER BY created_at DESC, id DESC";
 
 static enum key_status key_status_of(const struct key *k, int64_t now)
 {
@@ -214,7 +266,9 @@ int key_list(struct call *c, struct err *e)
     struct rows got;
 
     TRY(need_user(c, e));
-    TRY(db_query(c->db, c->arena, &key_record, sql_keys, ARGS(A(&c->who->user_id)), &got, e));
+    TRY(db_query(c->db, c->arena, &key_record, c->who->pinned ? sql_pinned_keys : sql_keys,
+                 (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
+                 e));
     for (size_t i = 0; i < got.n; i++) {
         struct key *k = &((struct key *)got.v)[i];
         k->status = key_status_of(k, c->now);
@@ -231,6 +285,8 @@ static int key_target(struct call *c, struct key *out, struct err *e)
     if (db_one(c->db, c->arena, &key_record, sql_key, ARGS(A(&c->id), A(&c->who->user_id)), out,
                e) < 0)
         return e->code == ERR_NOT_FOUND ? err_set(e, ERR_NOT_FOUND, "There is no such key") : -1;
+    if (c->who->pinned && !uuid_eq(&out->tenant_id, &c->tenant))
+        return err_set(e, ERR_NOT_FOUND, "There is no such key");
     call_audit_object(c, "key", &out->id);
     return 0;
 }
@@ -253,6 +309,7 @@ int key_rotate(struct call *c, struct err *e)
     int64_t grace = in ? in->grace_seconds : 0;
 
     TRY(key_target(c, &k, e));
+    TRY(rotate_check(c, &k, e));
     k.old_hash = grace ? k.hash : NULL;
     k.old_until = grace ? c->now + SECONDS(grace) : 0;
     k.revision++;

@@ -126,12 +126,30 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
                    ARGS(A(&t->id), A(owner), A(enum_to_str(role_names, ROLE_OWNER)), A(c->now)), e);
 }
 
+static const char sql_owned[] = "SELECT count(*) FROM tenants t JOIN tenant_members m"
+                                " ON m.tenant_id = t.id AND m.user_id = t.owner_id"
+                                " WHERE m.user_id = $1";
+
+static int not_pinned(struct call *c, struct err *e)
+{
+    if (c->who->pinned)
+        return err_set(e, ERR_FORBIDDEN, "This key is bound to one tenant");
+    return 0;
+}
+
 int tenant_create(struct call *c, struct err *e)
 {
+    int64_t limit = config_quota(app_config(c->app), c->who->plan, "tenants"), owned;
     struct tenant *t = c->in;
 
     TRY(need_user(c, e));
-    TRY(quota_take(c, "tenants", 1, e));
+    TRY(not_pinned(c, e));
+    /* Their own are counted, the first one beside: a tenant that made others would begin anew. */
+    TRY(user_lock(c, &c->who->user_id, e));
+    TRY(db_int(c->db, sql_owned, ARGS(A(&c->who->user_id)), 0, &owned, e));
+    if (owned > limit)
+        return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'tenants' is %lld and %lld are in use",
+                       (long long)limit, (long long)owned - 1);
     TRY(tenant_make(c, t, &c->who->user_id, e));
     call_audit_object(c, "tenant", &t->id);
     return reply_row(c, &tenant_record, t);
@@ -142,13 +160,18 @@ int tenant_create(struct call *c, struct err *e)
 static const char sql_tenants[] =
     "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
     " ORDER BY created_at DESC, id DESC";
+static const char sql_pinned_tenant[] =
+    "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
+    " AND id = $2";
 
 int tenant_list(struct call *c, struct err *e)
 {
     struct rows got;
 
     TRY(need_user(c, e));
-    TRY(db_query(c->db, c->arena, &tenant_record, sql_tenants, ARGS(A(&c->who->user_id)), &got, e));
+    TRY(db_query(c->db, c->arena, &tenant_record, c->who->pinned ? sql_pinned_tenant : sql_tenants,
+                 (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
+                 e));
     return reply_rows(c, &tenant_record, &got);
 }
 
@@ -168,16 +191,21 @@ static int take_text(void *ctx, const struct col *cols, size_t n _unused_, struc
 static const char sql_role[] =
     "SELECT role FROM tenant_members WHERE tenant_id = $1 AND user_id = $2";
 
+static const char sql_lock[] = "SELECT 1 FROM tenants WHERE id = $1 /*pg: FOR NO KEY UPDATE */";
+
 /* The tenant in the path and the caller's role in it; 404 for who is no member, 403 for whose role
- * is less. */
+ * is less.  Who writes has its row locked first: memberships are read and changed under it. */
 static int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
                          struct err *e)
 {
     struct text_out word = { c->arena, NULL };
+    int64_t found;
 
     TRY(need_user(c, e));
     if (c->who->pinned && !uuid_eq(&c->id, &c->tenant))
         return err_set(e, ERR_NOT_FOUND, "There is no such tenant");
+    if (c->route->work == WRITE)
+        TRY(db_int(c->db, sql_lock, ARGS(A(&c->id)), 0, &found, e));
     TRY(db_each(c->db, sql_role, ARGS(A(&c->id), A(&c->who->user_id)), take_text, &word, e));
     if (!word.s)
         return err_set(e, ERR_NOT_FOUND, "There is no such tenant");
@@ -209,6 +237,7 @@ int tenant_switch(struct call *c, struct err *e)
     enum role role;
 
     TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
+    TRY(not_pinned(c, e));
     if (t.status != TENANT_ACTIVE)
         return err_set(e, ERR_INVALID_STATE, "tenant '%s' is suspended", t.slug);
     TRY(db_exec(c->db, sql_switch, ARGS(A(&c->who->user_id), A(&t.id), A(c->now)), e));
@@ -347,9 +376,6 @@ static int member_target(struct call *c, const struct tenant *t, enum role mine,
     }
     if (theirs != ROLE_OWNER || owner_stays)
         return 0;
-    /* The tenant's row is the lock: of two owners who leave at once, one stays. */
-    TRY(db_exec(c->db, "UPDATE tenants SET revision = tenants.revision + 1 WHERE id = $1",
-                ARGS(A(&t->id)), e));
     TRY(db_int(c->db, sql_owners, ARGS(A(&t->id), A(user)), 0, &owners, e));
     if (owners == 0)
         return err_set(e, ERR_INVALID_STATE, "the last owner of a tenant cannot leave it");
@@ -371,6 +397,8 @@ int member_update(struct call *c, struct err *e)
     TRY(member_target(c, &t, role, m->role == ROLE_OWNER, &user, e));
     TRY(db_exec(c->db, "UPDATE tenant_members SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
                 ARGS(A(&t.id), A(&user), A(enum_to_str(role_names, (int)m->role))), e));
+    struct member now = { .tenant_id = t.id, .user_id = user, .role = m->role };
+    TRY(outbox_put(c, "tenant.member-changed", &member_record, &now, e));
     call_revoke(c, &user, NULL);
     return member_reply(c, &user, e);
 }

@@ -169,6 +169,9 @@ int subnet_delete_all(struct call *c, const struct vpc *vpc, struct err *e)
     return 0;
 }
 
+/* Nobody deletes it before this transaction's end. */
+static const char sql_keep[] = "SELECT 1 FROM subnets WHERE id = $1 /*pg: FOR KEY SHARE */";
+
 int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out, struct err *e)
 {
     struct cidr whole;
@@ -177,8 +180,11 @@ int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out, st
 
     TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
     if (all.n > 0) {
+        int64_t there;
+
         *out = *(struct subnet *)all.v;
-        return 0;
+        TRY(db_int(c->db, sql_keep, ARGS(A(&out->id)), 0, &there, e));
+        return there ? 0 : err_set(e, ERR_BUSY, "subnet '%s' is being deleted", out->name);
     }
     if (!cidr_parse(str_of(vpc->cidr_block), true, &whole))
         return err_cause(e, ERR_INTERNAL, vpc->cidr_block, "internal error");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* VPCs: isolated networks with a CIDR of their own.  Here are only the rows; the hosts make the
  * network when the first instance needs it and remove it with the last one. */
+#include "codec/id.h"
 #include "core/config.h"
 #include "services/network/network_private.h"
 
@@ -41,6 +42,15 @@ const char *network_check_cidr(struct arena *a _unused_, const char **v)
         return "must be between /16 and /28";
     if (!cidr_parse(text, true, &c))
         return "must have zeros for its host bits";
+    /* "This" network, loopback, link-local (where metadata is), multicast and what is reserved. */
+    static const char *const taken[] = { "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16",
+                                         "224.0.0.0/3" };
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        struct cidr other;
+
+        if (cidr_parse(str_of(taken[i]), true, &other) && cidr_overlaps(&c, &other))
+            return "must be addresses that hosts may have: not loopback, link-local or multicast";
+    }
     return NULL;
 }
 
@@ -72,11 +82,9 @@ static int vpc_make(struct call *c, struct vpc *v, struct err *e)
     TRY(network_counter(c->db, "vxlan", VXLAN_FIRST, &v->vxlan_id, e));
     if (v->vxlan_id > VXLAN_LAST)
         return err_set(e, ERR_QUOTA_EXCEEDED, "this installation has no network number left");
-    v->network_id = "";
-    TRY(call_insert(c, &vpc_record, v, e));
+    uuid_new(app_clock(c->app), &v->id);
     v->network_id = arena_strdup(c->arena, v->id.s + 24);
-    return db_exec(c->db, "UPDATE vpcs SET network_id = $2 WHERE id = $1",
-                   ARGS(A(&v->id), A(v->network_id)), e);
+    return call_insert(c, &vpc_record, v, e);
 }
 
 static int vpc_create(struct call *c, struct err *e)
@@ -107,7 +115,8 @@ int network_retry(int rc, struct err *e)
 }
 
 static const char sql_default_vpc[] =
-    "SELECT @ FROM vpcs WHERE tenant_id = $1 AND mode = $2 AND name = 'default'";
+    "SELECT @ FROM vpcs WHERE tenant_id = $1 AND mode = $2 AND name = 'default'"
+    " /*pg: FOR UPDATE */";
 
 static int vpc_default(struct call *c, struct vpc *out, struct err *e)
 {

@@ -163,6 +163,7 @@ static int queue_purge(struct call *c, struct err *e)
     TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(&queue_record, "box_id"), e));
     TRY(outbox_put(c, "queue.purged", &queue_record, &q, e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
+    call_signal(c, old.box_id.s); /* who waits goes over to the new box */
     return reply_message(c, "queue purged");
 }
 
@@ -171,19 +172,40 @@ static int queue_purge(struct call *c, struct err *e)
 static const char sql_empty_box[] =
     "DELETE FROM queue_messages WHERE seq IN (SELECT seq FROM queue_messages WHERE box_id IN"
     " (SELECT box_id FROM queue_dead_boxes WHERE queue_id = $1) LIMIT $2)";
-static const char sql_empty_dedup[] = "DELETE FROM queue_dedup WHERE box_id IN"
-                                      " (SELECT box_id FROM queue_dead_boxes WHERE queue_id = $1)";
-static const char sql_forget_boxes[] = "DELETE FROM queue_dead_boxes WHERE queue_id = $1";
+static const char sql_empty_dedup[] =
+    "DELETE FROM queue_dedup WHERE box_id = $1 AND dedup_id IN"
+    " (SELECT dedup_id FROM queue_dedup WHERE box_id = $1 LIMIT $2)";
+/* Not a box that died only just now. */
+static const char sql_forget_boxes[] =
+    "DELETE FROM queue_dead_boxes WHERE queue_id = $1"
+    " AND NOT EXISTS (SELECT 1 FROM queue_messages m WHERE m.box_id = queue_dead_boxes.box_id)"
+    " AND NOT EXISTS (SELECT 1 FROM queue_dedup d WHERE d.box_id = queue_dead_boxes.box_id)";
+static const char sql_dead_box[] =
+    "SELECT min(d.box_id) FROM queue_dead_boxes d WHERE d.queue_id = $1"
+    " AND EXISTS (SELECT 1 FROM queue_dedup x WHERE x.box_id = d.box_id)";
 static const char sql_expire[] =
     "DELETE FROM queue_messages WHERE seq IN (SELECT seq FROM queue_messages"
     " WHERE box_id = $1 AND created_at <= $2 LIMIT $3) RETURNING @";
 static const char sql_expire_dedup[] =
-    "DELETE FROM queue_dedup WHERE box_id = $1 AND until_at <= $2";
+    "DELETE FROM queue_dedup WHERE box_id = $1 AND dedup_id IN"
+    " (SELECT dedup_id FROM queue_dedup WHERE box_id = $1 AND until_at <= $2 LIMIT $3)";
+static const char sql_locked[] = "SELECT @ FROM queues WHERE id = $1 /*pg: FOR UPDATE */";
 
 struct sweep {
     const struct visit *v;
     bool more;
 };
+
+/* One statement that deletes at most SWEEP_ROWS; a full measure means that there is more. */
+static int sweep_some(struct db *db, struct sweep *s, const char *sql, const struct arg *args,
+                      size_t n_args, struct err *e)
+{
+    int64_t n;
+
+    TRY(db_exec_n(db, sql, args, n_args, &n, e));
+    s->more |= n == SWEEP_ROWS;
+    return 0;
+}
 
 /* Drops what is past its retention; in a FIFO queue the next of each group comes forward. */
 static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, struct err *e)
@@ -194,24 +216,41 @@ static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, 
                  ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)), A((int64_t)SWEEP_ROWS)), &old,
                  e));
     for (size_t i = 0; q->fifo && i < old.n; i++)
-        TRY(message_next(db, &q->box_id, ((struct message *)old.v)[i].group_id, s->v->now, e));
+        TRY(message_next(db, q, ((struct message *)old.v)[i].group_id, s->v->now, e));
     s->more |= old.n == SWEEP_ROWS;
-    return db_exec(db, sql_expire_dedup, ARGS(A(&q->box_id), A(s->v->now)), e);
+    return sweep_some(db, s, sql_expire_dedup,
+                      ARGS(A(&q->box_id), A(s->v->now), A((int64_t)SWEEP_ROWS)), e);
+}
+
+static int take_box(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    snprintf(((struct uuid *)ctx)->s, sizeof(struct uuid), "%s", cols[0].s ? cols[0].s : "");
+    return 0;
+}
+
+static int sweep_dead(struct db *db, struct sweep *s, struct err *e)
+{
+    const struct uuid *queue = &s->v->id;
+    struct uuid box = { 0 };
+
+    TRY(sweep_some(db, s, sql_empty_box, ARGS(A(queue), A((int64_t)SWEEP_ROWS)), e));
+    TRY(db_each(db, sql_dead_box, ARGS(A(queue)), take_box, &box, e));
+    if (!uuid_is_nil(&box)) {
+        TRY(db_exec(db, sql_empty_dedup, ARGS(A(&box), A((int64_t)SWEEP_ROWS)), e));
+        s->more = true; /* there may be another box */
+    }
+    return s->more ? 0 : db_exec(db, sql_forget_boxes, ARGS(A(queue)), e);
 }
 
 static int sweep_write(struct db *db, void *ctx, struct err *e)
 {
     struct sweep *s = ctx;
-    const struct queue *q = s->v->row;
-    int64_t n;
+    struct rows got;
 
-    TRY(db_exec_n(db, sql_empty_box, ARGS(A(&s->v->id), A((int64_t)SWEEP_ROWS)), &n, e));
-    if (n == 0) {
-        TRY(db_exec(db, sql_empty_dedup, ARGS(A(&s->v->id)), e));
-        TRY(db_exec(db, sql_forget_boxes, ARGS(A(&s->v->id)), e));
-    }
-    s->more = n > 0;
-    return q ? sweep_expired(db, s, q, e) : 0;
+    s->more = false;
+    TRY(sweep_dead(db, s, e));
+    TRY(db_query(db, s->v->arena, &queue_record, sql_locked, ARGS(A(&s->v->id)), &got, e));
+    return got.n ? sweep_expired(db, s, got.v, e) : 0;
 }
 
 static int queue_visit(struct visit *v, struct err *e)

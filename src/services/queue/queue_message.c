@@ -182,11 +182,25 @@ static int message_put(struct call *c, const struct queue *q, struct message *m,
                    e);
 }
 
-/* FIFO queues keep their order by taking turns on the queue's row; others share it. */
+static const char sql_fifo_by_id[] =
+    "SELECT CASE WHEN fifo THEN 1 ELSE 0 END FROM queues WHERE id = $1";
+static const char sql_fifo_by_name[] = "SELECT CASE WHEN fifo THEN 1 ELSE 0 END FROM queues"
+                                       " WHERE tenant_id = $1 AND mode = $2 AND name = $3";
+
+/* FIFO queues keep their order by taking turns on the queue's row; others share it.  Which kind it
+ * is never changes, and is asked first: who holds the row in common and then wants it alone waits
+ * for all others that do the same. */
 static int queue_for_messages(struct call *c, struct queue *q, struct err *e)
 {
-    TRY(call_target_shared(c, &queue_record, q, e));
-    return q->fifo ? call_target(c, &queue_record, q, e) : 0;
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    int64_t fifo = 0;
+
+    if (db_is_postgres(c->db) && c->id_name)
+        TRY(db_int(c->db, sql_fifo_by_name, ARGS(A(&c->tenant), A(mode), A(c->id_name)), 0, &fifo,
+                   e));
+    else if (db_is_postgres(c->db))
+        TRY(db_int(c->db, sql_fifo_by_id, ARGS(A(&c->id)), 0, &fifo, e));
+    return fifo ? call_target(c, &queue_record, q, e) : call_target_shared(c, &queue_record, q, e);
 }
 
 int message_send(struct call *c, struct err *e)
@@ -262,11 +276,23 @@ static const char sql_receive[] =
     " RETURNING @";
 static const char sql_next_due[] = "SELECT min(visible_at) FROM queue_messages WHERE box_id = $1"
                                    " AND visible_at > $2";
+/* With a number of its own, so that the first of a group is always the one that came first; and no
+ * old receipt handle fits it. */
 static const char sql_to_dead[] =
-    "UPDATE queue_messages SET box_id = $2, visible_at = $3, received_count = 0 WHERE seq = $1";
+    "INSERT INTO queue_messages"
+    " (id, box_id, body, attributes, group_id, visible_at, received_count, created_at)"
+    " SELECT id, $2, body, attributes, group_id, $3, 0, created_at FROM queue_messages"
+    " WHERE seq = $1";
 static const char sql_next[] =
-    "UPDATE queue_messages SET visible_at = $3 WHERE visible_at = $4 AND seq ="
+    "UPDATE queue_messages SET visible_at ="
+    " CASE WHEN created_at + $5 > $3 THEN created_at + $5 ELSE $3 END"
+    " WHERE visible_at = $4 AND seq ="
     " (SELECT min(seq) FROM queue_messages WHERE box_id = $1 AND group_id = $2)";
+static const char sql_drop[] = "DELETE FROM queue_messages WHERE seq = $1";
+/* The dead-letter queue may be another project's; that it is the tenant's was seen to when it was
+ * named. */
+static const char sql_dead_fifo[] = "SELECT @ FROM queues WHERE id = $1 /*pg: FOR UPDATE */";
+static const char sql_dead[] = "SELECT @ FROM queues WHERE id = $1 /*pg: FOR SHARE */";
 
 static int by_seq(const void *a, const void *b)
 {
@@ -275,45 +301,61 @@ static int by_seq(const void *a, const void *b)
     return x->seq < y->seq ? -1 : x->seq > y->seq;
 }
 
-int message_next(struct db *db, const struct uuid *box, const char *group, int64_t now,
+int message_next(struct db *db, const struct queue *q, const char *group, int64_t now,
                  struct err *e)
 {
     if (!group)
         return 0;
-    return db_exec(db, sql_next, ARGS(A(box), A(group), A(now), A(QUEUE_BEHIND)), e);
+    return db_exec(
+        db, sql_next,
+        ARGS(A(&q->box_id), A(group), A(now), A(QUEUE_BEHIND), A(SECONDS(q->delay_seconds))), e);
 }
 
 /* A message that was received too often goes to the dead-letter queue. */
-static int message_to_dead(struct call *c, const struct queue *q, const struct queue *dead,
-                           const struct message *m, struct err *e)
+static int message_to_dead(struct call *c, const struct queue *q, const struct message *m,
+                           struct err *e)
 {
+    struct queue dead;
     int64_t waits = 0;
 
-    if (dead->fifo && m->group_id)
-        TRY(db_int(c->db, sql_group_has, ARGS(A(&dead->box_id), A(m->group_id)), 0, &waits, e));
+    TRY(db_one(c->db, c->arena, &queue_record, q->fifo ? sql_dead_fifo : sql_dead,
+               ARGS(A(&q->dead_letter_queue_id)), &dead, e));
+    if (dead.fifo && m->group_id)
+        TRY(db_int(c->db, sql_group_has, ARGS(A(&dead.box_id), A(m->group_id)), 0, &waits, e));
     TRY(db_exec(c->db, sql_to_dead,
-                ARGS(A(m->seq), A(&dead->box_id), A(waits ? QUEUE_BEHIND : c->now)), e));
-    call_signal(c, dead->box_id.s);
-    return message_next(c->db, &q->box_id, m->group_id, c->now, e);
+                ARGS(A(m->seq), A(&dead.box_id), A(waits ? QUEUE_BEHIND : c->now)), e));
+    TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
+    call_signal(c, dead.box_id.s);
+    return message_next(c->db, q, m->group_id, c->now, e);
+}
+
+/* A FIFO group whose first message is past its retention does not wait for the sweep. */
+static int message_expired(struct call *c, const struct queue *q, const struct message *m,
+                           struct err *e)
+{
+    TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
+    return message_next(c->db, q, m->group_id, c->now, e);
 }
 
 /* One batch: what is due is hidden until 'hidden'; what was received too often is moved instead. */
-static int receive_some(struct call *c, const struct queue *q, const struct queue *dead,
-                        int64_t hidden, struct message *out, size_t *n, size_t want, bool *moved,
-                        struct err *e)
+static int receive_some(struct call *c, const struct queue *q, int64_t hidden, struct message *out,
+                        size_t *n, size_t want, bool *moved, struct err *e)
 {
+    bool has_dead = !uuid_is_nil(&q->dead_letter_queue_id);
+    int64_t oldest = queue_oldest(q, c->now);
     struct rows got;
 
     *moved = false;
     TRY(db_query(c->db, c->arena, &message_record, sql_receive,
                  ARGS(A(&q->box_id), A(c->now), A(hidden), A((int64_t)(want - *n)),
-                      A(queue_oldest(q, c->now))),
+                      A(q->fifo ? (int64_t)0 : oldest)),
                  &got, e));
     for (size_t i = 0; i < got.n; i++) {
         struct message *m = &((struct message *)got.v)[i];
 
-        if (dead && m->received_count > q->max_receives) {
-            TRY(message_to_dead(c, q, dead, m, e));
+        bool expired = m->created_at <= oldest;
+        if (expired || (has_dead && m->received_count > q->max_receives)) {
+            TRY(expired ? message_expired(c, q, m, e) : message_to_dead(c, q, m, e));
             *moved = true;
             continue;
         }
@@ -338,19 +380,15 @@ int message_receive(struct call *c, struct err *e)
 {
     const struct receive_query *want = c->query;
     struct message *out = arena_new_n(c->arena, struct message, BATCH_MAX);
-    struct queue q, dead;
+    struct queue q;
     size_t n = 0;
     bool moved = true;
 
     TRY(queue_for_messages(c, &q, e));
-    bool has_dead = !uuid_is_nil(&q.dead_letter_queue_id);
-    if (has_dead)
-        TRY(call_get(c, &queue_record, &q.dead_letter_queue_id, &dead, e));
 
     int64_t hide = want->visibility_timeout >= 0 ? want->visibility_timeout : q.visibility_timeout;
     for (int i = 0; moved && n < (size_t)want->count && i < DEAD_ROUNDS; i++)
-        TRY(receive_some(c, &q, has_dead ? &dead : NULL, c->now + SECONDS(hide), out, &n,
-                         (size_t)want->count, &moved, e));
+        TRY(receive_some(c, &q, c->now + SECONDS(hide), out, &n, (size_t)want->count, &moved, e));
     if (n == 0 && !moved && want->wait > 0 && (!c->parked_until || c->now < c->parked_until))
         return receive_wait(c, &q, want->wait, e);
     if (n > 1)
@@ -398,7 +436,7 @@ static int delete_one(struct call *c, const struct queue *q, struct str handle, 
     if (!*found || !q->fifo)
         return 0;
     call_signal(c, q->box_id.s);
-    return message_next(c->db, &q->box_id, ((struct message *)gone.v)->group_id, c->now, e);
+    return message_next(c->db, q, ((struct message *)gone.v)->group_id, c->now, e);
 }
 
 int message_delete(struct call *c, struct err *e)

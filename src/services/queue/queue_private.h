@@ -41,8 +41,9 @@ extern const struct record message_record;
 /* visible_at of a FIFO message that waits behind another of its group: never due. */
 #define QUEUE_BEHIND INT64_MAX
 
-/* The first waiting message of a group comes forward: call when the one before it is gone. */
-int message_next(struct db *db, const struct uuid *box, const char *group, int64_t now,
+/* The first waiting message of a group comes forward, when its delay is over: call when the one
+ * before it is gone.  The queue's row is locked, so that no sender puts one behind it meanwhile. */
+int message_next(struct db *db, const struct queue *q, const char *group, int64_t now,
                  struct err *e) _must_check_;
 
 int message_send(struct call *c, struct err *e);
@@ -57,7 +58,7 @@ extern const struct record message_extend_record;
 extern const struct record message_receipts_record;
 extern const struct record message_receive_query;
 
-/* Messages older than this are dead, though not yet swept. */
+/* Messages as old as this are dead, though not yet swept. */
 static inline int64_t queue_oldest(const struct queue *q, int64_t now)
 {
     return now - DAYS(q->retention_days);

@@ -342,6 +342,143 @@ TEST(a_long_poll_gets_the_message_that_is_delayed_into_it)
     CHECK_EQ(get(w, "/queues/%s/messages?wait=5", q).len, 1);
 }
 
+static int64_t rows_of(struct world *w, const char *table)
+{
+    struct store *s = app_store(world_app(w));
+    struct err e;
+    struct db *db = store_reader(s, &e);
+    int64_t n = -1;
+
+    CHECK(db != NULL);
+    CHECK_EQ(db_read_round(db, &e), 0);
+    CHECK_EQ(db_int(db, fmt("SELECT count(*) FROM %s", table), NO_ARGS, 0, &n, &e), 0);
+    db_read_done(db);
+    store_reader_back(s, db);
+    return n;
+}
+
+TEST(a_fifo_message_that_comes_forward_keeps_its_own_delay)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'s','fifo':true,'delay_seconds':60}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    post(w, path, "{'body':'1','group_id':'a'}");
+    world_sleep(w, SECONDS(50));
+    post(w, path, "{'body':'2','group_id':'a'}");
+    world_sleep(w, SECONDS(11));
+    const char *handle = receive_one(w, q);
+    CHECK(handle != NULL);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", q, handle).status, 200);
+    CHECK_EQ(get(w, "%s", path).len, 0);
+    world_sleep(w, SECONDS(50));
+    CHECK_STR(member(get(w, "%s", path), "0.body"), "2");
+}
+
+TEST(an_expired_head_does_not_hold_its_group_until_the_sweep)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'s','fifo':true,'retention_days':1}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    post(w, path, "{'body':'old','group_id':'a'}");
+    world_sleep(w, HOURS(1));
+    post(w, path, "{'body':'new','group_id':'a'}");
+    clock_advance(world_clock(w), HOURS(23) + SECONDS(1)); /* and no sweep */
+    CHECK_STR(member(get(w, "%s", path), "0.body"), "new");
+}
+
+TEST(what_a_fifo_queue_gives_up_comes_in_turn_in_its_dead_letter_queue)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *dead = post(w, "/queues", "{'name':'d','fifo':true}").id;
+    const char *one = post(w, "/queues",
+                           fmt("{'name':'one','fifo':true,'visibility_timeout':1,"
+                               "'max_receives':1,'dead_letter_queue_id':'%s'}",
+                               dead))
+                          .id;
+    const char *two = post(w, "/queues",
+                           fmt("{'name':'two','fifo':true,'visibility_timeout':1,"
+                               "'max_receives':1,'dead_letter_queue_id':'%s'}",
+                               dead))
+                          .id;
+    post(w, fmt("/queues/%s/messages", one), "{'body':'1','group_id':'g'}");
+    post(w, fmt("/queues/%s/messages", one), "{'body':'2','group_id':'g'}");
+    post(w, fmt("/queues/%s/messages", two), "{'body':'3','group_id':'g'}");
+    CHECK(receive_one(w, two) != NULL);
+    world_sleep(w, SECONDS(2));
+    CHECK(receive_one(w, two) == NULL); /* 3 has gone over, though it was sent last */
+    CHECK(receive_one(w, one) != NULL);
+    world_sleep(w, SECONDS(2));
+    CHECK_STR(member(get(w, "/queues/%s/messages", one), "0.body"), "2");
+    world_sleep(w, SECONDS(2));
+    CHECK(receive_one(w, one) == NULL);
+    const char *first = receive_one(w, dead);
+    CHECK(first != NULL);
+    CHECK(receive_one(w, dead) == NULL); /* one of the group at a time */
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", dead, first).status, 200);
+    CHECK_STR(member(get(w, "/queues/%s/messages", dead), "0.body"), "1");
+}
+
+TEST(who_waits_at_a_queue_that_is_purged_gets_the_next_message)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    int64_t began = clock_mono(clock_system());
+    int fd = ask_begin(w, GET, fmt("/queues/%s/messages?wait=20", q), NULL, NULL, NULL);
+
+    usleep(200000);
+    CHECK_EQ(post(w, fmt("/queues/%s/purge", q), NULL).status, 200);
+    usleep(200000);
+    CHECK_EQ(post(w, fmt("/queues/%s/messages", q), "{'body':'after'}").status, 201);
+    struct reply r = ask_end(w, fd);
+    CHECK_EQ(r.len, 1);
+    CHECK_STR(member(r, "0.body"), "after");
+    CHECK(clock_mono(clock_system()) - began < SECONDS(10));
+}
+
+TEST(nothing_of_a_purged_queue_is_left_behind)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 5; i++)
+            post(w, fmt("/queues/%s/messages", q),
+                 fmt("{'body':'x','deduplication_id':'%d-%d'}", round, i));
+        CHECK_EQ(post(w, fmt("/queues/%s/purge", q), NULL).status, 200);
+    }
+    post(w, fmt("/queues/%s/messages", q), "{'body':'x','deduplication_id':'stays'}");
+    world_settle(w);
+    CHECK_EQ(rows_of(w, "queue_messages"), 1);
+    CHECK_EQ(rows_of(w, "queue_dedup"), 1);
+    CHECK_EQ(rows_of(w, "queue_dead_boxes"), 0);
+    world_sleep(w, MINUTES(11));
+    CHECK_EQ(rows_of(w, "queue_dedup"), 0);
+    CHECK_EQ(del(w, "/queues/%s", q).status, 200);
+    world_settle(w);
+    CHECK_EQ(rows_of(w, "queue_messages"), 0);
+    CHECK_EQ(rows_of(w, "queue_dead_boxes"), 0);
+}
+
+TEST(many_senders_to_one_fifo_group_do_not_wait_for_each_other_for_ever)
+{
+    enum { SENDERS = 24 };
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'s','fifo':true}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+    int fd[SENDERS], out = 0;
+
+    for (int i = 0; i < SENDERS; i++)
+        fd[i] = ask_begin(w, POST, path, NULL, "Content-Type: application/json",
+                          "{\"body\":\"x\",\"group_id\":\"a\"}");
+    for (int i = 0; i < SENDERS; i++)
+        CHECK_EQ(ask_end(w, fd[i]).status, 201);
+    for (const char *h; (h = receive_one(w, q)); out++)
+        CHECK_EQ(del(w, "/queues/%s/messages/%s", q, h).status, 200);
+    CHECK_EQ(out, SENDERS);
+}
+
 TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_named,
       a_name_is_taken_once_and_works_as_an_id, a_received_message_stays_hidden_until_its_timeout,
       a_deleted_message_is_gone_and_an_old_handle_deletes_nothing,
@@ -355,4 +492,10 @@ TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_nam
       purging_drops_all_messages_and_keeps_the_queue, a_message_past_its_retention_is_dropped,
       a_queue_is_changed_and_deleted, both_surfaces_show_the_same_queue,
       strangers_and_the_unauthorised_reach_no_queue,
-      a_long_poll_gets_the_message_that_is_delayed_into_it)
+      a_long_poll_gets_the_message_that_is_delayed_into_it,
+      a_fifo_message_that_comes_forward_keeps_its_own_delay,
+      an_expired_head_does_not_hold_its_group_until_the_sweep,
+      what_a_fifo_queue_gives_up_comes_in_turn_in_its_dead_letter_queue,
+      who_waits_at_a_queue_that_is_purged_gets_the_next_message,
+      nothing_of_a_purged_queue_is_left_behind,
+      many_senders_to_one_fifo_group_do_not_wait_for_each_other_for_ever)

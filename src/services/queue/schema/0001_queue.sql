@@ -46,6 +46,7 @@ CREATE TABLE queue_dedup (
     until_at BIGINT NOT NULL,
     PRIMARY KEY (box_id, dedup_id)
 ) /*lite: WITHOUT ROWID */;
+CREATE INDEX queue_dedup_age ON queue_dedup (box_id, until_at);
 
 CREATE TABLE queue_dead_boxes (
     box_id TEXT NOT NULL PRIMARY KEY,
