@@ -9,6 +9,8 @@ const char *check_name(struct arena *a _unused_, const char **v)
 
     if (s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] != '\0')
         return "must be letters, digits, '_' and '-' only";
+    if (s[0] == '-' || s[0] == '_')
+        return "must begin with a letter or a digit";
     if (id_looks_like(str_of(s)))
         return "must not look like an id";
     return NULL;

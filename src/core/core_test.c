@@ -37,7 +37,9 @@ TEST(an_id_of_another_prefix_or_of_no_form_is_not_found)
 
     CHECK_EQ(get(w, "/v1/things/vpc_01h455vb4pex5vsknk084sn02q").status, 404);
     CHECK_EQ(get(w, "/v1/things/nonsense").status, 404);
-    CHECK_STR(get(w, "/nowhere").code, "route_not_found");
+    struct reply nowhere = get(w, "/nowhere");
+    CHECK_STR(nowhere.code, "route_not_found");
+    CHECK(strstr(member(nowhere, "error.details"), "/v1/openapi.json") != NULL);
     CHECK_STR(get(w, "/things/nonsense").code, "not_found");
 }
 
@@ -58,6 +60,7 @@ TEST(a_method_that_is_not_there_is_405_with_allow_and_options_tells)
 
     CHECK_EQ(r.status, 405);
     CHECK_STR(header(r, "Allow"), "GET, HEAD, POST, OPTIONS");
+    CHECK_STR(member(r, "error.details"), "Offered here: GET, HEAD, POST, OPTIONS");
     r = ask(w, OPTIONS, "/things", "", NULL, NULL);
     CHECK_EQ(r.status, 204);
     CHECK_STR(header(r, "Allow"), "GET, HEAD, POST, OPTIONS");
@@ -336,7 +339,9 @@ TEST(a_body_that_is_no_json_is_400_of_another_type_415_and_too_long_413)
 
     CHECK_STR(post(w, "/things", "{\"name\":").code, "invalid_json");
     CHECK_EQ(post(w, "/things", "[]").status, 400);
-    CHECK_EQ(with(w, POST, "/things", "Content-Type: text/plain", "{'name':'x'}").status, 415);
+    struct reply other = with(w, POST, "/things", "Content-Type: text/plain", "{'name':'x'}");
+    CHECK_EQ(other.status, 415);
+    CHECK(strstr(member(other, "error.details"), "application/json") != NULL);
     CHECK_EQ(with(w, POST, "/things", "Content-Type: application/merge-patch+json", "{'name':'x'}")
                  .status,
              201);
@@ -493,6 +498,11 @@ TEST(a_project_key_sees_its_own_project_only)
     CHECK_EQ(ask(w, GET, path, "test-project2", NULL, NULL).status, 404);
     CHECK_EQ(ask(w, GET, "/things", "test-project2", NULL, NULL).len, 0);
     CHECK_EQ(ask(w, GET, "/things", "test-project1", NULL, NULL).len, 1);
+    /* A row of the tenant's that is of no project is nobody's project's, cached or not. */
+    const char *bare = fmt("/things/%s", post(w, "/things", "{'name':'bare'}").id);
+    CHECK_EQ(ask(w, GET, bare, "test-project1", NULL, NULL).status, 404);
+    CHECK_EQ(get(w, "%s", bare).status, 200);
+    CHECK_EQ(ask(w, GET, bare, "test-project1", NULL, NULL).status, 404);
 }
 
 TEST(a_platform_delete_is_204_a_classic_one_has_a_message)

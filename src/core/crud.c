@@ -15,7 +15,7 @@ static bool shown(const struct call *c, const struct record *r, const struct row
     if (c->p->id_prefix && (!r->prefix || strcmp(r->prefix, c->p->id_prefix) != 0))
         return false;
     return uuid_eq(&x->tenant_id, &c->tenant) && x->mode == (int)c->who->mode &&
-           (uuid_is_nil(&c->who->project_id) || uuid_is_nil(&x->project_id) ||
+           (uuid_is_nil(&c->who->project_id) || !record_field(r, "project_id") ||
             uuid_eq(&x->project_id, &c->who->project_id));
 }
 

@@ -168,7 +168,7 @@ int call_faults(struct call *c, struct err *e) _must_check_;
 /* True if the body had this member. */
 bool call_has(const struct call *c, const char *member);
 
-/* For .check of names: 1 character or more of [A-Za-z0-9_-], and nothing that reads as an id. */
+/* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that reads as an id. */
 const char *check_name(struct arena *a, const char **v);
 
 /* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404. */
