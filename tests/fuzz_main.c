@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replays a corpus through a fuzz target, for machines and compilers without libFuzzer.  Each file is tried whole,
- * and cut at every length up to 4 KiB; then mutated copies with a fixed seed. */
+/* Replays a corpus through a fuzz target, for machines and compilers without libFuzzer.  Each file
+ * is tried whole, and cut at every length up to 4 KiB; then mutated copies with a fixed seed. */
 #include <dirent.h>
 
 #include "base/base.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The test world: a whole cloud in one process, with a fake clock and fake drivers, spoken to over HTTP.
+/* The test world: a whole cloud in one process, with a fake clock and fake drivers, spoken to over
+ * HTTP.
  *
  *     TEST(a_received_message_stays_hidden_until_its_timeout)
  *     {
@@ -14,11 +15,12 @@
  *     }
  *     TESTS(queue, a_received_message_stays_hidden_until_its_timeout)
  *
- * Bodies may use ' for ". Every test runs on SQLite, and again on PostgreSQL when BRUME_TEST_POSTGRES
- * (a URL) is set.  Every answer is checked against its route's tables (no field undeclared, ids and times
- * well-formed, errors in our shape).  TESTS(service) ends with the check that each route of that service was hit
- * with: success, a validation error (where it has a body or parameters), a stranger's object (404, where it
- * has {id}), a missing scope (403), no credential (401). */
+ * Bodies may use ' for ". Every test runs on SQLite, and again on PostgreSQL when
+ * BRUME_TEST_POSTGRES (a URL) is set.  Every answer is checked against its route's tables (no field
+ * undeclared, ids and times well-formed, errors in our shape).  TESTS(service) ends with the check
+ * that each route of that service was hit with: success, a validation error (where it has a body or
+ * parameters), a stranger's object (404, where it has {id}), a missing scope (403), no credential
+ * (401). */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,21 +34,31 @@
 struct world;
 struct reply {
     int status;
-    struct str body;   /* in the world's arena, as all below */
+    struct str body;         /* in the world's arena, as all below */
     struct json_value *json; /* NULL if it is not JSON; the world's */
-    size_t len;        /* elements, if a list (bare, or the envelope's data) */
-    const char *id;    /* member "id" of an object, or NULL */
-    const char *code;  /* error.code, or NULL */
-    const char *headers; /* raw head */
+    size_t len;              /* elements, if a list (bare, or the envelope's data) */
+    const char *id;          /* member "id" of an object, or NULL */
+    const char *code;        /* error.code, or NULL */
+    const char *headers;     /* raw head */
 };
 /* Who speaks: an admin of tenant one by default. */
-enum speaker { AS_OWNER, AS_VIEWER, AS_MEMBER, AS_STRANGER, AS_NO_SCOPE, AS_NOBODY, AS_OPERATOR, AS_TEST_KEY };
+enum speaker {
+    AS_OWNER,
+    AS_VIEWER,
+    AS_MEMBER,
+    AS_STRANGER,
+    AS_NO_SCOPE,
+    AS_NOBODY,
+    AS_OPERATOR,
+    AS_TEST_KEY
+};
 
 /* The services under test, by services.c; core's own tests give their own. */
 extern const struct service *const all_services[];
 
 /* Where there is no identity service (or a test wants others), who speaks is known by this: the
- * credential of a speaker, or with 'scopes' one that has these only. NULL: through identity's routes. */
+ * credential of a speaker, or with 'scopes' one that has these only. NULL: through identity's
+ * routes. */
 extern const char *(*world_credentials)(struct world *w, enum speaker who, const char *scopes);
 /* May change the configuration before a world starts; NULL: nothing. */
 extern void (*world_configure)(struct config *c);
@@ -74,10 +86,12 @@ struct reply post(struct world *w, const char *path, const char *body);
 struct reply put(struct world *w, const char *path, const char *body);
 struct reply patch(struct world *w, const char *path, const char *body);
 struct reply del(struct world *w, const char *path, ...) __attribute__((format(printf, 2, 3)));
-/* Anything: 'headers' are lines "Name: value" separated by \n, or NULL; 'key' NULL is the owner's. */
+/* Anything: 'headers' are lines "Name: value" separated by \n, or NULL; 'key' NULL is the owner's.
+ */
 struct reply ask(struct world *w, enum method m, const char *path, const char *key,
                  const char *headers, const char *body);
-struct reply as(struct world *w, enum speaker who, enum method m, const char *path, const char *body);
+struct reply as(struct world *w, enum speaker who, enum method m, const char *path,
+                const char *body);
 /* Text in a ring of 512 buffers; main thread only. */
 const char *fmt(const char *f, ...) __attribute__((format(printf, 1, 2)));
 /* A member of the answer by dotted path ("user.id", "data.0.name"), as text; NULL if absent. */
@@ -106,25 +120,25 @@ struct world_test {
 void world_register(struct world_test *t);
 int world_main(const char *service, int argc, char **argv);
 
-#define TEST(name)                                                                                 \
-    static void name(void **state);                                                                \
-    static struct world_test name##_test_ = { #name, name, NULL };                                 \
-    __attribute__((constructor)) static void name##_register_(void)                               \
-    {                                                                                              \
-        world_register(&name##_test_);                                                             \
-    }                                                                                              \
+#define TEST(name)                                                  \
+    static void name(void **state);                                 \
+    static struct world_test name##_test_ = { #name, name, NULL };  \
+    __attribute__((constructor)) static void name##_register_(void) \
+    {                                                               \
+        world_register(&name##_test_);                              \
+    }                                                               \
     static void name(void **state _unused_)
 /* Runs every TEST of the file; further arguments are for the reader. */
-#define TESTS(service, ...)                                                                        \
-    int main(int argc, char **argv)                                                                \
-    {                                                                                              \
-        return world_main(#service, argc, argv);                                                   \
+#define TESTS(service, ...)                      \
+    int main(int argc, char **argv)              \
+    {                                            \
+        return world_main(#service, argc, argv); \
     }
-#define CHECK(x)         assert_true(x)
-#define CHECK_EQ(a, b)   assert_int_equal((a), (b))
-#define CHECK_STR(a, b)                                                                            \
-    do {                                                                                           \
-        const char *check_a_ = (a);                                                                \
-        assert_non_null(check_a_);                                                                 \
-        assert_string_equal(check_a_, (b));                                                        \
+#define CHECK(x)       assert_true(x)
+#define CHECK_EQ(a, b) assert_int_equal((a), (b))
+#define CHECK_STR(a, b)                     \
+    do {                                    \
+        const char *check_a_ = (a);         \
+        assert_non_null(check_a_);          \
+        assert_string_equal(check_a_, (b)); \
     } while (0)

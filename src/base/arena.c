@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chunks grow with use: the first is small, so that a request of a few hundred bytes stays cheap. */
+/* Chunks grow with use: the first is small, so that a request of a few hundred bytes stays cheap.
+ */
 #include "base/arena.h"
 
 #include <stdint.h>

@@ -39,5 +39,5 @@ void arena_reset(struct arena *a, size_t keep);
 /* Frees everything 'a' handed out and leaves it empty and usable. */
 void arena_free(struct arena *a);
 
-#define arena_new(a, T)         ((T *)arena_alloc((a), sizeof(T)))
-#define arena_new_n(a, T, n)    ((T *)arena_alloc((a), sizeof(T) * (n)))
+#define arena_new(a, T)      ((T *)arena_alloc((a), sizeof(T)))
+#define arena_new_n(a, T, n) ((T *)arena_alloc((a), sizeof(T) * (n)))

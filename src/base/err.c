@@ -5,10 +5,9 @@ static const struct {
     int status;
     const char *wire;
     bool retry;
-} codes[] = {
-    [ERR_NONE] = { 200, "ok", false },
+} codes[] = { [ERR_NONE] = { 200, "ok", false },
 #define X(sym, status, wire, retry) [ERR_##sym] = { status, wire, retry },
-    ERR_CODES(X)
+              ERR_CODES(X)
 #undef X
 };
 

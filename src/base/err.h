@@ -58,22 +58,22 @@ struct err {
 };
 
 /* All of these fill '*e' and are worth -1 (macros, so that an analyzer sees that they are). */
-#define err_set(e, code, ...)                                                                      \
-    ({                                                                                             \
-        err_fill((e), (code), __VA_ARGS__);                                                        \
-        -1;                                                                                        \
+#define err_set(e, code, ...)               \
+    ({                                      \
+        err_fill((e), (code), __VA_ARGS__); \
+        -1;                                 \
     })
 /* As err_set() with a cause for the log. */
-#define err_cause(e, code, cause, ...)                                                             \
-    ({                                                                                             \
-        err_fill_cause((e), (code), (cause), __VA_ARGS__);                                         \
-        -1;                                                                                        \
+#define err_cause(e, code, cause, ...)                     \
+    ({                                                     \
+        err_fill_cause((e), (code), (cause), __VA_ARGS__); \
+        -1;                                                \
     })
 /* A failed system call: ERR_INTERNAL, the client reads "internal error", the log the rest. */
-#define err_sys(e, errnum, ...)                                                                    \
-    ({                                                                                             \
-        err_fill_sys((e), (errnum), __VA_ARGS__);                                                  \
-        -1;                                                                                        \
+#define err_sys(e, errnum, ...)                   \
+    ({                                            \
+        err_fill_sys((e), (errnum), __VA_ARGS__); \
+        -1;                                       \
     })
 
 void err_fill(struct err *e, enum err_code code, const char *fmt, ...)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 #include "base/clock.h"
 #include "base/put.h"
@@ -17,7 +18,7 @@ struct line {
 };
 
 static struct {
-    enum log_level level;
+    atomic_int level;
     bool json;
     char role[32];
 } config = { .level = LOG_INFO, .role = "brume" };
@@ -27,14 +28,19 @@ static const char *const credentials[] = { "thecloud_", "sk_live_", "sk_test_", 
 
 void log_init(enum log_level level, bool json, const char *role)
 {
-    config.level = level;
+    log_set_level(level);
     config.json = json;
     snprintf(config.role, sizeof(config.role), "%s", role);
 }
 
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&config.level, (int)level, memory_order_relaxed);
+}
+
 bool log_on(enum log_level level)
 {
-    return level >= config.level;
+    return (int)level >= atomic_load_explicit(&config.level, memory_order_relaxed);
 }
 
 /* What would pass the end is left out; two bytes stay for the line's own end. */

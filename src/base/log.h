@@ -5,9 +5,9 @@
  *
  *     log_event(LOG_INFO, "request_failed", L_STR("code", wire), L_INT("status", 409));
  *
- * A value is escaped, so no input can forge a line.  A line is written by one write(2).  Secrets are
- * never given to it; as a second net, what looks like one of our credentials (thecloud_, sk_live_,
- * sk_test_, cap_, whsec_) is cut to its prefix. */
+ * A value is escaped, so no input can forge a line.  A line is written by one write(2).  Secrets
+ * are never given to it; as a second net, what looks like one of our credentials (thecloud_,
+ * sk_live_, sk_test_, cap_, whsec_) is cut to its prefix. */
 
 #include "base/base.h"
 
@@ -20,20 +20,22 @@ struct log_field {
     int64_t i;
     double d;
 };
-#define L_STR(k, v) ((struct log_field){ .key = (k), .type = LOG_STRING, .s = (v) })
-#define L_INT(k, v) ((struct log_field){ .key = (k), .type = LOG_NUMBER, .i = (int64_t)(v) })
+#define L_STR(k, v)  ((struct log_field){ .key = (k), .type = LOG_STRING, .s = (v) })
+#define L_INT(k, v)  ((struct log_field){ .key = (k), .type = LOG_NUMBER, .i = (int64_t)(v) })
 #define L_REAL(k, v) ((struct log_field){ .key = (k), .type = LOG_REAL, .d = (v) })
 
 /* Lines below 'level' are dropped; 'role' stands in each line. Called once, before threads. */
 void log_init(enum log_level level, bool json, const char *role);
+/* The same level for all, at once; any thread at any time. */
+void log_set_level(enum log_level level);
 bool log_on(enum log_level level);
 void log_fields(enum log_level level, const char *event, const struct log_field *f, size_t n);
-#define log_event(level, event, ...)                                                               \
-    do {                                                                                           \
-        if (log_on(level))                                                                         \
-            log_fields((level), (event), (const struct log_field[]){ __VA_ARGS__ },                \
-                       sizeof((const struct log_field[]){ __VA_ARGS__ }) /                         \
-                           sizeof(struct log_field));                                              \
+#define log_event(level, event, ...)                                                \
+    do {                                                                            \
+        if (log_on(level))                                                          \
+            log_fields((level), (event), (const struct log_field[]){ __VA_ARGS__ }, \
+                       sizeof((const struct log_field[]){ __VA_ARGS__ }) /          \
+                           sizeof(struct log_field));                               \
     } while (0)
 /* An error that nobody above will report. */
 void log_err(enum log_level level, const char *event, const struct err *e);

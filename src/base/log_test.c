@@ -109,6 +109,17 @@ static void below_its_level_nothing_is_written(void **state _unused_)
     assert_non_null(strstr(line, "\"cause\":\"disk full\""));
 }
 
+static void the_level_can_change_while_it_runs(void **state _unused_)
+{
+    log_init(LOG_WARN, false, "api");
+    log_set_level(LOG_DEBUG);
+    assert_true(log_on(LOG_DEBUG));
+    log_event(LOG_DEBUG, "loud", L_INT("n", 1));
+    assert_non_null(strstr(logged(), " DEBUG api loud n=1\n"));
+    log_set_level(LOG_ERROR);
+    assert_false(log_on(LOG_WARN));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -119,6 +130,7 @@ int main(void)
         T(credentials_are_cut_to_their_prefix),
         T(a_line_is_bounded_and_still_whole),
         T(below_its_level_nothing_is_written),
+        T(the_level_can_change_while_it_runs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,8 @@ void *map_set(struct map *m, const void *key, size_t n, void *value);
 /* Removes and returns the value, or NULL. */
 void *map_del(struct map *m, const void *key, size_t n);
 size_t map_count(const struct map *m);
-/* Iterates in no order: *at starts at 0; false at the end.  map_del() of the current one is fine. */
+/* Iterates in no order: *at starts at 0; false at the end.  map_del() of the current one is fine.
+ */
 bool map_next(const struct map *m, size_t *at, const void **key, size_t *n, void **value);
 
 /* SipHash-2-4 of 'p' under a 16-byte key, 64 bits; and 128 bits for credentials. */

@@ -13,7 +13,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric_cell {
     struct metric_cell *next;
-    char labels[120]; /* `method="GET",status="200"` or "" */
+    char labels[120];      /* `method="GET",status="200"` or "" */
     _Atomic int64_t value; /* histogram: microseconds in all */
     _Atomic int64_t count[METRIC_BUCKETS];
 };
@@ -27,7 +27,10 @@ struct metric {
     struct metric *next;
     _Atomic int state; /* 0 unseen, 1 registered */
 };
-#define METRIC(t, n, h) { .type = (t), .name = (n), .help = (h) }
+#define METRIC(t, n, h)                       \
+    {                                         \
+        .type = (t), .name = (n), .help = (h) \
+    }
 
 /* The cell for these labels, made on first use and kept for ever (at most 4,096 a metric; after
  * that the cell `overflow="true"`): callers keep the pointer. */

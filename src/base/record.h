@@ -10,31 +10,32 @@
 #include "base/base.h"
 
 enum field_type {
-    F_UUID, /* struct uuid: its own record's id; TypeID on the platform surface */
-    F_REF,  /* struct uuid: points to .ref's record */
-    F_STR,  /* const char *; NULL is absent */
-    F_INT,  /* int64_t */
-    F_BOOL, /* bool */
-    F_TIME, /* int64_t microseconds since 1970, 0 is absent; RFC 3339 on the wire */
-    F_ENUM, /* int; a word on the wire and in SQL */
+    F_UUID,  /* struct uuid: its own record's id; TypeID on the platform surface */
+    F_REF,   /* struct uuid: points to .ref's record */
+    F_STR,   /* const char *; NULL is absent */
+    F_INT,   /* int64_t */
+    F_BOOL,  /* bool */
+    F_TIME,  /* int64_t microseconds since 1970, 0 is absent; RFC 3339 on the wire */
+    F_ENUM,  /* int; a word on the wire and in SQL */
     F_MICRO, /* int64_t millionths; a decimal number on the wire (prices) */
-    F_JSON, /* const char *: any JSON value as text; NULL is absent */
-    F_MAP,  /* const char *: a JSON object whose values are strings, as text */
-    F_LIST, /* const char *: a JSON array of strings, as text; absent reads as [] */
+    F_JSON,  /* const char *: any JSON value as text; NULL is absent */
+    F_MAP,   /* const char *: a JSON object whose values are strings, as text */
+    F_LIST,  /* const char *: a JSON array of strings, as text; absent reads as [] */
 };
 
 enum field_flags {
-    FF_CREATE   = 1 << 0,  /* a client may set it in POST */
-    FF_UPDATE   = 1 << 1,  /* a client may set it in PATCH or PUT */
-    FF_REQUIRED = 1 << 2,  /* POST without it is 400 */
-    FF_CLEAR    = 1 << 3,  /* PATCH with null clears it */
-    FF_SECRET   = 1 << 4,  /* never out */
-    FF_ONCE     = 1 << 5,  /* out in the answer to its creation only */
-    FF_FILTER   = 1 << 6,  /* lists filter by it: ?name=a,b */
-    FF_SORT     = 1 << 7,  /* lists sort by it: ?sort=-name */
-    FF_VIRTUAL  = 1 << 8,  /* no column; set by code before it goes out */
-    FF_HIDDEN   = 1 << 9,  /* a column, but neither in nor out (revision, mode) */
-    FF_NULL     = 1 << 10, /* out as null where absent, not left out */
+    FF_CREATE = 1 << 0,           /* a client may set it in POST */
+    FF_UPDATE = 1 << 1,           /* a client may set it in PATCH or PUT */
+    FF_REQUIRED = 1 << 2,         /* POST without it is 400 */
+    FF_CLEAR = 1 << 3,            /* PATCH with null clears it */
+    FF_SECRET = 1 << 4,           /* never out */
+    FF_ONCE = 1 << 5,             /* out in the answer to its creation only */
+    FF_FILTER = 1 << 6,           /* lists filter by it: ?name=a,b */
+    FF_SORT = 1 << 7,             /* lists sort by it: ?sort=-name */
+    FF_VIRTUAL = 1 << 8,          /* no column; set by code before it goes out */
+    FF_HIDDEN = 1 << 9,           /* a column, but neither in nor out (revision, mode) */
+    FF_NULL = 1 << 10,            /* out as null where absent, not left out */
+    FF_ABSENT_NEGATIVE = 1 << 11, /* F_INT: below zero is absent */
 };
 
 struct enum_name {
@@ -52,20 +53,20 @@ struct field {
     /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255).  F_MAP, F_LIST: entries
      * (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
     int64_t min, max;
-    int64_t dflt;            /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
-    const char *dflt_str;    /* F_STR, F_JSON, F_MAP, F_LIST: likewise. */
+    int64_t dflt;         /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
+    const char *dflt_str; /* F_STR, F_JSON, F_MAP, F_LIST: likewise. */
     const struct enum_name *names; /* F_ENUM: ends with { 0, NULL }. */
     const struct record *ref;      /* F_REF: where it points, for its prefix; NULL: no prefix. */
-    const char *alias;       /* A second name accepted in requests. */
-    /* Checks, and may replace, a string-like value (F_STR; F_JSON, F_MAP, F_LIST as canonical text);
-     * returns NULL if it is fine, else what is wrong in a client's words ("must be …"). */
+    const char *alias;             /* A second name accepted in requests. */
+    /* Checks, and may replace, a string-like value (F_STR; F_JSON, F_MAP, F_LIST as canonical
+     * text); returns NULL if it is fine, else what is wrong in a client's words ("must be …"). */
     const char *(*check)(struct arena *a, const char **value);
-    const char *doc;         /* One sentence for people; required in every public record. */
+    const char *doc; /* One sentence for people; required in every public record. */
 };
 
 struct record {
-    const char *name;   /* "queue": events are "queue.created" */
-    const char *table;  /* SQL table; NULL for bodies and answers that are no rows */
+    const char *name;  /* "queue": events are "queue.created" */
+    const char *table; /* SQL table; NULL for bodies and answers that are no rows */
     size_t size;
     const struct field *fields;
     size_t n_fields;

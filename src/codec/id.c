@@ -301,7 +301,8 @@ bool secret_check(const char *prefix, struct str s)
     if (s.n != n + SECRET_RANDOM + SECRET_CHECK || memcmp(s.p, prefix, n) != 0)
         return false;
     for (size_t i = n; i < s.n; i++)
-        if (!s.p[i] || !strchr(base62, s.p[i]))
+        if (!(s.p[i] >= '0' && s.p[i] <= '9') && !(s.p[i] >= 'A' && s.p[i] <= 'Z') &&
+            !(s.p[i] >= 'a' && s.p[i] <= 'z'))
             return false;
     checksum(s.p, n + SECRET_RANDOM, right);
     return memcmp(right, s.p + s.n - SECRET_CHECK, SECRET_CHECK) == 0;

@@ -18,6 +18,8 @@ static bool is_absent(const struct field *f, const void *row)
         return !*FIELD_CAT(row, f, const char *);
     case F_TIME:
         return *FIELD_CAT(row, f, int64_t) == 0;
+    case F_INT:
+        return (f->flags & FF_ABSENT_NEGATIVE) && *FIELD_CAT(row, f, int64_t) < 0;
     case F_ENUM:
         return !enum_to_str(f->names, *FIELD_CAT(row, f, int));
     default:
@@ -134,7 +136,8 @@ void json_dump_row(struct json_out *o, const struct record *r, const void *row)
     for (size_t i = 0; i < r->n_fields; i++) {
         const struct field *f = &r->fields[i];
 
-        if ((f->flags & FF_VIRTUAL) || is_absent(f, row))
+        /* What is left out is read back as zero. */
+        if ((f->flags & FF_VIRTUAL) || (f->type != F_INT && is_absent(f, row)))
             continue;
         if (f->type == F_LIST && !*FIELD_CAT(row, f, const char *))
             continue;

@@ -321,6 +321,32 @@ static void maps_lists_and_documents_are_bounded(void **state _unused_)
         strstr(read_as(JSON_UPDATE, arena_printf(&a, "{'tags':{'%s':'v'}}", big)), ":too_long"));
 }
 
+static void a_negative_that_means_absent_is_left_out_but_kept_in_dumps(void **state _unused_)
+{
+    static const struct field fields[] = {
+        { .name = "code", .type = F_INT, .flags = FF_ABSENT_NEGATIVE },
+    };
+    const struct record r = {
+        .name = "end", .size = sizeof(int64_t), .fields = fields, .n_fields = 1
+    };
+    const int64_t values[] = { -1, 0, 137 };
+    const char *const shown[] = { "{}", "{\"code\":0}", "{\"code\":137}" };
+    const char *const dumped[] = { "{\"code\":-1}", "{\"code\":0}", "{\"code\":137}" };
+
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        struct buf b = BUF(256);
+        struct json_out o = JSON_OUT(&b);
+
+        json_row(&o, &r, &values[i]);
+        assert_string_equal(buf_cstr(&b), shown[i]);
+        buf_clear(&b);
+        o = JSON_OUT(&b);
+        json_dump_row(&o, &r, &values[i]);
+        assert_string_equal(buf_cstr(&b), dumped[i]);
+        buf_free(&b);
+    }
+}
+
 static void null_clears_what_can_be_cleared(void **state _unused_)
 {
     fill();
@@ -431,6 +457,7 @@ int main(void)
         TEST(texts_have_bounds_and_no_control_characters),
         TEST(numbers_are_integers_where_integers_are_due),
         TEST(maps_lists_and_documents_are_bounded),
+        TEST(a_negative_that_means_absent_is_left_out_but_kept_in_dumps),
         TEST(null_clears_what_can_be_cleared),
         TEST(an_update_changes_what_is_given_only),
         TEST(an_alias_is_the_same_member),

@@ -112,8 +112,8 @@ bool hex_decode(struct str s, void *out, size_t n)
         if (hex_value(s.p[i]) < 0)
             return false;
     for (size_t i = 0; i < n; i++)
-        o[i] = (uint8_t)((unsigned)hex_value(s.p[2 * i]) << 4 |
-                         (unsigned)hex_value(s.p[2 * i + 1]));
+        o[i] =
+            (uint8_t)((unsigned)hex_value(s.p[2 * i]) << 4 | (unsigned)hex_value(s.p[2 * i + 1]));
     return true;
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The api role as one object: its parts in the order of their birth, and the thread that looks
  * after what has had its time. */
+#include <sodium.h>
+
 #include "base/log.h"
 #include "core/private.h"
+#include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, IDEM_MOST = 2000000, PARKED_MOST = 10000 };
 enum { QUEUED_JOBS = 2048 };
@@ -86,6 +89,21 @@ static struct pool *workers(struct app *app, const char *name, int threads, size
                     e);
 }
 
+/* Without a file the limits are exact all the same, until this process ends. */
+static void keep_limits(struct app *app)
+{
+    static const uint8_t what[] = "brume rate limits";
+    uint8_t secret[16];
+    struct err e;
+
+    if (!app->o.limits_file)
+        return;
+    crypto_generichash(secret, sizeof(secret), what, sizeof(what), app->o.master_key, 32);
+    if (ratelimit_keep(app->limits, app->o.limits_file, secret, clock_wall(app->clock), &e) < 0)
+        log_err(LOG_WARN, "limits_not_kept", &e);
+    sodium_memzero(secret, sizeof(secret));
+}
+
 /* ---- birth and death */
 
 static int build(struct app *app, struct err *e)
@@ -105,6 +123,7 @@ static int build(struct app *app, struct err *e)
         return -1;
     app->auth_cache = auth_cache_new(CREDENTIALS);
     app->limits = ratelimit_new(RATE_WINDOWS);
+    keep_limits(app);
     app->rows = app->postgres ? NULL : rowcache_new(MIB(64));
     app->idem = idem_new(IDEM_MOST);
     app->park = park_new(app, PARKED_MOST);
@@ -161,6 +180,10 @@ void app_tick(struct app *app)
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
+    if (now - app->limits_saved >= MILLIS(400)) {
+        app->limits_saved = now;
+        ratelimit_save(app->limits);
+    }
     int64_t swept = atomic_load(&app->swept);
     if (now - swept >= HOURS(1) && atomic_compare_exchange_strong(&app->swept, &swept, now))
         journal_sweep(app);
@@ -184,6 +207,7 @@ static void *ticker(void *arg)
         pthread_mutex_unlock(&app->tick_lock);
         if (!app->stopping)
             app_tick(app);
+        memory_settle();
         pthread_mutex_lock(&app->tick_lock);
     }
     pthread_mutex_unlock(&app->tick_lock);
@@ -220,6 +244,8 @@ void app_stop(struct app *app)
         pthread_mutex_unlock(&app->tick_lock);
         pthread_join(app->ticker, NULL);
     }
+    if (app->limits)
+        ratelimit_save(app->limits);
     if (app->park)
         park_tick(app->park, true);
     if (app->reconcile)

@@ -14,27 +14,30 @@ extern const struct migration core_migrations[];
 extern const struct service core_service;
 
 struct app_opts {
-    struct config *config;         /* outlives the app */
+    struct config *config; /* outlives the app */
     struct clock *clock;
-    struct store *store;           /* outlives the app; migrated */
+    struct store *store;                   /* outlives the app; migrated */
     const struct service *const *services; /* ends with NULL, lowest first */
     struct compute *compute_live, *compute_test;
     struct image_store *images_live, *images_test;
     struct mail *mail;
-    const uint8_t *master_key;     /* 32 bytes */
-    const char *installation;      /* 8 hex */
+    const uint8_t *master_key; /* 32 bytes */
+    const char *installation;  /* 8 hex */
+    const char *limits_file;   /* keeps the rate limits over a restart; NULL: they begin anew */
     int workers;
     int io_threads;
     bool manual_loops; /* tests: no visit runs but in reconcile_drain() */
     /* Says whether containers can be run and inspected: for /health/ready. NULL: they cannot. */
     bool (*runtime_ok)(void *ctx);
     void *runtime_ctx;
-    /* Tests: called for every finished request with its row (NULL: none found), status, error code. */
+    /* Tests: called for every finished request with its row (NULL: none found), status, error code.
+     */
     void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,
                     enum err_code code);
     void *observe_ctx;
 };
-/* Builds routes, caches, pools; checks the tables (paths unique, fields documented, actions well-formed). */
+/* Builds routes, caches, pools; checks the tables (paths unique, fields documented, actions
+ * well-formed). */
 struct app *app_new(const struct app_opts *o, struct err *e);
 /* Starts services, reconcilers, sweeps. */
 int app_start(struct app *app, struct err *e);
@@ -48,5 +51,6 @@ void app_set_server(struct app *app, struct http_server *s);
 /* OpenAPI 3.1 document of all routes. */
 void openapi_write(const struct service *const *services, struct buf *out);
 
-/* Runs every loop's due rows now, on this thread, until none is due: for tests with a fake clock. */
+/* Runs every loop's due rows now, on this thread, until none is due: for tests with a fake clock.
+ */
 int reconcile_drain(struct app *app, struct err *e);

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "core/private.h"
 
-enum { SHARDS = 16, WAYS = 4, TOUCHED = 4096, CONCURRENT = 100 };
+enum { SHARDS = 16, WAYS = 4, TOUCHED = 4096, TOUCHED_WAYS = 8, CONCURRENT = 100 };
 
 struct known {
     uint8_t key[16];
@@ -28,10 +28,10 @@ struct auth_cache {
     _Atomic uint64_t epoch;
     struct shard shards[SHARDS];
     pthread_mutex_t touch_lock;
-    struct {
+    struct touched {
         struct uuid key_id;
         int64_t at;
-    } touched[TOUCHED];
+    } touched[TOUCHED]; /* sets of TOUCHED_WAYS */
 };
 
 struct auth_cache *auth_cache_new(size_t entries)
@@ -171,14 +171,24 @@ void auth_cache_drop(struct auth_cache *c, const struct uuid *user_id, const str
 /* True if this key's use should be noted now: once a minute. */
 bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now)
 {
-    uint64_t h = hash_sip64(c->hash_key, key_id->s, sizeof(key_id->s)) % TOUCHED;
+    uint64_t h;
 
+    /* Its end is random, and of our making: it needs no keyed hash. */
+    memcpy(&h, key_id->s + sizeof(key_id->s) - 1 - sizeof(h), sizeof(h));
+    h = (h * 0x9e3779b97f4a7c15U >> 32) % (TOUCHED / TOUCHED_WAYS);
+    struct touched *set = &c->touched[h * TOUCHED_WAYS], *t = set;
     pthread_mutex_lock(&c->touch_lock);
-    bool due = !uuid_eq(&c->touched[h].key_id, key_id) || now - c->touched[h].at >= MINUTES(1);
-    if (due) {
-        c->touched[h].key_id = *key_id;
-        c->touched[h].at = now;
+    for (size_t i = 0; i < TOUCHED_WAYS; i++) {
+        if (uuid_eq(&set[i].key_id, key_id)) {
+            t = &set[i];
+            break;
+        }
+        if (set[i].at < t->at)
+            t = &set[i];
     }
+    bool due = !uuid_eq(&t->key_id, key_id) || now - t->at >= MINUTES(1);
+    if (due)
+        *t = (struct touched){ .key_id = *key_id, .at = now };
     pthread_mutex_unlock(&c->touch_lock);
     return due;
 }

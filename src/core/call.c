@@ -77,6 +77,8 @@ void call_reset(struct call_private *p)
     p->audited = p->recorded = p->replay = false;
     p->parked = false;
     p->c.parked_until = p->park_until;
+    if (p->in_first) /* handlers complete the row they were given */
+        memcpy(p->c.in, p->in_first, p->c.route->in->size);
     p->c.now = clock_wall(p->c.app->clock);
     if (p->c.app->park)
         p->park_seen = park_seen(p->c.app->park);

@@ -542,7 +542,7 @@ void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct b
     }
     p->status = err_status(e->code);
     p->code = e->code;
-    error_body(body, e, NULL, p->request_id, p->problem_json, NULL);
+    error_body(body, e, NULL, p->request_id, p->problem_json, NULL, NULL);
     http_header(r, "Content-Type",
                 p->problem_json ? "application/problem+json" : "application/json");
     http_header(r, "X-Request-Id", p->request_id);

@@ -126,7 +126,7 @@ static int key_text(struct call_private *p, struct str s, const char **out, stru
 
         if (quoted && ch == '\\' && i + 1 < s.n - 1 && (s.p[i + 1] == '"' || s.p[i + 1] == '\\'))
             ch = s.p[++i];
-        else if (quoted && (ch == '"' || ch == '\\'))
+        else if (ch == '"' || (quoted && ch == '\\'))
             n = 256; /* refused below */
         if (ch < 0x20 || ch > 0x7e)
             n = 256;

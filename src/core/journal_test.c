@@ -24,6 +24,28 @@ TEST(a_retry_with_its_key_is_answered_byte_for_byte_and_done_once)
         201);
 }
 
+TEST(an_idempotency_key_that_is_no_string_is_400)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static const char *const bad[] = { "\"open", "open\"",   "\"",      "\"\"",
+                                       "a\"b",   "\"a\"b\"", "\"a\\\"", "\"a\\b\"",
+                                       "a\tb",   "\"a\tb\"", "\xc3\xa4" };
+    static const char *const good[] = { "a b", "\"a \\\" b\"", "\"a\\\\\"", "a\\b", "it's" };
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct reply r =
+            with(w, POST, "/things", fmt("Idempotency-Key: %s", bad[i]), "{'name':'x'}");
+
+        CHECK_EQ(r.status, 400);
+        CHECK_STR(member(r, "error.details.0.field"), "Idempotency-Key");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        CHECK_EQ(with(w, POST, "/things", fmt("Idempotency-Key: %s", good[i]),
+                      fmt("{'name':'good%zu'}", i))
+                     .status,
+                 201);
+}
+
 TEST(a_key_used_with_another_request_is_422_and_a_bad_key_400)
 {
     _cleanup_(world_freep) struct world *w = world_new();

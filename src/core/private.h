@@ -91,8 +91,9 @@ struct app {
     pthread_cond_t tick_cond;
     atomic_bool stopping;
     bool stopped;
-    _Atomic int64_t swept;  /* when the journal was last */
-    size_t started; /* services whose start() has been called */
+    _Atomic int64_t swept; /* when the journal was last */
+    int64_t limits_saved;  /* when the rate limits were last: the ticker's */
+    size_t started;        /* services whose start() has been called */
 };
 
 /* ---- a request */
@@ -140,6 +141,7 @@ struct call_private {
     char ip[IP_TEXT];
     int64_t began;         /* real monotonic time */
     const char *id_prefix; /* of {id}, where it came as a TypeID */
+    void *in_first;        /* c.in as it was read: each run begins with that */
     bool matched;          /* If-Match has been looked at in this run */
     bool replied_before;   /* LONG: had replied before this call_write() */
     int io;
@@ -264,8 +266,9 @@ int page_close(struct call *c, const struct page *page, const char *next);
 int reply_page(struct call *c, const struct record *r, const struct rows *rows, const char *next);
 void reply_error(struct call_private *p, const struct err *e); /* fills the answer */
 void reply_send(struct call_private *p); /* sends it; 'p' is gone afterwards */
+/* 'details' NULL: what is to be said of the code in general. */
 void error_body(struct buf *b, const struct err *e, const struct faults *f, const char *request_id,
-                bool problem, const char *path);
+                bool problem, const char *path, const char *details);
 void stream_finish(struct call_private *p);
 /* True if the client's If-None-Match has 'tag' (weak comparison). */
 bool etag_matches(struct str header, const char *tag);

@@ -164,6 +164,7 @@ static int read_body(struct call_private *p, struct err *e)
     json_read_record(c->arena, route->in,
                      route->method == PATCH || route->partial ? JSON_UPDATE : JSON_CREATE, p->json,
                      c->in, &c->set, &p->faults);
+    p->in_first = arena_dup(c->arena, c->in, route->in->size);
     return 0;
 }
 

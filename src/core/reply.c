@@ -228,13 +228,55 @@ static const char *title_of(int status)
         return "This method is not offered here";
     case 409:
         return "The state does not allow it";
+    case 412:
+        return "It is not as the request assumes";
+    case 413:
+        return "The body is too large";
+    case 415:
+        return "This type of body is not taken";
     case 429:
         return "Too many requests";
+    case 501:
+        return "This is not built";
     case 503:
         return "Not available at this moment";
     default:
         return status >= 500 ? "The server failed" : "The request cannot be served";
     }
+}
+
+/* What to do about it, where the message does not say. */
+static const char *advice_of(enum err_code code)
+{
+    /* clang-format off */
+    static const struct { enum err_code code; const char *text; } advice[] = {
+        { ERR_UNAUTHORIZED,            "Send an API key as X-API-Key, or a key or token as Authorization: Bearer" },
+        { ERR_FORBIDDEN,               "The credential's role, scopes or policies do not allow this action" },
+        { ERR_QUOTA_EXCEEDED,          "Delete what is not needed, or have the limit raised" },
+        { ERR_NOT_FOUND,               "It does not exist, or is another tenant's" },
+        { ERR_ROUTE_NOT_FOUND,         "All paths are in /v1/openapi.json" },
+        { ERR_METHOD_NOT_ALLOWED,      "The header Allow names the methods of this path" },
+        { ERR_ALREADY_EXISTS,          "Take another name, or use the one that is there" },
+        { ERR_INVALID_STATE,           "Look at its status; it may be possible later" },
+        { ERR_IDEMPOTENCY_IN_PROGRESS, "Ask again once the first request has been answered" },
+        { ERR_IDEMPOTENCY_KEY_REUSED,  "Take a new key for each new request" },
+        { ERR_PRECONDITION_FAILED,     "It has changed: read it again for its present ETag" },
+        { ERR_PRECONDITION_REQUIRED,   "Send If-Match with the ETag that was read" },
+        { ERR_TOO_LARGE,               "Send less, or in several requests" },
+        { ERR_UNSUPPORTED_MEDIA_TYPE,  "Taken here: application/json" },
+        { ERR_RATE_LIMITED,            "Ask again after the seconds in Retry-After" },
+        { ERR_INTERNAL,                "The fault is not in the request; its request_id finds it in the log" },
+        { ERR_NOT_IMPLEMENTED,         "This is planned and not built, or not offered; what is there is in /v1/openapi.json" },
+        { ERR_OVERLOADED,              "Ask again after the seconds in Retry-After" },
+        { ERR_BUSY,                    "Ask again after the seconds in Retry-After" },
+        { ERR_ENGINE_UNAVAILABLE,      "Ask again after the seconds in Retry-After; /health/ready says what is missing" },
+    };
+    /* clang-format on */
+
+    for (size_t i = 0; i < ARRAY_LEN(advice); i++)
+        if (advice[i].code == code)
+            return advice[i].text;
+    return "What a request may hold is in /v1/openapi.json";
 }
 
 static void faults_write(struct json_out *o, const struct faults *f)
@@ -252,7 +294,7 @@ static void faults_write(struct json_out *o, const struct faults *f)
 }
 
 void error_body(struct buf *b, const struct err *e, const struct faults *f, const char *request_id,
-                bool problem, const char *path)
+                bool problem, const char *path, const char *details)
 {
     struct json_out o = JSON_OUT(b);
     int status = err_status(e->code);
@@ -281,7 +323,7 @@ void error_body(struct buf *b, const struct err *e, const struct faults *f, cons
     if (f && f->n && (e->code == ERR_INVALID || e->code == ERR_NOT_FOUND))
         faults_write(&o, f);
     else
-        json_kstr(&o, "details", title_of(status));
+        json_kstr(&o, "details", details ? details : advice_of(e->code));
     json_kstr(&o, "request_id", request_id);
     json_close(&o);
     if (!problem)
@@ -303,13 +345,15 @@ void reply_error(struct call_private *p, const struct err *e)
 {
     const struct http_head *h = p->r ? http_req_head(p->r) : NULL;
     struct str path = h ? h->path : (struct str){ NULL, 0 };
+    const char *allow = p->not_allowed && p->r ? dispatch_allow(p) : NULL;
 
     p->headers = NULL;
     p->headers_end = &p->headers;
     p->etag = NULL;
     buf_clear(&p->buf);
     error_body(&p->buf, e, &p->faults, p->request_id, p->problem_json,
-               path.p ? arena_dup(p->c.arena, path.p, MIN(path.n, (size_t)512)) : NULL);
+               path.p ? arena_dup(p->c.arena, path.p, MIN(path.n, (size_t)512)) : NULL,
+               allow ? arena_printf(p->c.arena, "Offered here: %s", allow) : NULL);
     p->body = buf_str(&p->buf);
     p->content_type = p->problem_json ? "application/problem+json" : "application/json";
     p->status = err_status(e->code);
@@ -317,8 +361,8 @@ void reply_error(struct call_private *p, const struct err *e)
         error_log(p, e);
     p->code = e->code;
     p->replied = true;
-    if (p->not_allowed && p->r)
-        reply_header(&p->c, "Allow", dispatch_allow(p));
+    if (allow)
+        reply_header(&p->c, "Allow", allow);
     if (p->status == 401)
         reply_header(&p->c, "WWW-Authenticate",
                      p->www_error ? "Bearer realm=\"brume\", error=\"invalid_token\""

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Rendered answers of single objects, by record, id and surface (contracts 9).  The writer drops what it changed
- * after its commit and before the answers leave; a reader that began before that drop cannot put a stale row back: it passes
- * the number of commits it began at.  Bounded by bytes; any thread. */
+/* Rendered answers of single objects, by record, id and surface (contracts 9).  The writer drops
+ * what it changed after its commit and before the answers leave; a reader that began before that
+ * drop cannot put a stale row back: it passes the number of commits it began at.  Bounded by bytes;
+ * any thread. */
 
 #include "base/base.h"
 #include "base/record.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Keys of an installation (contracts 7): master.key wraps the data key, the pepper and the signing key, which are
- * kept wrapped in the store; every sealed value and hash names its key's id. */
+/* Keys of an installation (contracts 7): master.key wraps the data key, the pepper and the signing
+ * key, which are kept wrapped in the store; every sealed value and hash names its key's id. */
 
 #include "base/base.h"
 #include "db/db.h"

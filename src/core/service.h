@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What a service is: routes, records, migrations, loops.  This header is all that a service includes
- * of core/.  A handler gets a call, speaks SQL through it, and replies; checks that every route needs
- * (credential, limits, scope, body, idempotency, validation) have been made before it runs. */
+/* What a service is: routes, records, migrations, loops.  This header is all that a service
+ * includes of core/.  A handler gets a call, speaks SQL through it, and replies; checks that every
+ * route needs (credential, limits, scope, body, idempotency, validation) have been made before it
+ * runs. */
 
 #include "base/base.h"
 #include "base/clock.h"
@@ -15,7 +16,7 @@
 
 struct app; /* the whole api role: store, routes, caches, drivers, configuration (core/app.h) */
 struct config;
-struct compute; /* drivers/compute/compute.h */
+struct compute;     /* drivers/compute/compute.h */
 struct image_store; /* drivers/image/image.h */
 struct mail;        /* drivers/mail/mail.h */
 struct call;
@@ -26,9 +27,9 @@ enum mode { MODE_LIVE, MODE_TEST };
 extern const struct enum_name mode_names[]; /* live, test */
 
 /* Members of an owned struct, first; its table has the same columns in the same order. */
-#define OWNED_MEMBERS                                                                              \
-    struct uuid id, tenant_id, user_id, project_id;                                                \
-    enum mode mode;                                                                                \
+#define OWNED_MEMBERS                               \
+    struct uuid id, tenant_id, user_id, project_id; \
+    enum mode mode;                                 \
     int64_t revision, created_at, updated_at
 
 extern const struct record tenant_ref, user_ref, project_ref; /* prefixes only: ten, usr, proj */
@@ -61,16 +62,16 @@ struct principal {
     struct uuid tenant_id;  /* the tenant this request acts in */
     struct uuid project_id; /* project key: its project */
     enum mode mode;
-    enum role role;         /* in tenant_id */
-    bool operator;          /* runs this installation */
-    bool pinned;            /* the credential is bound to tenant_id */
-    int64_t expires_at;     /* 0: never */
-    int64_t rate;           /* requests a minute of its plan */
-    int64_t burst;          /* further requests, refilled over ten minutes */
+    enum role role;     /* in tenant_id */
+    bool operator;      /* runs this installation */
+    bool pinned;        /* the credential is bound to tenant_id */
+    int64_t expires_at; /* 0: never */
+    int64_t rate;       /* requests a minute of its plan */
+    int64_t burst;      /* further requests, refilled over ten minutes */
     char plan[16];
-    char actor[256];        /* e-mail or key name, for the audit */
+    char actor[256];               /* e-mail or key name, for the audit */
     char scopes[PRINCIPAL_SCOPES]; /* space-separated; "*" is all */
-    char allowed_ips[256];  /* space-separated CIDRs; "" is any */
+    char allowed_ips[256];         /* space-separated CIDRs; "" is any */
 };
 
 /* The credentials' service gives this one; core calls it for what its cache does not hold. */
@@ -87,37 +88,42 @@ struct auth_class {
 
 enum work { QUICK, READ, WRITE, LONG, STREAM }; /* contracts 2 */
 enum surface { CLASSIC = 1, PLATFORM = 2 };
-enum body_kind { BODY_AUTO, BODY_RAW, BODY_FREE }; /* AUTO: .in's record, else none; FREE: any JSON, c->body */
+enum body_kind {
+    BODY_AUTO,
+    BODY_RAW,
+    BODY_FREE
+}; /* AUTO: .in's record, else none; FREE: any JSON, c->body */
 enum action_class { CLASS_AUTO, CLASS_READ, CLASS_WRITE, CLASS_ADMIN };
 enum limit_class { LIMIT_KEY, LIMIT_AUTH }; /* AUTH: 5 a minute per IP, for the four public POSTs */
 
 struct route {
     enum method method;
-    const char *path;   /* classic form; the platform surface mounts it under /v1, /api/v1 and /v2 */
+    const char *path; /* classic form; the platform surface mounts it under /v1, /api/v1 and /v2 */
     const char *action; /* "queue:send"; NULL only where .public is set */
     enum work work;
     int (*handler)(struct call *c, struct err *e);
-    const struct record *in;  /* the body, or NULL */
-    const struct record *out; /* of what it answers, or NULL where free */
-    int status;               /* on success */
-    const char *doc;          /* one line of help */
-    unsigned on;              /* CLASSIC, PLATFORM; 0: both */
-    const char *const *alias; /* older classic paths; ends with NULL */
+    const struct record *in;    /* the body, or NULL */
+    const struct record *out;   /* of what it answers, or NULL where free */
+    int status;                 /* on success */
+    const char *doc;            /* one line of help */
+    unsigned on;                /* CLASSIC, PLATFORM; 0: both */
+    const char *const *alias;   /* older classic paths; ends with NULL */
     const struct record *query; /* parameters beside paging, or NULL */
-    bool list;                /* answers a list of .out: paging, filters, sort, fields of .out */
-    bool public;              /* no credential */
-    bool operator;            /* operators only */
-    bool planned;             /* answers 501 for now, after all checks: it cannot succeed yet */
-    bool own_account;         /* acts on the caller's own account: the role in the tenant does not matter */
-    bool by_name;             /* {id} may be a name (classic; the record has a 'name') */
-    bool no_audit;            /* data, not administration (messages, samples): no audit record, no events of rows */
-    bool partial;             /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
+    bool list;                  /* answers a list of .out: paging, filters, sort, fields of .out */
+    bool public;                /* no credential */
+    bool operator;              /* operators only */
+    bool planned;               /* answers 501 for now, after all checks: it cannot succeed yet */
+    bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
+    bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
+    bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
+                         rows */
+    bool partial;     /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
     enum body_kind body;
-    uint64_t body_max;        /* 0: 1 MiB; raw: no limit but this */
-    enum action_class class;  /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
+    uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
+    enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
-    int page, page_max;       /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
-    const char *cli;          /* command's words where the path does not say it: "instance logs" */
+    int page, page_max; /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
+    const char *cli;    /* command's words where the path does not say it: "instance logs" */
 };
 
 /* ---- a service */
@@ -125,10 +131,10 @@ struct route {
 struct reconciler;
 struct service {
     const char *name, *doc;
-    const struct migration *migrations; /* ends with { 0 } */
-    const struct route *routes;         /* ends with { 0 } */
-    const struct reconciler *const *loops; /* ends with NULL; may be NULL */
-    const struct auth_class *auth;      /* of one service only */
+    const struct migration *migrations;           /* ends with { 0 } */
+    const struct route *routes;                   /* ends with { 0 } */
+    const struct reconciler *const *loops;        /* ends with NULL; may be NULL */
+    const struct auth_class *auth;                /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);
 };
@@ -140,21 +146,21 @@ struct call {
     const struct route *route;
     const struct principal *who; /* never NULL; all nil on a public route */
     struct arena *arena;         /* lives until the answer is sent */
-    struct db *db;               /* WRITE: inside the shared transaction; QUICK, READ: a reader; LONG: a reader */
-    struct uuid tenant;          /* who->tenant_id */
-    int64_t now;                 /* microseconds since the epoch, fixed for the whole call */
-    struct uuid id;              /* {id} in the path; nil if it was a name */
-    const char *id_name;         /* {id} as a name, or NULL */
-    void *in;                    /* body, decoded and checked by .in */
-    uint64_t set;                /* which members of .in were given (bit per field) */
-    struct str body;             /* BODY_FREE */
-    const void *query;           /* decoded .query, or NULL */
-    struct json_out *out;        /* free answers: write, then reply_json() */
+    struct db *db; /* WRITE: inside the shared transaction; QUICK, READ: a reader; LONG: a reader */
+    struct uuid tenant;   /* who->tenant_id */
+    int64_t now;          /* microseconds since the epoch, fixed for the whole call */
+    struct uuid id;       /* {id} in the path; nil if it was a name */
+    const char *id_name;  /* {id} as a name, or NULL */
+    void *in;             /* body, decoded and checked by .in */
+    uint64_t set;         /* which members of .in were given (bit per field) */
+    struct str body;      /* BODY_FREE */
+    const void *query;    /* decoded .query, or NULL */
+    struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;
     const char *request_id;
-    const char *ip;              /* the client's, as text */
-    int64_t parked_until;        /* deadline given to call_park() before this run; 0: first run */
-    struct call_private *p;      /* core's own */
+    const char *ip;         /* the client's, as text */
+    int64_t parked_until;   /* deadline given to call_park() before this run; 0: first run */
+    struct call_private *p; /* core's own */
 };
 
 /* A path parameter other than {id}, decoded text, or NULL; and as an id (404 if it is none). */
@@ -168,7 +174,8 @@ int call_faults(struct call *c, struct err *e) _must_check_;
 /* True if the body had this member. */
 bool call_has(const struct call *c, const char *member);
 
-/* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that reads as an id. */
+/* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that
+ * reads as an id. */
 const char *check_name(struct arena *a, const char **v);
 
 /* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404. */
@@ -179,10 +186,11 @@ int call_get(struct call *c, const struct record *r, const struct uuid *id, void
              struct err *e) _must_check_;
 /* The route's {id}, which on classic routes may be a name. */
 int call_target(struct call *c, const struct record *r, void *row, struct err *e) _must_check_;
-/* As call_target(), for a write beside the row, not of it: on PostgreSQL the row is locked FOR SHARE, so that many
- * may do so at once and none while it is changed or deleted.  If-Match is not looked at. */
-int call_target_shared(struct call *c, const struct record *r, void *row, struct err *e)
-    _must_check_;
+/* As call_target(), for a write beside the row, not of it: on PostgreSQL the row is locked FOR
+ * SHARE, so that many may do so at once and none while it is changed or deleted.  If-Match is not
+ * looked at. */
+int call_target_shared(struct call *c, const struct record *r, void *row,
+                       struct err *e) _must_check_;
 /* A row named in the body: 404 naming 'field' if it is not the tenant's. */
 int call_ref(struct call *c, const struct record *r, const char *field, const struct uuid *id,
              void *row, struct err *e) _must_check_;
@@ -194,41 +202,45 @@ int call_insert(struct call *c, const struct record *r, void *row, struct err *e
 int call_update(struct call *c, const struct record *r, const void *old, void *row, uint64_t set,
                 struct err *e) _must_check_;
 /* Deletes; event "<record>.deleted". */
-int call_delete(struct call *c, const struct record *r, const void *row, struct err *e) _must_check_;
+int call_delete(struct call *c, const struct record *r, const void *row,
+                struct err *e) _must_check_;
 #define FIELD_SET(r, name) (UINT64_C(1) << record_index((r), (name)))
 /* A further event in the same transaction (a verb's past: "queue.purged"). */
 int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e) _must_check_;
 /* The row was changed by SQL of your own: caches forget it at the commit. */
 void call_changed(struct call *c, const struct record *r, const struct uuid *id);
-/* Credentials of this user or key are no longer what they were: for the next request everywhere. Either
- * may be NULL. */
+/* Credentials of this user or key are no longer what they were: for the next request everywhere.
+ * Either may be NULL. */
 void call_revoke(struct call *c, const struct uuid *user_id, const struct uuid *key_id);
 /* What happened, for the audit record: the object, if it is not the route's {id}. */
 void call_audit_object(struct call *c, const char *kind, const struct uuid *id);
 
-/* Takes n of a quota of the tenant ("instances"), 403 quota_exceeded if it is not there; negative gives
- * back.  Inside a transaction. */
+/* Takes n of a quota of the tenant ("instances"), 403 quota_exceeded if it is not there; negative
+ * gives back.  Inside a transaction. */
 int quota_take(struct call *c, const char *what, int64_t n, struct err *e) _must_check_;
 
 /* Wakes whoever is parked on 'topic', after the commit. */
 void call_signal(struct call *c, const char *topic);
-/* Return this from a READ or WRITE handler: what it wrote is undone, and it runs again when 'topic' is
- * signalled or at 'again' (wall time), whichever comes first; at 'until' for the last time.  In the next run
- * c->parked_until is 'until' and c->now is new. */
+/* Return this from a READ or WRITE handler: what it wrote is undone, and it runs again when 'topic'
+ * is signalled or at 'again' (wall time), whichever comes first; at 'until' for the last time.  In
+ * the next run c->parked_until is 'until' and c->now is new. */
 int call_park(struct call *c, const char *topic, int64_t until, int64_t again);
 /* Makes a reconciler's row due at 'at', after the commit. */
 int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, int64_t at,
              struct err *e) _must_check_;
 
 /* LONG handlers: 'fn' runs as a WRITE handler would, in a transaction of its own (c->db is its
- * connection meanwhile).  Its events and audit go with it; so does the idempotency record, if 'fn' replies: a
- * LONG handler replies in its last 'fn', for then a retry after a crash finds effect and record or neither. */
-int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct err *e) _must_check_;
+ * connection meanwhile).  Its events and audit go with it; so does the idempotency record, if 'fn'
+ * replies: a LONG handler replies in its last 'fn', for then a retry after a crash finds effect and
+ * record or neither. */
+int call_write(struct call *c, int (*fn)(struct call *c, struct err *e),
+               struct err *e) _must_check_;
 
 /* ---- answers: exactly one before returning 0 */
 
-int reply_row(struct call *c, const struct record *r, const void *row); /* with ETag where revisioned */
+int reply_row(struct call *c, const struct record *r,
+              const void *row); /* with ETag where revisioned */
 int reply_rows(struct call *c, const struct record *r, const struct rows *rows); /* a whole list */
 int reply_json(struct call *c);                         /* what was written to c->out */
 int reply_message(struct call *c, const char *fmt, ...) /* {"message":…} */
@@ -238,8 +250,9 @@ int reply_deleted(struct call *c, const char *fmt, ...) __attribute__((format(pr
 void reply_status(struct call *c, int status); /* instead of the route's */
 void reply_header(struct call *c, const char *name, const char *value);
 
-/* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g. "text/event-stream" or
- * "text/plain; charset=utf-8".  stream_write blocks while the peer is slow; -1: it has gone. */
+/* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.
+ * "text/event-stream" or "text/plain; charset=utf-8".  stream_write blocks while the peer is slow;
+ * -1: it has gone. */
 int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
 int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
 bool stream_gone(struct call *c); /* also when the server drains */
@@ -247,44 +260,47 @@ bool stream_gone(struct call *c); /* also when the server drains */
 ssize_t body_read(struct call *c, void *p, size_t n, struct err *e);
 
 /* ---- ready-made handlers for owned records (.out is the record) */
-int crud_list(struct call *c, struct err *e);   /* filters, sort, cursor, limit, offset */
-int crud_get(struct call *c, struct err *e);    /* from the row cache */
-int crud_patch(struct call *c, struct err *e);  /* every FF_UPDATE field given */
+int crud_list(struct call *c, struct err *e);  /* filters, sort, cursor, limit, offset */
+int crud_get(struct call *c, struct err *e);   /* from the row cache */
+int crud_patch(struct call *c, struct err *e); /* every FF_UPDATE field given */
 int crud_delete(struct call *c, struct err *e);
 /* crud_list that lets 'show' complete each row (FF_VIRTUAL fields) before it goes out. */
 int crud_list_with(struct call *c, int (*show)(struct call *c, void *row, struct err *e),
                    struct err *e) _must_check_;
 /* crud_list narrowed to rows whose column 'column' is 'value'; 'show' as above, or NULL. */
 int crud_list_where(struct call *c, const char *column, const struct uuid *value,
-                    int (*show)(struct call *c, void *row, struct err *e), struct err *e)
-    _must_check_;
+                    int (*show)(struct call *c, void *row, struct err *e),
+                    struct err *e) _must_check_;
 
 /* ---- reconcilers */
 
 struct visit {
     struct app *app;
     struct arena *arena;
-    struct db *db;         /* a reader; no transaction is open */
+    struct db *db; /* a reader; no transaction is open */
     const struct reconciler *loop;
-    struct uuid id;        /* of the row that is due */
-    void *row;             /* the row itself, or NULL if it is gone */
+    struct uuid id; /* of the row that is due */
+    void *row;      /* the row itself, or NULL if it is gone */
     int64_t now;
-    int64_t attempts;      /* visits that failed in a row before this one */
+    int64_t attempts;        /* visits that failed in a row before this one */
     struct compute *compute; /* of the row's mode: real or simulated */
     struct image_store *images;
-    struct call *call;     /* inside visit_write's fn only: for call_update() and the like, as the system */
-    int64_t again;         /* set by visit_again() */
+    struct call
+        *call;     /* inside visit_write's fn only: for call_update() and the like, as the system */
+    int64_t again; /* set by visit_again() */
 };
 struct reconciler {
     const char *name;
     const struct record *record; /* owned; its rows are visited by id */
     int (*visit)(struct visit *v, struct err *e);
-    int64_t every;   /* a settled row is visited again after this, also when nobody signalled; 0: not */
-    int64_t budget;  /* a longer visit is logged */
+    int64_t
+        every; /* a settled row is visited again after this, also when nobody signalled; 0: not */
+    int64_t budget; /* a longer visit is logged */
     struct {
         int64_t min, max;
-    } backoff;       /* after a visit that failed */
-    /* At start and once a minute: makes rows due that should be. SQL that selects ids; may be NULL. */
+    } backoff; /* after a visit that failed */
+    /* At start and once a minute: makes rows due that should be. SQL that selects ids; may be NULL.
+     */
     const char *sweep;
 };
 /* Come again after 'in' microseconds. Return its value. */
@@ -293,10 +309,12 @@ int visit_again(struct visit *v, int64_t in);
 int visit_settled(struct visit *v);
 /* The row is gone for good: no further visits. */
 int visit_forget(struct visit *v);
-/* A transaction: 'fn' gets a call of the system's (tenant and mode of the row), with v->row read anew under
- * it; not run (returns 0, *ran false) if the row has vanished or its revision differs from v->row's. */
-int visit_write(struct visit *v, int (*fn)(struct visit *v, struct call *c, void *arg, struct err *e),
-                void *arg, bool *ran, struct err *e) _must_check_;
+/* A transaction: 'fn' gets a call of the system's (tenant and mode of the row), with v->row read
+ * anew under it; not run (returns 0, *ran false) if the row has vanished or its revision differs
+ * from v->row's. */
+int visit_write(struct visit *v,
+                int (*fn)(struct visit *v, struct call *c, void *arg, struct err *e), void *arg,
+                bool *ran, struct err *e) _must_check_;
 /* Wakes a loop from outside of any call (an agent's report). Any thread. */
 void reconcile_signal(struct app *app, const struct reconciler *r, const struct uuid *id);
 
@@ -313,12 +331,12 @@ void app_hash_secret(struct app *app, struct str secret, char out[65]);
 const char *app_seal(struct app *app, struct arena *a, struct str plain, struct str bound_to);
 int app_unseal(struct app *app, struct arena *a, const char *sealed, struct str bound_to,
                struct str *plain, struct err *e) _must_check_;
-/* argon2id with the configured cost, as libsodium's text; at most half the cores hash at once.  Slow: LONG
- * handlers only.  NULL when there is no memory for it. */
+/* argon2id with the configured cost, as libsodium's text; at most half the cores hash at once.
+ * Slow: LONG handlers only.  NULL when there is no memory for it. */
 const char *app_password_hash(struct app *app, struct arena *a, const char *password);
 /* 'hash' NULL: takes as long as a real one and says no. */
 bool app_password_verify(struct app *app, const char *hash, const char *password);
-/* Runs 'fn' as a write of the system's own, outside of any request (first run, sweeps); perhaps more than once.
- * c->arena ends with it: what 'fn' hands out it copies. */
+/* Runs 'fn' as a write of the system's own, outside of any request (first run, sweeps); perhaps
+ * more than once. c->arena ends with it: what 'fn' hands out it copies. */
 int app_write(struct app *app, int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
               struct err *e) _must_check_;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* When SQLite's log goes back into its database.  Small passive checkpoints run on a thread of
- * their own, paced by pages written, so that no commit pays for one.  Under steady writing they
- * never reach the log's end, and the log would grow for ever: past a size the writer finishes the
- * last pages itself between two batches, waiting at most a few milliseconds for readers to leave
- * the log. */
+/* When SQLite's log goes back into its database.  Passive checkpoints run on a thread of their own,
+ * paced by pages written, so that no commit pays for one; they are few, for each syncs the database
+ * beside the writer's own syncs, and a page that is written ten times goes back once.  Under steady
+ * writing they never reach the log's end, and the log would grow for ever: past a size they follow
+ * each other closely, and when little is left the writer finishes the last pages itself between two
+ * batches, waiting at most a few milliseconds for readers to leave the log. */
 #include <time.h>
 
 #include "base/log.h"
@@ -12,9 +13,12 @@
 #include "os/thread.h"
 
 enum {
-    PACE = 1024,   /* pages between two passive checkpoints */
-    FINISH = 8192, /* pages of log after which the writer helps */
-    WAITS = 10,    /* of 200 µs each, for readers to leave the log */
+    PACE = 6144,    /* pages between two passive checkpoints */
+    CLOSE = 512,    /* … when the log is to be finished */
+    FINISH = 12288, /* pages of log after which it is to be finished */
+    LEFT = 1024,    /* pages that the writer goes back for, at most */
+    MOST = 18432,   /* … but from here on whatever is left */
+    WAITS = 10,     /* of 200 µs each, for readers to leave the log */
 };
 
 struct checkpointer {
@@ -25,8 +29,15 @@ struct checkpointer {
     bool stopping;
     int pages;  /* in the log */
     int tried;  /* pages in the log when the last checkpoint began */
-    int finish; /* the writer helps from here on */
+    int done;   /* pages of it that are back in the database */
+    int finish; /* it is to be finished from here on */
 };
+
+/* Under the lock: a passive checkpoint is due. */
+static bool is_due(const struct checkpointer *c)
+{
+    return c->pages - c->tried >= (c->pages >= c->finish ? CLOSE : PACE);
+}
 
 /* SQLite calls this on the writer's thread after each commit. */
 static int on_commit(void *ctx, sqlite3 *h _unused_, const char *name _unused_, int pages)
@@ -35,11 +46,11 @@ static int on_commit(void *ctx, sqlite3 *h _unused_, const char *name _unused_, 
 
     pthread_mutex_lock(&c->lock);
     if (pages < c->pages) { /* the log began anew */
-        c->tried = 0;
+        c->tried = c->done = 0;
         c->finish = FINISH;
     }
     c->pages = pages;
-    if (pages - c->tried >= PACE)
+    if (is_due(c))
         pthread_cond_signal(&c->due);
     pthread_mutex_unlock(&c->lock);
     return SQLITE_OK;
@@ -51,18 +62,20 @@ static void *checkpoint_loop(void *arg)
 
     pthread_mutex_lock(&c->lock);
     for (;;) {
-        while (!c->stopping && c->pages - c->tried < PACE)
+        while (!c->stopping && !is_due(c))
             pthread_cond_wait(&c->due, &c->lock);
         if (c->stopping)
             break;
-        c->tried = c->pages;
+        int tried = c->tried = c->pages, log = -1, done = -1;
         pthread_mutex_unlock(&c->lock);
         int rc = sqlite3_wal_checkpoint_v2(lite_handle(c->db), NULL, SQLITE_CHECKPOINT_PASSIVE,
-                                           NULL, NULL);
+                                           &log, &done);
         if (rc != SQLITE_OK && rc != SQLITE_BUSY)
             log_event(LOG_ERROR, "db_checkpoint_failed",
                       L_STR("cause", sqlite3_errmsg(lite_handle(c->db))));
         pthread_mutex_lock(&c->lock);
+        if (c->tried == tried && done > 0) /* else the log began anew meanwhile */
+            c->done = done;
     }
     pthread_mutex_unlock(&c->lock);
     return NULL;
@@ -79,9 +92,9 @@ static int wait_a_little(void *ctx _unused_, int times)
 void checkpointer_turn(struct checkpointer *c, struct db *writer)
 {
     pthread_mutex_lock(&c->lock);
-    bool mine = c->pages >= c->finish;
+    bool mine = c->pages >= c->finish && (c->pages - c->done <= LEFT || c->pages >= MOST);
     if (mine)
-        c->finish = c->pages + PACE; /* the next try, should this one not reach the end */
+        c->finish = c->pages + CLOSE; /* the next try, should this one not reach the end */
     pthread_mutex_unlock(&c->lock);
     if (!mine)
         return;

@@ -156,6 +156,7 @@ int pg_connect(struct db *db, struct err *e)
     struct pg *p = pg_of(db);
     const char *const values[] = { "brume", "5", "10000", db->store->url, "UTF8", NULL };
 
+    TRY(pq_open(e));
     stmt_clear(&db->stmts, NULL, NULL);
     PQfinish(p->h);
     p->names = 0;

@@ -366,6 +366,8 @@ struct db *lite_open(struct store *s, enum db_role role, struct err *e)
         if (e->code == ERR_BUSY)
             err_cause(e, ERR_BUSY, sqlite3_errmsg(l->h),
                       "the database %s is in use by another process", s->url);
+        else if (e->code == ERR_INTERNAL)
+            err_cause(e, ERR_INTERNAL, sqlite3_errmsg(l->h), "cannot open the database %s", s->url);
         lite_close(&l->base);
         return NULL;
     }

@@ -3,9 +3,9 @@
  * proxy of the environment, no protocol but HTTP, no answer larger than allowed, no signal. */
 #include "http/client.h"
 
-#include <curl/curl.h>
-#include <pthread.h>
 #include <sys/stat.h>
+
+#include "os/curl.h"
 
 enum { MAX_ANSWER_HEADERS = 128, MAX_HEADERS_SIZE = 64 * 1024, ARENA_SLACK = 256 * 1024 };
 
@@ -17,12 +17,6 @@ struct transfer {
     size_t head_size;
     bool stopped; /* by on_data */
 };
-
-static void global_init(void)
-{
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        abort();
-}
 
 static size_t on_body(char *p, size_t size, size_t n, void *ctx)
 {
@@ -198,14 +192,13 @@ static int perform(CURL *c, struct transfer *t, struct err *e)
 int client_do(struct arena *a, const struct client_request *q, struct client_response *out,
               struct err *e)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     size_t room = a->limit > a->used + ARENA_SLACK ? a->limit - a->used - ARENA_SLACK : 0;
     /* The answer ends up in the arena, whose limit no stranger may reach. */
     struct transfer t = { .arena = a, .q = q, .out = out };
 
     t.body = BUF(MIN(q->max_body ? q->max_body : MIB(16), room));
 
-    pthread_once(&once, global_init);
+    TRY(curl_start(e));
     *out = (struct client_response){ 0 };
     out->headers = arena_new_n(a, struct client_header, MAX_ANSWER_HEADERS);
     CURL *c = curl_easy_init();

@@ -197,7 +197,8 @@ static void delegate(const char *dir, const char *group)
         poke(dir, group, "cgroup.subtree_control", on[i]);
 }
 
-static int make_in(struct cgroups *g, const char *dir, const char *group, struct err *e)
+/* 0, or why not. */
+static int make_path(struct cgroups *g, const char *dir, const char *group)
 {
     char path[PATH_BYTES];
 
@@ -206,23 +207,30 @@ static int make_in(struct cgroups *g, const char *dir, const char *group, struct
     if (mkdir(path, 0755) == 0 || errno == EEXIST)
         return 0;
     if (errno != ENOENT)
-        return err_sys(e, errno, "mkdir %s", path);
+        return errno;
     for (size_t i = 0; group[i]; i++) {
         if (group[i] != '/')
             continue;
-        int n = snprintf(path, sizeof(path), "%s/%.*s", dir, (int)i, group);
+        snprintf(path, sizeof(path), "%s/%.*s", dir, (int)i, group);
         if (mkdir(path, 0755) < 0 && errno != EEXIST)
-            return err_sys(e, errno, "mkdir %s", path);
+            return errno;
         if (g->v2) {
             delegate(dir, "");
             delegate(dir, path + strlen(dir) + 1);
         }
-        path[n] = '\0';
     }
     snprintf(path, sizeof(path), "%s/%s", dir, group);
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
-        return err_sys(e, errno, "mkdir %s", path);
-    return 0;
+    return mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : errno;
+}
+
+static int make_in(struct cgroups *g, const char *dir, const char *group, struct err *e)
+{
+    int why = make_path(g, dir, group);
+
+    /* Another installation may tidy up in between what we share with it. */
+    for (int tries = 0; why == ENOENT && tries < 5; tries++)
+        why = make_path(g, dir, group);
+    return why ? err_sys(e, why, "mkdir %s/%s", dir, group) : 0;
 }
 
 int cgroup_make(struct cgroups *g, const char *path, struct err *e)
@@ -420,6 +428,17 @@ int cgroup_remove(struct cgroups *g, const char *path, struct err *e)
         TRY(remove_tree(dir, 0, e));
     }
     return 0;
+}
+
+void cgroup_tidy(struct cgroups *g, const char *path)
+{
+    char dir[PATH_BYTES];
+
+    for (size_t i = 0; i < g->n_distinct; i++) {
+        snprintf(dir, sizeof(dir), "%s/%s", g->distinct[i], path);
+        while (strlen(dir) > strlen(g->distinct[i]) && (rmdir(dir) == 0 || errno == ENOENT))
+            *strrchr(dir, '/') = '\0';
+    }
 }
 
 int cgroup_children(struct cgroups *g, struct arena *a, const char *path, const char ***out,

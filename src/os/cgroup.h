@@ -38,6 +38,8 @@ int cgroup_freeze(struct cgroups *g, const char *path, bool frozen, struct err *
 int cgroup_kill(struct cgroups *g, const char *path, int64_t timeout, struct err *e) _must_check_;
 /* Removes it and what is below, which must be without processes. Absent: 0. */
 int cgroup_remove(struct cgroups *g, const char *path, struct err *e) _must_check_;
+/* Removes the group and then each above it, as far as they are empty. */
+void cgroup_tidy(struct cgroups *g, const char *path);
 /* Names of the groups directly below, of all trees. */
 int cgroup_children(struct cgroups *g, struct arena *a, const char *path, const char ***out,
                     size_t *n, struct err *e) _must_check_;

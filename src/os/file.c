@@ -161,6 +161,15 @@ int file_write(const char *path, const void *p, size_t n, unsigned mode, struct 
     return replace(path, p, n, mode, false, e);
 }
 
+int file_sync(const char *path, struct err *e)
+{
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    if (fd < 0 || fsync(fd) < 0)
+        return err_sys(e, errno, "sync %s", path);
+    return sync_folder_of(path, e);
+}
+
 int file_poke(const char *path, const char *text, struct err *e)
 {
     size_t n = strlen(text);

@@ -12,6 +12,8 @@ int file_read(struct arena *a, const char *path, size_t max, struct str *out, st
 int file_write_atomic(const char *path, const void *p, size_t n, unsigned mode, struct err *e);
 /* As above without any fsync: for what may be lost with the machine (under /run, caches). */
 int file_write(const char *path, const void *p, size_t n, unsigned mode, struct err *e);
+/* Makes what file_write() wrote durable. */
+int file_sync(const char *path, struct err *e);
 /* mkdir -p; existing folders are fine. */
 int dir_make(const char *path, unsigned mode, struct err *e);
 /* rm -r that follows no link and crosses no mount; a missing path is fine. */

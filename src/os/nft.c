@@ -6,7 +6,15 @@
 #include <nftables/libnftables.h>
 #include <pthread.h>
 
+#include "os/engine.h"
 #include "os/ns.h"
+
+/* clang-format off */
+#define NFT_FUNCTIONS(F) F(nft_ctx_new) F(nft_ctx_free) F(nft_ctx_buffer_output) F(nft_ctx_buffer_error) \
+    F(nft_ctx_get_error_buffer) F(nft_ctx_get_output_buffer) F(nft_ctx_output_set_flags) F(nft_run_cmd_from_buffer)
+ENGINE_DECLARE(nftables, NFT_FUNCTIONS);
+ENGINE_DEFINE(nftables, "libnftables.so.1", NFT_FUNCTIONS);
+/* clang-format on */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -19,23 +27,24 @@ static int make(void *ctx, struct err *e)
     struct nft *n = ctx;
 
     pthread_mutex_lock(&lock);
-    n->ctx = nft_ctx_new(NFT_CTX_DEFAULT);
+    n->ctx = nftables_engine.nft_ctx_new(NFT_CTX_DEFAULT);
     pthread_mutex_unlock(&lock);
     return n->ctx ? 0 : err_set(e, ERR_ENGINE_UNAVAILABLE, "libnftables does not start");
 }
 
 struct nft *nft_open(int ns_fd, struct err *e)
 {
+    if (nftables_open(e) < 0)
+        return NULL;
     struct nft *n = calloc(1, sizeof(*n));
-
     if (!n)
         abort();
     if ((ns_fd < 0 ? make(n, e) : ns_call(ns_fd, make, n, e)) < 0) {
         free(n);
         return NULL;
     }
-    nft_ctx_buffer_output(n->ctx);
-    nft_ctx_buffer_error(n->ctx);
+    nftables_engine.nft_ctx_buffer_output(n->ctx);
+    nftables_engine.nft_ctx_buffer_error(n->ctx);
     return n;
 }
 
@@ -44,7 +53,7 @@ void nft_close(struct nft *n)
     if (!n)
         return;
     pthread_mutex_lock(&lock);
-    nft_ctx_free(n->ctx);
+    nftables_engine.nft_ctx_free(n->ctx);
     pthread_mutex_unlock(&lock);
     free(n);
 }
@@ -65,12 +74,12 @@ static int run(struct nft *n, struct arena *a, const char *commands, bool handle
                struct err *e)
 {
     pthread_mutex_lock(&lock);
-    nft_ctx_output_set_flags(n->ctx, handles ? NFT_CTX_OUTPUT_HANDLE : 0);
-    int r = nft_run_cmd_from_buffer(n->ctx, commands);
+    nftables_engine.nft_ctx_output_set_flags(n->ctx, handles ? NFT_CTX_OUTPUT_HANDLE : 0);
+    int r = nftables_engine.nft_run_cmd_from_buffer(n->ctx, commands);
     if (r != 0)
-        fails(nft_ctx_get_error_buffer(n->ctx), e);
+        fails(nftables_engine.nft_ctx_get_error_buffer(n->ctx), e);
     else if (out)
-        *out = arena_strdup(a, nft_ctx_get_output_buffer(n->ctx));
+        *out = arena_strdup(a, nftables_engine.nft_ctx_get_output_buffer(n->ctx));
     pthread_mutex_unlock(&lock);
     return r == 0 ? 0 : -1;
 }

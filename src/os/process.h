@@ -8,13 +8,13 @@
 #include "base/buf.h"
 
 struct process_opts {
-    const char *const *argv;   /* argv[0] is looked up in PATH unless it has a '/' */
-    const char *const *env;    /* NULL: PATH, LANG=C.UTF-8, HOME=/ only */
-    const char *cwd;           /* NULL: "/" */
-    struct str input;          /* to its stdin; empty: /dev/null */
-    int64_t timeout;           /* microseconds; 0: 60 s.  Then SIGKILL to its process group. */
-    size_t max_output;         /* of stdout and of stderr each; 0: 1 MiB; the rest is discarded */
-    const int *keep_fds;       /* descriptors it inherits at the same numbers; ends with -1 */
+    const char *const *argv; /* argv[0] is looked up in PATH unless it has a '/' */
+    const char *const *env;  /* NULL: PATH, LANG=C.UTF-8, HOME=/ only */
+    const char *cwd;         /* NULL: "/" */
+    struct str input;        /* to its stdin; empty: /dev/null */
+    int64_t timeout;         /* microseconds; 0: 60 s.  Then SIGKILL to its process group. */
+    size_t max_output;       /* of stdout and of stderr each; 0: 1 MiB; the rest is discarded */
+    const int *keep_fds;     /* descriptors it inherits at the same numbers; ends with -1 */
 };
 
 struct process_result {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One queue, one lock: jobs here are requests of many microseconds, so the lock is never the limit.
- * The ring has its full size from the start, so that a burst allocates nothing. */
+ * A thread is started when a job comes and none is idle, so that a pool costs what it has been used
+ * for at most. */
 #include "os/thread.h"
 
 #include <signal.h>
@@ -18,13 +19,14 @@ struct worker {
 
 struct pool {
     struct pool_opts opts;
+    char name[11];
     pthread_mutex_t lock;
     pthread_cond_t more;
     struct job *ring;
     size_t first, waiting;
     bool closing;
     struct worker *workers;
-    int started;
+    int started, idle;
 };
 
 struct start {
@@ -71,8 +73,10 @@ static bool take(struct pool *p, struct job *out)
     bool got = false;
 
     pthread_mutex_lock(&p->lock);
+    p->idle++;
     while (!p->waiting && !p->closing)
         pthread_cond_wait(&p->more, &p->lock);
+    p->idle--;
     if (p->waiting) {
         *out = p->ring[p->first];
         p->first = (p->first + 1) % p->opts.queue;
@@ -107,21 +111,25 @@ struct pool *pool_new(const struct pool_opts *o, struct err *e)
     if (!p)
         abort();
     p->opts = *o;
+    snprintf(p->name, sizeof(p->name), "%.10s", o->name);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->more, NULL);
     p->ring = calloc(o->queue, sizeof(*p->ring));
     p->workers = calloc((size_t)o->threads, sizeof(*p->workers));
     if (!p->ring || !p->workers)
         abort();
-    for (; p->started < o->threads; p->started++) {
-        struct worker *w = &p->workers[p->started];
-        char name[32];
-
-        w->pool = p;
-        snprintf(name, sizeof(name), "%.10s-%d", o->name, p->started);
-        w->thread = thread_start(name, work, w);
-    }
     return p;
+}
+
+/* Under the lock. */
+static void one_more(struct pool *p)
+{
+    struct worker *w = &p->workers[p->started];
+    char name[32];
+
+    w->pool = p;
+    snprintf(name, sizeof(name), "%s-%d", p->name, p->started++);
+    w->thread = thread_start(name, work, w);
 }
 
 bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
@@ -133,7 +141,10 @@ bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
     if (room) {
         p->ring[(p->first + p->waiting) % p->opts.queue] = (struct job){ fn, ctx };
         p->waiting++;
-        pthread_cond_signal(&p->more);
+        if (p->waiting > (size_t)p->idle && p->started < p->opts.threads)
+            one_more(p);
+        else
+            pthread_cond_signal(&p->more);
     }
     pthread_mutex_unlock(&p->lock);
     return room;

@@ -9,9 +9,9 @@ struct pool;
 typedef void pool_fn(void *ctx, void *worker); /* 'worker' is what worker_new made for the thread */
 
 struct pool_opts {
-    const char *name;   /* thread names "name-0"… */
+    const char *name; /* thread names "name-0"… */
     int threads;
-    size_t queue;       /* most jobs waiting */
+    size_t queue;                   /* most jobs waiting */
     void *(*worker_new)(void *arg); /* per thread, may be NULL */
     void (*worker_free)(void *worker);
     void *arg;
@@ -22,6 +22,7 @@ bool pool_submit(struct pool *p, pool_fn *fn, void *ctx);
 /* Runs what is queued, then joins the threads. */
 void pool_free(struct pool *p);
 DEFINE_CLEANUP(struct pool *, pool_free)
-/* Starts a named thread with all signals but those of its own faults blocked; aborts when it cannot. */
+/* Starts a named thread with all signals but those of its own faults blocked; aborts when it
+ * cannot. */
 #include <pthread.h>
 pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg);

@@ -13,6 +13,10 @@
 #include "drivers/image/image.h"
 #include "drivers/net/net.h"
 #include "os/file.h"
+#include "roles/roles.h"
+
+/* For orders that run. */
+static const int64_t LEAVE = SECONDS(2);
 
 struct parts {
     struct arena arena;
@@ -83,6 +87,7 @@ static int serve(struct parts *p, const struct agent_opts *o, int signals, struc
         if (errno != EINTR)
             return err_sys(e, errno, "signalfd");
     log_event(LOG_INFO, "agent_stopping", L_INT("signal", info.ssi_signo));
+    role_leave_within(LEAVE);
     return 0;
 }
 

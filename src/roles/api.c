@@ -21,6 +21,9 @@
 #include "services/identity/identity.h"
 #include "services/services.h"
 
+/* For visits that wait for an agent; a destroy may wait ten seconds for its instance. */
+static const int64_t LEAVE = SECONDS(2);
+
 struct api {
     struct config *config;
     struct launch *launch;
@@ -36,6 +39,7 @@ struct api {
     struct http_server *server;
     struct control *control;
     int signals;
+    bool serving;  /* the start is done */
     bool hopeless; /* what went wrong stays wrong */
 };
 
@@ -43,6 +47,15 @@ static int hopeless(struct api *p)
 {
     p->hopeless = true;
     return -1;
+}
+
+/* Where a later start may succeed (a database that cannot be reached) it is worth another try; what
+ * a PostgreSQL server says of itself may change too. */
+static int lasting(struct api *p, const struct err *e)
+{
+    bool passes = err_retry(e->code) || (e->code == ERR_INTERNAL && !place_store_file(p->config));
+
+    return passes ? -1 : hopeless(p);
 }
 
 /* As root, or as whoever started it: what needs the right to. */
@@ -107,12 +120,12 @@ static int open_store(struct api *p, struct err *e)
                         p->master, e) < 0)
         return hopeless(p);
     if (!(p->store = store_open(&o, e)))
-        return -1;
+        return lasting(p, e);
     for (size_t i = 0; all_services[i] && n < ARRAY_LEN(sets); i++)
         if (all_services[i]->migrations)
             sets[n++] =
                 (struct migration_set){ all_services[i]->name, all_services[i]->migrations };
-    return store_migrate(p->store, sets, n, e);
+    return store_migrate(p->store, sets, n, e) < 0 ? lasting(p, e) : 0;
 }
 
 static void open_drivers(struct api *p)
@@ -179,6 +192,7 @@ static int open_app(struct api *p, struct err *e)
         .runtime_ctx = p->live,
         .master_key = p->master,
         .installation = p->installation,
+        .limits_file = arena_printf(&c->arena, "%s/ratelimit", c->run_dir),
         .workers = worker_count(c),
         .io_threads = (int)p->launch->n_listeners,
     };
@@ -193,7 +207,7 @@ static int open_app(struct api *p, struct err *e)
     };
 
     if (!(p->app = app_new(&o, e)))
-        return hopeless(p);
+        return lasting(p, e);
     TRY(app_start(p->app, e));
     h.app = app_http(p->app);
     h.limits.max_connections = (int)c->max_connections;
@@ -237,7 +251,7 @@ static int start(struct api *p, struct err *e)
     return p->control ? 0 : -1;
 }
 
-/* Takes over what may change while it runs: the level and form of the log. */
+/* Takes over what may change while it runs: the level of the log. */
 static void reload(struct api *p)
 {
     struct err e = { 0 };
@@ -247,7 +261,7 @@ static void reload(struct api *p)
         log_event(LOG_WARN, "not_reloaded", L_STR("reason", e.msg));
         return;
     }
-    role_log(c, "api");
+    role_log_level(c);
     log_event(LOG_INFO, "reloaded", L_STR("log_level", c->log_level));
     config_free(c);
 }
@@ -280,6 +294,8 @@ static void stop(struct api *p)
         http_server_drain(p->server);
     control_free(p->control);
     hosts_free(p->hosts);
+    if (p->serving)
+        role_leave_within(LEAVE);
     if (p->app)
         app_stop(p->app);
     http_server_free(p->server);
@@ -301,6 +317,15 @@ static void stop(struct api *p)
         close(p->signals);
 }
 
+/* One line, as the supervisor says what it cannot do. */
+static void say_hopeless(const struct err *e)
+{
+    if (e->code == ERR_INTERNAL && e->cause[0] && strcmp(e->msg, "internal error") != 0)
+        fprintf(stderr, "brume: %s: %s\n", e->msg, e->cause);
+    else
+        fprintf(stderr, "brume: %s\n", e->code == ERR_INTERNAL && e->cause[0] ? e->cause : e->msg);
+}
+
 int api_run(struct config *c, struct launch *l)
 {
     struct api p = { .config = c, .launch = l, .lock = -1, .signals = -1 };
@@ -313,8 +338,11 @@ int api_run(struct config *c, struct launch *l)
                   L_INT("io_threads", l->n_listeners),
                   L_INT("start_us", clock_mono(clock_system()) - began));
         role_say(l, "ready");
+        p.serving = true;
         serve(&p);
         log_event(LOG_INFO, "draining");
+    } else if (p.hopeless) {
+        say_hopeless(&e);
     } else {
         log_err(LOG_ERROR, "api_failed", &e);
     }

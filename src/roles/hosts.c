@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A host tells of exits as they happen.  When contact was lost, and at the start, something may have happened unheard:
- * then every instance the host has is looked at once. */
+/* A host tells of exits as they happen.  When contact was lost, and at the start, something may
+ * have happened unheard: then every instance the host has is looked at once. */
 #include "roles/hosts.h"
 
 #include <pthread.h>

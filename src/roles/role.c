@@ -3,18 +3,20 @@
  * alone. */
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
 #include "base/log.h"
 #include "codec/text.h"
 #include "os/file.h"
+#include "os/thread.h"
 #include "roles/agent.h"
 #include "roles/roles.h"
 
 enum { CONFIG_BYTES = 256 * 1024 };
 
-void role_log(const struct config *c, const char *role)
+static enum log_level level_of(const struct config *c)
 {
     static const char *const levels[] = { "debug", "info", "warn", "error" };
     enum log_level level = LOG_INFO;
@@ -22,7 +24,17 @@ void role_log(const struct config *c, const char *role)
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
         if (!strcmp(levels[i], c->log_level))
             level = (enum log_level)i;
-    log_init(level, !strcmp(c->log_format, "json"), role);
+    return level;
+}
+
+void role_log(const struct config *c, const char *role)
+{
+    log_init(level_of(c), !strcmp(c->log_format, "json"), role);
+}
+
+void role_log_level(const struct config *c)
+{
+    log_set_level(level_of(c));
 }
 
 struct config *role_config(struct err *e)
@@ -78,6 +90,23 @@ int role_bind(const struct launch *l, struct err *e)
     if (getppid() != l->supervisor)
         return err_set(e, ERR_INTERNAL, "the supervisor is gone");
     return 0;
+}
+
+static void *leave(void *arg)
+{
+    const int64_t *patience = arg;
+
+    usleep((useconds_t)*patience);
+    log_event(LOG_INFO, "left_work_undone");
+    _exit(0);
+}
+
+void role_leave_within(int64_t patience)
+{
+    static int64_t kept;
+
+    kept = patience;
+    pthread_detach(thread_start("leave", leave, &kept));
 }
 
 static const char *variable(const char *const *env, const char *name)

@@ -42,7 +42,13 @@ int role_main(const char *role, int argc, const char *const *argv, const char *c
 int role_bind(const struct launch *l, struct err *e);
 /* A line to the supervisor. */
 void role_say(const struct launch *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Before the first thread. */
 void role_log(const struct config *c, const char *role);
+/* What of it may change while it runs. */
+void role_log_level(const struct config *c);
+/* The process ends with 0 after 'patience', if it has not ended by itself: to be called when what
+ * is left to do can be cut anywhere (visits and orders are taken up again at the next start). */
+void role_leave_within(int64_t patience);
 /* Reads the configuration that stands at FD_CONFIG now. */
 struct config *role_config(struct err *e);
 

@@ -139,7 +139,7 @@ static void on_hangup(void *ctx)
     }
     if (write_config(s->config_fd, c, &e) < 0)
         log_err(LOG_ERROR, "not_reloaded", &e);
-    role_log(c, "supervisor");
+    role_log_level(c);
     config_free(c);
 }
 

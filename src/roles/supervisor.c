@@ -243,13 +243,14 @@ static bool any_running(const struct supervisor *s)
     return false;
 }
 
-/* Starts what is due; returns milliseconds until the next thing is, -1 for never. */
+/* Starts what is due, the last one first: it is the one that people wait for.  Returns milliseconds
+ * until the next thing is due, -1 for never. */
 static int due(struct loop *l)
 {
     int64_t now = now_us(), next = INT64_MAX;
 
-    for (size_t i = 0; i < l->s->n && !l->stopping; i++) {
-        struct child *c = &l->s->children[i];
+    for (size_t i = l->s->n; i > 0 && !l->stopping; i--) {
+        struct child *c = &l->s->children[i - 1];
 
         if (!c->pid && c->start_at <= now)
             child_start(l->s, c);

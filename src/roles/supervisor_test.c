@@ -246,6 +246,24 @@ static void a_hopeless_role_ends_all(void **state _unused_)
     assert_int_equal(run_end(&r), EXIT_HOPELESS);
 }
 
+static void a_role_that_waits_for_its_work_leaves_it(void **state _unused_)
+{
+    int64_t began = clock_mono(clock_system());
+    int status = 0;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        log_init(LOG_ERROR, false, "api");
+        role_leave_within(MILLIS(100));
+        for (;;)
+            pause();
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    int64_t took = clock_mono(clock_system()) - began;
+    assert_true(took >= MILLIS(100) && took < SECONDS(5));
+}
+
 static void the_roles_die_with_their_supervisor(void **state _unused_)
 {
     struct run r;
@@ -372,6 +390,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_role_that_does_not_drain_is_killed),
         cmocka_unit_test(hangup_is_passed_on),
         cmocka_unit_test(a_hopeless_role_ends_all),
+        cmocka_unit_test(a_role_that_waits_for_its_work_leaves_it),
         cmocka_unit_test(the_roles_die_with_their_supervisor),
         cmocka_unit_test(a_port_in_use_names_who_has_it),
         cmocka_unit_test(listeners_share_a_free_port),

@@ -318,6 +318,12 @@ static void enter_mounts(const struct args *a)
     must(mount("", "/", "none", MS_REC | MS_PRIVATE, NULL), "private mounts");
     for (int i = 0; i < a->hidden.n; i++)
         umount2(a->hidden.at[i], MNT_DETACH);
+    /* A runtime that finds itself where nobody can write to it need not make such a place and start
+     * anew from there, as it does against instances that overwrite it.  It may fail: then it does.
+     */
+    const char *runtime = a->runtime[0];
+    if (mount(runtime, runtime, "none", MS_BIND, NULL) == 0)
+        must(mount("", runtime, "none", MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), runtime);
 }
 
 static void oom_score(const char *score)

@@ -161,7 +161,7 @@ static int check_spec(const struct compute_spec *s, struct err *e)
 {
     struct uuid id;
 
-    if (!uuid_parse(str_of(s->id.s), &id) || !uuid_eq(&id, &s->id))
+    if (!uuid_parse((struct str){ s->id.s, strlen(s->id.s) }, &id) || !uuid_eq(&id, &s->id))
         return err_set(e, ERR_INVALID, "the order names no instance");
     if (!s->image || !s->image[0])
         return err_set(e, ERR_INVALID, "the order names no image");
@@ -268,17 +268,17 @@ static int stop_as_wanted(struct oci *o, struct inst *i, struct err *e)
     return 0;
 }
 
+static bool boots(struct oci *o, struct inst *i)
+{
+    OCI_LOCK(o);
+    return i->spec.want != COMPUTE_WANT_STOPPED && i->spec.boot > i->state.boot;
+}
+
 static int step(struct oci *o, struct arena *a, struct inst *i, bool resized, struct err *e)
 {
-    int64_t done;
-
     if (i->spec.want == COMPUTE_WANT_STOPPED)
         return stop_as_wanted(o, i, e);
-    {
-        OCI_LOCK(o);
-        done = i->state.boot;
-    }
-    if (i->spec.boot > done) {
+    if (boots(o, i)) {
         TRY(boot(o, a, i, e));
     } else if (resized && is_alive(status_of(o, i))) {
         struct cgroup_limits l = oci_limits(&i->spec);
@@ -305,8 +305,11 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
     bool same = s->revision == i->spec.revision && s->boot == i->spec.boot &&
                 s->want == i->spec.want && !resized;
     keep_spec(i, s);
-    if (!same || status_of(o, i) == COMPUTE_CREATING)
+    if (!same || status_of(o, i) == COMPUTE_CREATING) {
         TRY(oci_save_order(o, i, e));
+        if (!boots(o, i)) /* else that is done beside the start */
+            TRY(oci_sync_order(o, i, e));
+    }
     int r = step(o, a, i, resized, e);
     {
         OCI_LOCK(o);
@@ -444,12 +447,15 @@ static void oci_free(struct compute *h)
     void *value;
 
     oci_monitor_stop(o);
+    oci_seccomp_end(o);
     while (o->instances && map_next(o->instances, &at, &key, &key_len, &value)) {
         struct inst *i = value;
         i->refs = 1;
         oci_unref_locked(o, i);
     }
     map_free(o->instances);
+    if (o->groups) /* the parents of all groups go with the last of them */
+        cgroup_tidy(o->groups, arena_printf(&o->arena, "brume/%s/shims", o->installation));
     cgroups_close(o->groups);
     pthread_cond_destroy(&o->changed);
     pthread_mutex_destroy(&o->lock);
@@ -484,9 +490,7 @@ static int prepare(struct oci *o, const struct compute_oci_opts *opts, struct er
     o->runtime_root = arena_printf(&o->arena, "%s/.runtime", o->dir);
     TRY(dir_make(o->dir, 0711, e));
     TRY(dir_make(o->runtime_root, 0700, e));
-    o->seccomp = oci_seccomp_program(&o->arena, e);
-    if (!o->seccomp)
-        return -1;
+    oci_seccomp_begin(o);
     o->groups = cgroups_open(e);
     if (!o->groups)
         return -1;

@@ -363,6 +363,9 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
         return r;
     if (!find_user(o, i, b, &u, failed))
         return 1;
+    const char *filter = o->runtime == OCI_CRUN ? oci_seccomp_program(o, e) : "";
+    if (!filter)
+        return -1;
     TRY(write_names(o, i, b, host, e));
     json_open(&j, '{');
     json_kstr(&j, "ociVersion", "1.0.0");
@@ -376,7 +379,7 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
     if (o->runtime == OCI_CRUN) {
         json_key(&j, "annotations");
         json_open(&j, '{');
-        json_kstr(&j, "run.oci.seccomp_bpf_data", o->seccomp);
+        json_kstr(&j, "run.oci.seccomp_bpf_data", filter);
         json_close(&j);
     }
     write_mounts(&j, b);

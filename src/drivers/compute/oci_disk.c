@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "drivers/compute/oci_impl.h"
 #include "os/file.h"
 #include "os/mount.h"
@@ -131,7 +132,7 @@ static int loop_open(struct arena *a, int file, const char **name, struct err *e
     for (int tries = 0; tries < LOOP_TRIES; tries++) {
         struct loop_config c = { .fd = (uint32_t)file,
                                  .block_size = 4096,
-                                 .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO };
+                                 .info.lo_flags = LO_FLAGS_AUTOCLEAR };
         int n = ioctl(control, LOOP_CTL_GET_FREE);
         if (n < 0)
             return err_sys(e, errno, "free loop device");
@@ -141,18 +142,21 @@ static int loop_open(struct arena *a, int file, const char **name, struct err *e
             return err_sys(e, errno, "open %s", *name);
         if (ioctl(fd, LOOP_CONFIGURE, &c) == 0)
             return TAKE_FD(fd);
-        if (errno == EINVAL) { /* the file system below knows no direct I/O */
-            c.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-            if (ioctl(fd, LOOP_CONFIGURE, &c) == 0)
-                return TAKE_FD(fd);
-        }
         if (errno != EBUSY) /* another was faster */
             return err_sys(e, errno, "configure %s", *name);
     }
     return err_set(e, ERR_OVERLOADED, "no loop device is free");
 }
 
-int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, struct err *e)
+/* A file system below that knows no direct I/O refuses: then what the instance writes is cached
+ * twice. */
+void oci_disk_direct(int loop)
+{
+    if (loop >= 0 && ioctl(loop, LOOP_SET_DIRECT_IO, 1UL) < 0)
+        log_event(LOG_DEBUG, "disk_not_direct", L_INT("errno", errno));
+}
+
+int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *kept, struct err *e)
 {
     const char *image = oci_path(o, a, &i->id, "disk.img"), *device;
 
@@ -170,7 +174,9 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, struc
     if (loop < 0)
         return -1;
     *fd = mount_new("ext4", arena_printf(a, "source=%s,discard", device), e);
-    return *fd < 0 ? -1 : make_folders(*fd, base_id(i), e);
+    TRY(*fd < 0 ? -1 : make_folders(*fd, base_id(i), e));
+    *kept = TAKE_FD(loop);
+    return 0;
 }
 
 /* ---- what is used ---- */

@@ -54,7 +54,14 @@ struct oci {
     struct arena arena; /* of the strings here */
     const char *dir, *installation, *shim, *runtime_path, *runtime_root;
     enum oci_runtime runtime;
-    const char *seccomp; /* the filter's program in base64, for crun */
+    struct { /* the filter's program for crun, made beside the start */
+        pthread_t thread;
+        bool begun, joined; /* the latter under 'lock' of it */
+        pthread_mutex_t lock;
+        struct arena arena;
+        const char *text;
+        struct err err;
+    } seccomp;
     struct net *net;
     struct image_store *images;
     struct cgroups *groups;
@@ -99,11 +106,14 @@ const char *oci_group(struct oci *o, struct arena *a, const struct uuid *id);
 
 /* ---- oci_state.c: what is kept on disk, exits, adoption */
 int oci_save_order(struct oci *o, struct inst *i, struct err *e);
+/* What was saved outlives a loss of power. */
+int oci_sync_order(struct oci *o, struct inst *i, struct err *e);
 int oci_save_state(struct oci *o, struct inst *i, struct err *e);
 /* All folders of 'dir' become instances. */
 int oci_adopt(struct oci *o, struct err *e);
 /* Hears of this shim's end from now on; takes the descriptors. */
 void oci_watch_shim(struct oci *o, struct inst *i, int shim_fd, int init_fd);
+void oci_unpublish(struct oci *o, const struct uuid *id);
 int oci_monitor_start(struct oci *o, struct err *e);
 void oci_monitor_stop(struct oci *o);
 /* Waits until no shim of 'i' lives; false after 'timeout'. */
@@ -114,6 +124,7 @@ bool oci_wait_ended(struct oci *o, struct inst *i, int64_t timeout);
 struct oci_boot {
     struct arena *a;
     int userns, netns, root;
+    int loop; /* of its disk */
     int listen[OCI_MAX_PORTS];
     struct net_publish publish[OCI_MAX_PORTS];
     size_t n_publish;
@@ -130,8 +141,12 @@ int oci_clean(struct oci *o, struct inst *i, struct err *e);
 struct cgroup_limits oci_limits(const struct compute_spec *s);
 /* ---- oci_disk.c */
 /* The folder that holds upper/ and work/: the instance's own, or a file system of disk_mb in a
- * file, not placed anywhere.  *fd is a descriptor of it. */
-int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, struct err *e);
+ * file, not placed anywhere.  *fd is a descriptor of it; *loop of its device, if it has one. */
+int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *loop,
+                  struct err *e);
+/* From now on past the host's cache.  That waits for the disk, so it is not done while a start
+ * waits for it: a fresh file system would be written and read back first. */
+void oci_disk_direct(int loop);
 int64_t oci_disk_used(struct oci *o, struct inst *i);
 
 /* ---- oci_config.c, seccomp.c */
@@ -140,7 +155,10 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
                      struct err *e);
 void oci_seccomp(struct json_out *o);
 /* The filter as a program, in base64. */
-const char *oci_seccomp_program(struct arena *a, struct err *e);
+void oci_seccomp_begin(struct oci *o);
+void oci_seccomp_end(struct oci *o);
+/* Waits until it is made; NULL if it cannot be. */
+const char *oci_seccomp_program(struct oci *o, struct err *e);
 
 /* ---- oci_log.c, oci_exec.c */
 int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,

@@ -27,8 +27,9 @@
 #include "os/mount.h"
 #include "os/ns.h"
 #include "os/process.h"
+#include "os/thread.h"
 
-enum { MAX_LAYERS = 128, MAX_ARGS = 160, START_TIMEOUT_MS = 30000 };
+enum { MAX_LAYERS = 128, MAX_ARGS = 160, START_TIMEOUT_MS = 30000, STACK_BYTES = 16384 };
 
 struct cgroup_limits oci_limits(const struct compute_spec *s)
 {
@@ -58,10 +59,10 @@ static int open_ns(pid_t pid, const char *kind, struct err *e)
     return fd < 0 ? err_sys(e, errno, "open %s", path) : fd;
 }
 
-/* What the process inside the new namespaces does: nothing but system calls, for it is a copy of
- * one thread of many.  It is killed when its namespaces are held; if its maker dies, it ends by
- * itself. */
-static _Noreturn void wait_inside(void)
+/* What the process inside the new namespaces does: nothing but system calls, for our memory is its
+ * own (a copy would cost a millisecond).  It is killed when its namespaces are held; if its maker
+ * dies, it ends by itself. */
+static int wait_inside(_unused_ void *arg)
 {
     struct timespec patience = { .tv_sec = 10 };
 
@@ -74,11 +75,11 @@ static _Noreturn void wait_inside(void)
  * root may bind port 80.  A process waits inside until both are held by a descriptor. */
 static int make_namespaces(int range, int *userns, int *netns, struct err *e)
 {
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0);
+    _Alignas(16) char stack[STACK_BYTES];
+    pid_t pid = clone(wait_inside, stack + sizeof(stack),
+                      CLONE_VM | CLONE_NEWUSER | CLONE_NEWNET | SIGCHLD, NULL);
     int r = -1;
 
-    if (pid == 0)
-        wait_inside();
     if (pid < 0)
         return err_sys(e, errno, "new namespaces");
     if (write_map(pid, "uid_map", range, e) == 0 && write_map(pid, "gid_map", range, e) == 0 &&
@@ -179,11 +180,11 @@ static int attach(struct oci *o, struct inst *i, struct oci_boot *b, struct err 
 
 /* ---- root file system ---- */
 
-static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, struct err *e)
+static int make_root(struct oci_boot *b, int disk, struct err *e)
 {
     int lower[MAX_LAYERS];
     size_t n = 0;
-    int r = 0, disk = -1;
+    int r = 0;
 
     if (b->n_layers == 0 || b->n_layers > MAX_LAYERS)
         return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
@@ -192,15 +193,11 @@ static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, struct e
         if (lower[n] < 0 || mount_idmap(lower[n], b->userns, e) < 0)
             r = -1;
     }
-    if (r == 0)
-        r = oci_disk_open(o, i, b->a, &disk, e);
     if (r == 0) {
         b->root = mount_overlay(lower, n, arena_printf(b->a, "/proc/self/fd/%d/upper", disk),
                                 arena_printf(b->a, "/proc/self/fd/%d/work", disk), e);
         r = b->root < 0 ? -1 : 0;
     }
-    if (disk >= 0)
-        close(disk);
     while (n)
         if (lower[--n] >= 0)
             close(lower[n]);
@@ -420,6 +417,7 @@ static int launch(struct oci *o, struct inst *i, struct oci_boot *b, const char 
         return err_sys(e, errno, "pipe");
     int r = spawn_shim(o, i, b, ready[1], &pid, e);
     close(ready[1]);
+    oci_disk_direct(b->loop); /* while the runtime is busy */
     if (r == 0)
         hear(ready[0], said, sizeof(said));
     close(ready[0]);
@@ -449,15 +447,55 @@ static int launch(struct oci *o, struct inst *i, struct oci_boot *b, const char 
     return r;
 }
 
-static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
-                 struct err *e)
-{
-    struct cgroup_limits limits = oci_limits(&i->spec);
-    const char *group = oci_group(o, b->a, &i->id);
+/* What is slow and needs nothing of the rest, made by a thread of its own: the disk, the group, and
+ * that the order is there after a loss of power too. */
+struct side {
+    struct oci *o;
+    struct inst *i;
+    pthread_t thread;
+    struct arena arena;
+    int disk, loop, result;
+    struct err err;
+};
 
-    TRY(forget_last(o, b->a, i, e));
-    if (!o->images)
-        return err_set(e, ERR_ENGINE_UNAVAILABLE, "this host has no image store");
+static int side_make(struct side *s, struct err *e)
+{
+    struct cgroup_limits limits = oci_limits(&s->i->spec);
+    const char *group = oci_group(s->o, &s->arena, &s->i->id);
+
+    TRY(oci_disk_open(s->o, s->i, &s->arena, &s->disk, &s->loop, e));
+    TRY(cgroup_make(s->o->groups, group, e));
+    TRY(cgroup_limit(s->o->groups, group, &limits, e));
+    return oci_sync_order(s->o, s->i, e);
+}
+
+static void *side_run(void *arg)
+{
+    struct side *s = arg;
+
+    s->result = side_make(s, &s->err);
+    return NULL;
+}
+
+static void side_begin(struct side *s, struct oci *o, struct inst *i)
+{
+    *s = (struct side){ .o = o, .i = i, .arena = ARENA(MIB(1)), .disk = -1, .loop = -1 };
+    s->thread = thread_start("start", side_run, s);
+}
+
+static int side_end(struct side *s, struct err *e)
+{
+    pthread_join(s->thread, NULL);
+    arena_free(&s->arena);
+    if (s->result < 0)
+        *e = s->err;
+    return s->result;
+}
+
+/* The image, namespaces and network. */
+static int make_place(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
+                      struct err *e)
+{
     if (image_local_layers(o->images, b->a, i->spec.image, &i->id, &b->layers, &b->n_layers,
                            &b->config, e) < 0) {
         if (e->code != ERR_NOT_FOUND)
@@ -474,28 +512,49 @@ static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char *
         if (e->code != ERR_ALREADY_EXISTS && e->code != ERR_INVALID)
             return -1;
         *failed = arena_strdup(b->a, e->msg);
-        return 0;
     }
-    TRY(make_root(o, i, b, e));
-    TRY(cgroup_make(o->groups, group, e));
-    TRY(cgroup_limit(o->groups, group, &limits, e));
-    return launch(o, i, b, failed, e);
+    return 0;
+}
+
+static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
+                 struct err *e)
+{
+    struct err later = { 0 };
+    struct side side;
+
+    TRY(forget_last(o, b->a, i, e));
+    if (!o->images)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "this host has no image store");
+    side_begin(&side, o, i);
+    int r = make_place(o, i, b, failed, e);
+    if (side_end(&side, r < 0 ? &later : e) < 0 && !*failed)
+        r = -1;
+    b->loop = side.loop;
+    if (r == 0 && !*failed)
+        r = make_root(b, side.disk, e);
+    if (side.disk >= 0)
+        close(side.disk);
+    return r < 0 || *failed ? r : launch(o, i, b, failed, e);
 }
 
 int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e)
 {
-    struct oci_boot b = { .a = a, .userns = -1, .netns = -1, .root = -1 };
+    struct oci_boot b = { .a = a, .userns = -1, .netns = -1, .root = -1, .loop = -1 };
 
     for (size_t k = 0; k < OCI_MAX_PORTS; k++)
         b.listen[k] = -1;
     *failed = NULL;
     int r = start(o, i, &b, failed, e);
+    if (r < 0 || *failed)
+        oci_unpublish(o, &i->id);
     if (b.userns >= 0)
         close(b.userns);
     if (b.netns >= 0)
         close(b.netns);
     if (b.root >= 0)
         close(b.root);
+    if (b.loop >= 0)
+        close(b.loop);
     for (size_t k = 0; k < OCI_MAX_PORTS; k++)
         if (b.listen[k] >= 0)
             close(b.listen[k]);

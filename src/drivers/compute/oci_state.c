@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What outlives the agent, and how it is found again.
  *
- * order.json is the last order and the range of ids, fsynced before anything of it is done.
+ * order.json is the last order and the range of ids, fsynced before it is said to be done.
  * state.json is how far it was done; it may be lost with the machine, for then nothing runs.
  * shim.pid is locked as long as the shim lives.  exit.json is the shim's last word. */
 #include <dirent.h>
@@ -38,9 +38,16 @@ int oci_save_order(struct oci *o, struct inst *i, struct err *e)
     json_close(&j);
     int r = json_done(&j) < 0
                 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
-                : file_write_atomic(oci_path(o, &a, &i->id, "order.json"), b.p, b.n, 0600, e);
+                : file_write(oci_path(o, &a, &i->id, "order.json"), b.p, b.n, 0600, e);
     buf_free(&b);
     return r;
+}
+
+int oci_sync_order(struct oci *o, struct inst *i, struct err *e)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(16));
+
+    return file_sync(oci_path(o, &a, &i->id, "order.json"), e);
 }
 
 int oci_save_state(struct oci *o, struct inst *i, struct err *e)
@@ -119,6 +126,15 @@ static void push_event(struct oci *o, const struct uuid *id)
     o->events[(o->first_event + o->n_events++) % OCI_EVENTS] = *id;
 }
 
+/* Nobody is behind its published ports any more. */
+void oci_unpublish(struct oci *o, const struct uuid *id)
+{
+    struct err e;
+
+    if (o->net && net_unpublish(o->net, id, &e) < 0)
+        log_err(LOG_WARN, "instance_ports_stay", &e);
+}
+
 static void ended(struct oci *o, struct inst *i)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
@@ -129,6 +145,7 @@ static void ended(struct oci *o, struct inst *i)
     waitid(P_PIDFD, (id_t)i->shim_fd, &info, WEXITED); /* ECHILD: an earlier agent's child */
     read_exit(o, &a, &i->id, &code, &finished);
     bool oom = cgroup_oom_killed(o->groups, oci_group(o, &a, &i->id));
+    oci_unpublish(o, &i->id);
 
     OCI_LOCK(o);
     i->state.exit_code = code;
@@ -288,6 +305,7 @@ static void adopt_living(struct oci *o, struct arena *a, struct inst *i, int shi
 static void adopt_dead(struct oci *o, struct arena *a, struct inst *i)
 {
     i->state.pid = 0;
+    oci_unpublish(o, &i->id);
     if (i->state.status == COMPUTE_CREATING)
         i->state.boot = -1; /* the start was cut in half: the next order starts it */
     if (i->state.status != COMPUTE_RUNNING && i->state.status != COMPUTE_PAUSED)

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "os/memory.h"
 #include "os/unixsock.h"
 
 enum { MAX_LINKS = 64, MAX_STREAMING = 512, POOL_QUEUE = 1024 };
@@ -209,6 +210,7 @@ static void *watch_thread(void *ctx)
 
     while (!server_closing(s)) {
         int r = compute_watch(s->compute, MILLIS(250), &id, &e);
+        memory_settle();
         if (r != 1)
             continue;
         pthread_mutex_lock(&s->lock);

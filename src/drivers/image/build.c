@@ -2,8 +2,6 @@
 /* Hides how built-in images are made: Debian's packages by mmdebstrap into one layer, our own files
  * into a small one above it.  What took a while is kept in a cache that all installations of a host
  * share, under a key of everything that went into it. */
-#include <archive.h>
-#include <archive_entry.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -11,6 +9,7 @@
 
 #include "base/log.h"
 #include "codec/text.h"
+#include "drivers/image/archive.h"
 #include "drivers/image/local.h"
 #include "os/file.h"
 #include "os/process.h"
@@ -97,6 +96,7 @@ static int files_layer(const struct image_paths *p, const struct recipe *r, char
 {
     struct tar t;
 
+    TRY(archive_open(e));
     tar_open(&t);
     for (const struct recipe_file *f = r->files; f->path; f++) {
         put_parents(&t, f->path);
@@ -125,6 +125,7 @@ static int busybox(const struct image_paths *p, struct arena *a, char hex[IMAGE_
         return err_cause(e, ERR_ENGINE_UNAVAILABLE, e->cause,
                          "the host has no /bin/busybox (package busybox-static)");
     TRY(process_check(a, &o, &r, e));
+    TRY(archive_open(e));
     tar_open(&t);
     for (size_t i = 0; i < ARRAY_LEN(folders); i++)
         tar_put(&t, folders[i], S_IFDIR, strcmp(folders[i], "root") ? 0755 : 0700,
@@ -295,12 +296,14 @@ static int compress_file(const char *from, const char *to, struct err *e)
 {
     _cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC);
     _cleanup_close_ int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    struct archive *a = archive_write_new();
-    struct archive_entry *en = archive_entry_new();
     static const char why[] = "compress a layer";
     char block[BLOCK];
     ssize_t n = -1;
     int result = 0;
+
+    TRY(archive_open(e));
+    struct archive *a = archive_write_new();
+    struct archive_entry *en = archive_entry_new();
 
     if (!a || !en)
         abort();
@@ -362,6 +365,10 @@ static int mmdebstrap(struct arena *a, const struct recipe *r, const struct sour
     const char *log = arena_printf(a, "%s/log", dir), *tar = arena_printf(a, "%s/tar", dir);
 
     TRY(write_sources(a, dir, s, files, e));
+    /* PostgreSQL's package makes no cluster; the first start does. */
+    static const char no_cluster[] =
+        "--essential-hook=mkdir -p \"$1/etc/postgresql-common\" && echo 'create_main_cluster = false'"
+        " > \"$1/etc/postgresql-common/createcluster.conf\"";
     const char *const argv[] = {
         "mmdebstrap",
         "--mode=root",
@@ -374,9 +381,7 @@ static int mmdebstrap(struct arena *a, const struct recipe *r, const struct sour
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/info/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
-        /* PostgreSQL's package makes no cluster; the first start does. */
-        "--essential-hook=mkdir -p \"$1/etc/postgresql-common\" && echo 'create_main_cluster = false' > "
-        "\"$1/etc/postgresql-common/createcluster.conf\"",
+        no_cluster,
         s->suite,
         tar,
         files[0],

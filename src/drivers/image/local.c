@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -272,10 +273,9 @@ static int publish(struct local *s, const char *name, const char *source, struct
     return name_write(s, &r, e);
 }
 
-static void job_run(void *ctx, void *worker _unused_)
+static void job_do(struct job *j)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
-    struct job *j = ctx;
     struct local *s = j->s;
     const struct recipe *r = recipe_find(j->name);
     struct manifest *m = arena_new(&a, struct manifest);
@@ -295,6 +295,13 @@ static void job_run(void *ctx, void *worker _unused_)
     }
     not_busy(s);
     pthread_mutex_unlock(&s->lock);
+}
+
+/* What a build or a pull took of the heap is given back: the next one may be days away. */
+static void job_run(void *ctx, void *worker _unused_)
+{
+    job_do(ctx);
+    malloc_trim(0);
 }
 
 /* Failed jobs are kept to be told of; the oldest make room. */

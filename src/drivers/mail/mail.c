@@ -2,10 +2,10 @@
 /* One message is one text (RFC 5322), made here; where it goes is the class's matter. */
 #include "drivers/mail/mail.h"
 
-#include <curl/curl.h>
 #include <time.h>
 
 #include "base/buf.h"
+#include "os/curl.h"
 #include "os/file.h"
 
 struct mail_any {
@@ -117,6 +117,8 @@ static int smtp_send(struct mail *m, const struct mail_message *msg, struct err 
 {
     struct mail_any *x = (struct mail_any *)(void *)m;
     struct buf b = BUF(MIB(1));
+
+    TRY(curl_start(e));
     CURL *curl = curl_easy_init();
 
     if (!curl)

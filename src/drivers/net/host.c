@@ -115,7 +115,7 @@ static void put_ports(struct buf *b, const struct host *h)
     buf_puts(b, " map ports { type inet_proto . inet_service : ipv4_addr;\n");
     for (const struct vpc *v = h->state->vpcs; v; v = v->next)
         for (const struct port *p = v->ports; p; p = p->next)
-            for (size_t i = 0; i < p->n_publish; i++) {
+            for (size_t i = 0; i < p->n_publish && !p->down; i++) {
                 buf_puts(b, some ? ", " : "  elements = { ");
                 some = true;
                 put_key(b, &p->publish[i]);

@@ -65,7 +65,8 @@ static int drop_port(struct net *n, struct vpc *v, struct port *p, bool keep, st
 
     state_take_port(&n->state, v, p);
     struct err rules;
-    note(host_del_port(&n->host, p, &rules), "published ports", &rules);
+    if (!p->down)
+        note(host_del_port(&n->host, p, &rules), "published ports", &rules);
     if (p->dns.family && !dns_used(v, &p->dns))
         resolver_unlisten(n->resolver, &v->id, &p->dns);
     if (v->nft) /* made or adopted, not half */
@@ -243,6 +244,14 @@ static bool keep_ports(struct port *p, const struct port *old)
     return same;
 }
 
+static int publish_again(struct net *n, const struct vpc *v, struct port *p, struct err *e)
+{
+    if (!p->down)
+        return 0;
+    p->down = false;
+    return host_add_port(&n->host, v, p, e);
+}
+
 static int attach(struct net *n, struct net_port *in, int netns_fd, int *listen, struct err *e)
 {
     struct port *p = calloc(1, sizeof(*p)), *old;
@@ -265,7 +274,7 @@ static int attach(struct net *n, struct net_port *in, int netns_fd, int *listen,
         in->publish[i].host_port = p->publish[i].host_port;
     if (same) {
         free(p);
-        return 0;
+        return publish_again(n, of, old, e);
     }
     if (old && drop_port(n, of, old, uuid_eq(&p->vpc, &of->id), e) < 0) {
         free(p);
@@ -305,6 +314,21 @@ int net_detach(struct net *n, const struct uuid *instance, struct err *e)
     struct port *p = state_port(&n->state, instance, &v);
     if (p)
         result = drop_port(n, v, p, false, e);
+    pthread_mutex_unlock(&n->lock);
+    return result;
+}
+
+int net_unpublish(struct net *n, const struct uuid *instance, struct err *e)
+{
+    struct vpc *v;
+    int result = 0;
+
+    pthread_mutex_lock(&n->lock);
+    struct port *p = state_port(&n->state, instance, &v);
+    if (p && !p->down) {
+        p->down = true;
+        result = host_del_port(&n->host, p, e);
+    }
     pthread_mutex_unlock(&n->lock);
     return result;
 }

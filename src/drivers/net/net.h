@@ -39,6 +39,9 @@ int net_attach(struct net *n, struct net_port *p, int netns_fd, int *listen,
                struct err *e) _must_check_;
 /* Removes the interface, the published ports, and the VPC with its last port. Absent: 0. */
 int net_detach(struct net *n, const struct uuid *instance, struct err *e) _must_check_;
+/* The instance has ended: its published ports refuse instead of waiting for nobody; no other
+ * instance gets them.  net_attach() brings them back.  Absent: 0. */
+int net_unpublish(struct net *n, const struct uuid *instance, struct err *e) _must_check_;
 /* Every instance that has a port here. */
 int net_list(struct net *n, struct arena *a, struct uuid **out, size_t *count,
              struct err *e) _must_check_;

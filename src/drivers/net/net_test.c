@@ -132,6 +132,21 @@ static const char *ask(int ns, const char *ip, int port)
     return ask_from(ns, SOCK_STREAM, NULL, ip, port);
 }
 
+/* True if the other side says at once that nobody listens. */
+static bool refused(int ns, const char *ip, int port)
+{
+    struct sockaddr_in sa = address(ip, port);
+    struct timeval patience = { .tv_usec = 700000 };
+    struct err e;
+    int fd = ns_socket(ns, AF_INET, SOCK_STREAM, 0, &e);
+
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    bool no = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == ECONNREFUSED;
+    close(fd);
+    return no;
+}
+
 /* ---- networks ---- */
 
 static struct net *open_net(void)
@@ -376,6 +391,59 @@ static void a_published_port_answers_wherever_it_is_asked(void **state _unused_)
     box_end(n, &a);
     assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "");
     assert_string_equal(ask(world_ns, "203.0.113.1", 18081), "b 203.0.113.2");
+    box_end(n, &b);
+    box_end(n, &c);
+    stop_servers();
+    assert_nothing_left();
+    close_net(n);
+}
+
+static void a_stopped_instance_refuses_and_keeps_its_ports(void **state _unused_)
+{
+    struct net *n = open_net();
+    struct uuid vpc = new_id();
+    struct box a = box_new(), b = box_new(), c = box_new();
+    struct err e;
+
+    publish(&a, 18080, 80, false);
+    publish(&b, 18081, 80, false);
+    attach(n, &a, &vpc, "10.77.5.10");
+    attach(n, &b, &vpc, "10.77.5.11");
+    server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "a");
+    server(b.ns, SOCK_STREAM, "0.0.0.0", 80, "b");
+    assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+    for (int i = 0; i < 2; i++) { /* twice is once */
+        assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+        assert_true(refused(world_ns, "203.0.113.1", 18080));
+        assert_true(refused(host_ns, "127.0.0.1", 18080));
+        assert_string_equal(ask(world_ns, "203.0.113.1", 18081), "b 203.0.113.2");
+    }
+    /* Nobody else gets the port, also when its holder has gone, and no later change brings it up.
+     */
+    close(a.listen[0]);
+    a.listen[0] = -1;
+    publish(&c, 18080, 80, false);
+    assert_int_equal(try_attach(n, &c, &vpc, "10.77.5.12", 0, &e), -1);
+    assert_int_equal(e.code, ERR_ALREADY_EXISTS);
+    c.n = 0;
+    attach(n, &c, &vpc, "10.77.5.12");
+    assert_int_equal(net_sweep(n, (struct uuid[]){ a.id, b.id, c.id }, 3, &e), 0);
+    assert_true(refused(world_ns, "203.0.113.1", 18080));
+    /* It starts again: in its old namespace, then in a new one. */
+    attach(n, &a, &vpc, "10.77.5.10");
+    assert_true(a.listen[0] >= 0);
+    assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+    assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+    close(a.listen[0]);
+    a.listen[0] = -1;
+    close(a.ns);
+    assert_true((a.ns = ns_anonymous(&e)) >= 0);
+    attach(n, &a, &vpc, "10.77.5.10");
+    server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "again");
+    assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "again 203.0.113.2");
+    assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+    box_end(n, &a);
+    assert_int_equal(net_unpublish(n, &a.id, &e), 0);
     box_end(n, &b);
     box_end(n, &c);
     stop_servers();
@@ -851,6 +919,7 @@ int main(void)
         cmocka_unit_test_teardown(instances_of_a_vpc_reach_each_other_also_by_name, after_each),
         cmocka_unit_test_teardown(vpcs_with_the_same_addresses_do_not_meet, after_each),
         cmocka_unit_test_teardown(a_published_port_answers_wherever_it_is_asked, after_each),
+        cmocka_unit_test_teardown(a_stopped_instance_refuses_and_keeps_its_ports, after_each),
         cmocka_unit_test_teardown(instances_reach_the_world_but_nothing_of_the_host, after_each),
         cmocka_unit_test_teardown(an_instance_speaks_only_with_its_own_address, after_each),
         cmocka_unit_test_teardown(a_restart_finds_everything_again, after_each),

@@ -19,6 +19,7 @@ struct port {
     int64_t mbps;
     size_t n_publish;
     struct net_publish publish[NET_PUBLISH_MAX];
+    bool down;           /* its published ports lead nowhere: they are still its own */
     char link[NET_LINK]; /* "v…", in the VPC's namespace */
     uint8_t mac[6];
 };

@@ -329,6 +329,24 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
     return MILLIS(IMAGE_WAIT_MS);
 }
 
+static const char sql_ending[] = "SELECT count(*) FROM instance_graves WHERE NOT destroyed";
+
+/* The host says that something is taken, a port.  While deleted instances are still being ended it
+ * may be one of theirs: '*wait' then, and the reason says so. */
+static int taken(struct visit *v, struct instance *now, bool *wait, struct err *e)
+{
+    const char *what = arena_strdup(v->arena, e->msg);
+    struct err why = *e;
+    int64_t ending;
+
+    TRY(db_int(v->db, sql_ending, NO_ARGS, 0, &ending, e));
+    *e = why;
+    *wait = ending > 0;
+    if (*wait)
+        now->status_reason = arena_printf(v->arena, "waiting: %s", what);
+    return 0;
+}
+
 /* The host refused for good: the reason is the row's.  ERR_INVALID_STATE is no such refusal: the
  * host has seen a newer order than this one. */
 static int refused(struct visit *v, struct instance *now, struct err *e)
@@ -402,6 +420,13 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0) {
         if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT)
             return image_missing(v, now, image, e);
+        bool again = false;
+        if (e->code == ERR_ALREADY_EXISTS)
+            TRY(taken(v, now, &again, e));
+        if (again) {
+            TRY(instance_save(v, now, &ran, e));
+            return visit_again(v, MILLIS(IMAGE_WAIT_MS));
+        }
         TRY(refused(v, now, e));
         return error_visit(v, now, image, false, e);
     }

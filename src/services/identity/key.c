@@ -130,15 +130,15 @@ int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct u
 
 static bool scope_within(const char *held, const char *want)
 {
-    size_t service = strcspn(want, ":");
+    const char *colon = strchr(want, ':');
+    size_t service = colon ? (size_t)(colon - want) : 0;
 
     for (const char *at = held; *at; at += strspn(at, " ")) {
         size_t n = strcspn(at, " ");
 
         if ((n == 1 && *at == '*') || (strlen(want) == n && memcmp(at, want, n) == 0))
             return true;
-        if (want[service] && n == service + 2 && memcmp(at, want, service + 1) == 0 &&
-            at[n - 1] == '*')
+        if (colon && n == service + 2 && memcmp(at, want, service + 1) == 0 && at[n - 1] == '*')
             return true;
         at += n;
     }

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that start clouds: see cloud.py.  Each asserts at its end that the cloud left nothing behind."""
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import cloud as clouds  # noqa: E402
+
+
+def end(c):
+    """Deletes what runs, stops it as a user would, and looks."""
+    try:
+        if c.process and c.process.poll() is None and c.settings.get("compute.fake_drivers") != "true" and c.key:
+            for i in c.admin.get("/instances").json:
+                c.admin.delete(f"/instances/{i['id']}")
+            assert clouds.until(lambda: not c.admin.get("/instances").json, 60), c.admin.get("/instances")
+            # What is called terminated is being removed: a stop now would leave that to the next start.
+            clouds.until(lambda: not [x for x in c.leftovers() if "shim run" in x or x.startswith(("netns", "mount"))], 30, 0.2)
+        status = c.stop()
+        assert status == 0, f"brume ended with {status}: {c.log_tail()}"
+        clouds.until(lambda: not c.leftovers(), 3, 0.1)
+        assert c.leftovers() == []
+        assert c.crashes() == []
+    finally:
+        c.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    p = clouds.Postgres()
+    yield p
+    p.stop()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def api(request):
+    """The API over simulated drivers, on either store."""
+    settings = {"compute.fake_drivers": "true"}
+    if request.param == "postgres":
+        settings["store.url"] = request.getfixturevalue("postgres").url
+    c = clouds.Cloud(settings, name="api")
+    c.store = request.param
+    try:
+        c.start()
+    except BaseException:
+        c.remove()
+        raise
+    yield c
+    end(c)
+
+
+@pytest.fixture
+def make_cloud():
+    """Makes clouds of one's own, not started: make_cloud({"key": "value"}).  The API alone unless told otherwise."""
+    made = []
+
+    def make(settings=None, real=False):
+        c = clouds.Cloud({**({} if real else {"compute.fake_drivers": "true"}), **(settings or {})})
+        made.append(c)
+        return c
+    yield make
+    for c in made:
+        if c.process and c.process.poll() is None:
+            end(c)
+        else:
+            c.remove()
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    """The whole cloud, with real containers."""
+    subprocess.run([str(clouds.ROOT / "tools/cgroups")], check=True)
+    c = clouds.Cloud(name="e2e")
+    try:
+        c.start()
+    except BaseException:
+        c.remove()
+        raise
+    yield c
+    end(c)
+
+
+@pytest.fixture
+def me(api):
+    """Somebody new, owner of an empty tenant."""
+    return api.user()

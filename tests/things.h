@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A service for core's own tests: things, and users that are known by the words of their
+ * credential. */
+
+#include "tests/world.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "core/private.h"
+#include "os/file.h"
+
+/* ---- a service */
+
+struct thing {
+    OWNED_MEMBERS;
+    const char *name, *note, *secret;
+    int64_t size;
+};
+struct tick {
+    int64_t n;
+};
+struct wait_query {
+    int64_t wait;
+};
+
+/* clang-format off */
+#define T struct thing
+static const struct field thing_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR(T, name,   FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_STR(T, note,   FF_CREATE | FF_UPDATE | FF_CLEAR, .max = 100000, .doc = "Anything."),
+    FIELD_STR(T, secret, FF_SECRET, .doc = "Never out."),
+    FIELD_INT(T, size,   FF_CREATE | FF_UPDATE, .min = 0, .max = 100, .dflt = 7, .doc = "How big."),
+};
+#undef T
+static const struct field tick_fields[] = {
+    FIELD_INT(struct tick, n, 0, .doc = "How many things."),
+};
+static const struct field wait_fields[] = {
+    FIELD_INT(struct wait_query, wait, FF_CREATE, .max = 20, .doc = "Seconds."),
+};
+static const struct record thing_record = RECORD(thing, "things", thing_fields, .prefix = "thing");
+static const struct record tick_record = RECORD(tick, NULL, tick_fields);
+static const struct record wait_record = RECORD(wait_query, NULL, wait_fields);
+/* clang-format on */
+
+static int thing_create(struct call *c, struct err *e)
+{
+    struct thing *t = c->in;
+
+    if (strcmp(t->name, "over quota") == 0)
+        return err_set(e, ERR_QUOTA_EXCEEDED, "No more things");
+    if (strcmp(t->name, "broken") == 0)
+        return err_cause(e, ERR_INTERNAL, "a cause that nobody may see", "a message neither");
+    t->secret = "hush";
+    TRY(call_insert(c, &thing_record, t, e));
+    call_signal(c, "things");
+    reply_header(c, "X-Made", "yes");
+    return reply_row(c, &thing_record, t);
+}
+
+static int long_insert(struct call *c, struct err *e)
+{
+    TRY(call_insert(c, &thing_record, c->in, e));
+    return reply_row(c, &thing_record, c->in);
+}
+
+static int thing_long(struct call *c, struct err *e)
+{
+    return call_write(c, long_insert, e);
+}
+
+static int count_things(struct call *c, int64_t *n, struct err *e)
+{
+    return db_int(c->db, "SELECT COUNT(*) FROM things WHERE tenant_id = $1", ARGS(A(&c->tenant)), 0,
+                  n, e);
+}
+
+/* Waits until there is a thing, as a queue's receive does. */
+static int thing_wait(struct call *c, struct err *e)
+{
+    const struct wait_query *q = c->query;
+    struct tick t = { 0 };
+
+    TRY(count_things(c, &t.n, e));
+    bool over = c->parked_until && c->now >= c->parked_until;
+    if (t.n == 0 && q->wait && !over)
+        return call_park(c, "things", c->now + SECONDS(q->wait), c->now + SECONDS(q->wait));
+    return reply_row(c, &tick_record, &t);
+}
+
+static int thing_stream(struct call *c, struct err *e)
+{
+    TRY(stream_begin(c, "text/event-stream", e));
+    for (int i = 0; i < 3; i++)
+        TRY(stream_write(c, STR("data: hello\n\n"), e));
+    return 0;
+}
+
+static int thing_raw(struct call *c, struct err *e)
+{
+    struct tick t = { 0 };
+    char p[4096];
+    ssize_t n;
+
+    while ((n = body_read(c, p, sizeof(p), e)) > 0)
+        t.n += n;
+    if (n < 0)
+        return -1;
+    return reply_row(c, &tick_record, &t);
+}
+
+static int thing_revoke(struct call *c, struct err *e _unused_)
+{
+    call_revoke(c, NULL, &c->who->key_id);
+    return reply_message(c, "revoked");
+}
+
+static int thing_public(struct call *c, struct err *e _unused_)
+{
+    struct tick t = { 1 };
+
+    return reply_row(c, &tick_record, &t);
+}
+
+/* clang-format off */
+#define TH &thing_record
+#define TI &tick_record
+static const char *const thing_alias[] = { "/stuff", NULL };
+static const struct route test_routes[] = {
+    { POST,   "/things",        "thing:create", WRITE,  thing_create, TH,   TH, 201, "Makes one.", .alias = thing_alias },
+    { GET,    "/things",        "thing:list",   QUICK,  crud_list,    NULL, TH, 200, "Lists.", .list = true, .alias = thing_alias },
+    { GET,    "/things/{id}",   "thing:get",    QUICK,  crud_get,     NULL, TH, 200, "Shows one.", .by_name = true },
+    { PATCH,  "/things/{id}",   "thing:update", WRITE,  crud_patch,   TH,   TH, 200, "Changes one.", .by_name = true },
+    { DELETE, "/things/{id}",   "thing:delete", WRITE,  crud_delete,  NULL, NULL, 200, "Deletes one." },
+    { POST,   "/long-things",   "thing:long",   LONG,   thing_long,   TH,   TH, 201, "Makes one slowly." },
+    { GET,    "/wait",          "thing:wait",   READ,   thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record },
+    { GET,    "/wait-write",    "thing:take",   WRITE,  thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record, .no_audit = true },
+    { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams." },
+    { PUT,    "/raw",           "thing:raw",    LONG,   thing_raw,    NULL, TI, 200, "Counts bytes.", .body = BODY_RAW, .body_max = 1 << 20 },
+    { POST,   "/revoke",        "thing:revoke", WRITE,  thing_revoke, NULL, NULL, 200, "Revokes its key." },
+    { POST,   "/admin",         "thing:admin",  WRITE,  thing_revoke, NULL, NULL, 200, "For admins.", .class = CLASS_ADMIN },
+    { POST,   "/operate",       "thing:operate", WRITE, thing_revoke, NULL, NULL, 200, "For operators.", .operator = true },
+    { POST,   "/auth/knock",    NULL,           READ,   thing_public, NULL, TI, 200, "Public.", .public = true, .limit = LIMIT_AUTH, .on = CLASSIC },
+    { POST,   "/resources",     "thing:resource", WRITE, thing_create, TH,  TH, 201, "Makes one.", .on = PLATFORM },
+    { 0 },
+};
+static const struct migration test_migrations[] = {
+    { "0001_test",
+      "CREATE TABLE things (id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT,"
+      " project_id TEXT, mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT NOT NULL,"
+      " updated_at BIGINT NOT NULL, name TEXT NOT NULL, note TEXT, secret TEXT, size BIGINT NOT NULL,"
+      " UNIQUE (tenant_id, mode, name));\n" },
+    { 0 },
+};
+/* clang-format on */
+
+/* ---- who there is: the words after the dash of a credential say it */
+
+static _Atomic int lookups;
+static _Atomic int64_t touched_at;
+static char tenant_one[] = "01890000-0000-7000-8000-0000000000a1";
+static char tenant_two[] = "01890000-0000-7000-8000-0000000000a2";
+
+static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct arena *a _unused_,
+                       struct str secret, const struct uuid *tenant, struct principal *out,
+                       struct err *e)
+{
+    char s[256];
+
+    snprintf(s, sizeof(s), "%.*s", (int)secret.n, secret.p);
+    if (strncmp(s, "test-", 5) != 0)
+        return err_set(e, ERR_UNAUTHORIZED, "The credential is not valid");
+    lookups++;
+    *out = (struct principal){ .role = ROLE_OWNER, .rate = 100000 };
+    snprintf(out->scopes, sizeof(out->scopes), "*");
+    snprintf(out->actor, sizeof(out->actor), "%.200s@example.test", s + 5);
+    snprintf(out->plan, sizeof(out->plan), "enterprise");
+    uint64_t h = 5381;
+    for (const char *p = s; *p; p++)
+        h = h * 33 + (unsigned char)*p;
+    snprintf(out->key_id.s, sizeof(out->key_id.s), "01890000-0000-7000-8000-%012llx",
+             (unsigned long long)(h & 0xffffffffffff));
+    out->user_id = out->key_id;
+    memcpy(out->tenant_id.s, strstr(s, "stranger") ? tenant_two : tenant_one, 37);
+    if (!uuid_is_nil(tenant) && strstr(s, "traveller"))
+        out->tenant_id = *tenant;
+    if (strstr(s, "viewer"))
+        out->role = ROLE_VIEWER;
+    if (strstr(s, "member"))
+        out->role = ROLE_MEMBER;
+    out->operator= strstr(s, "operator") != NULL;
+    if (strstr(s, "testmode"))
+        out->mode = MODE_TEST;
+    if (strstr(s, "project"))
+        memcpy(out->project_id.s, strstr(s, "project2") ? tenant_two : tenant_one, 37);
+    if (strstr(s, "rich"))
+        out->rate = 1000000000;
+    if (strstr(s, "poor"))
+        out->rate = 3;
+    if (strstr(s, "far"))
+        snprintf(out->allowed_ips, sizeof(out->allowed_ips), "10.0.0.0/8 192.0.2.1");
+    if (strstr(s, "near"))
+        snprintf(out->allowed_ips, sizeof(out->allowed_ips), "127.0.0.0/8");
+    if (strstr(s, "expired"))
+        out->expires_at = SECONDS(1000);
+    const char *scopes = strstr(s, "scopes=");
+    if (scopes) {
+        snprintf(out->scopes, sizeof(out->scopes), "%s", scopes + 7);
+        for (char *p = out->scopes; *p; p++)
+            if (*p == ',')
+                *p = ' ';
+    }
+    return 0;
+}
+
+static int test_touched(struct db *db _unused_, const struct uuid *key_id _unused_, int64_t now,
+                        struct err *e _unused_)
+{
+    touched_at = now;
+    return 0;
+}
+
+static const struct auth_class test_auth = { test_lookup, test_touched };
+static const struct service test_service = {
+    .name = "test",
+    .doc = "For tests.",
+    .migrations = test_migrations,
+    .routes = test_routes,
+    .auth = &test_auth,
+};
+const struct service *const all_services[] = { &test_service, NULL };
+
+static const char *credentials(struct world *w _unused_, enum speaker who, const char *scopes)
+{
+    static const char *const names[] = {
+        [AS_OWNER] = "test-owner",
+        [AS_VIEWER] = "test-viewer",
+        [AS_MEMBER] = "test-member",
+        [AS_STRANGER] = "test-stranger",
+        [AS_NO_SCOPE] = "test-scopes=nothing:read",
+        [AS_NOBODY] = "",
+        [AS_OPERATOR] = "test-operator",
+        [AS_TEST_KEY] = "test-testmode",
+    };
+
+    return scopes ? fmt("test-scopes=%s", scopes) : names[who];
+}
+
+static void configure(struct config *c)
+{
+    c->cors_origins = "https://app.example";
+    c->host_live = "api.example";
+    c->host_test = "api-test.example,sandbox*.example";
+    c->trusted_proxies = "";
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    world_credentials = credentials;
+    world_configure = configure;
+}
+
+static struct reply with(struct world *w, enum method m, const char *path, const char *headers,
+                         const char *body)
+{
+    return ask(w, m, path, NULL, headers, body);
+}
