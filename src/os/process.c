@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -71,11 +72,13 @@ static void __attribute__((noreturn, noinline)) child_main(struct child *c)
     };
     const char *const *env = c->opts->env ? c->opts->env : env_default;
     const char *cwd = c->opts->cwd ? c->opts->cwd : "/";
-    struct sigaction dfl = { .sa_handler = SIG_DFL };
+    /* The kernel's own form of a default action: the C library refuses the two signals it keeps to
+     * itself, which may be ignored all the same where somebody above did it so. */
+    static const uint64_t dfl[4] = { 0 };
     sigset_t none;
 
     for (int s = 1; s < NSIG; s++)
-        sigaction(s, &dfl, NULL); /* refused for some, which are default anyway */
+        syscall(SYS_rt_sigaction, s, dfl, NULL, sizeof(uint64_t)); /* refused for KILL and STOP */
     sigemptyset(&none);
     if (setpgid(0, 0) < 0 || dup2(c->fds[0], 0) < 0 || dup2(c->fds[1], 1) < 0 ||
         dup2(c->fds[2], 2) < 0 || close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
