@@ -240,7 +240,7 @@ static void take_file(struct arena *a, struct sources *s, const char *path)
 }
 
 /* What mmdebstrap gets: the suite, and a file of sources (two, if the host writes both forms). */
-static int host_sources(struct arena *a, const char *mirror, struct sources *s)
+static int host_sources(struct arena *a, const char *mirror, struct sources *s, struct err *e)
 {
     struct dirent **files = NULL;
 
@@ -256,10 +256,14 @@ static int host_sources(struct arena *a, const char *mirror, struct sources *s)
     }
     if (!*s->suite)
         snprintf(s->suite, sizeof(s->suite), "bookworm");
+    if (*mirror)
+        buf_printf(&s->lines, "deb %s %s main\n", mirror, s->suite);
+    if (s->text.failed || s->lines.failed)
+        return err_set(e, ERR_TOO_LARGE, "the host's list of package sources is too long");
     if (s->text.n == 0 && s->lines.n == 0)
-        buf_printf(&s->lines, "deb %s %s main\n", *mirror ? mirror : "http://deb.debian.org/debian",
-                   s->suite);
-    return s->text.failed || s->lines.failed ? -1 : 0;
+        return err_set(e, ERR_ENGINE_UNAVAILABLE,
+                       "this host names no Debian mirror: set compute.debian_mirror");
+    return 0;
 }
 
 /* ---- the cache ---- */
@@ -468,13 +472,11 @@ static int debian_layer(const struct image_paths *p, struct arena *a, const stru
 {
     struct sources s;
     char key[IMAGE_HEX];
-    int failed = host_sources(a, p->mirror, &s);
+    int failed = host_sources(a, p->mirror, &s, e);
 
     cache_key(r, &s, key);
     const char *archive = arena_printf(a, "%s/%s-%.16s.tar.zst", p->cache, r->name, key);
-    _cleanup_close_ int fd =
-        failed ? err_set(e, ERR_INVALID, "the host's package sources are too long")
-               : packages(p, a, r, &s, g, archive, e);
+    _cleanup_close_ int fd = failed ? -1 : packages(p, a, r, &s, g, archive, e);
     buf_free(&s.text);
     buf_free(&s.lines);
     TRY(fd);
