@@ -95,7 +95,9 @@ struct compute;
 struct compute_class {
     const char *name;
     /* Takes the instance towards the spec and returns its state then.  May take as long as a start
-     * takes, never as long as an image's build. */
+     * takes, never as long as an image's build.  ERR_NOT_FOUND: the image is not on this host;
+     * ERR_ALREADY_EXISTS: a host port is taken.  What cannot be started for good is COMPUTE_FAILED.
+     */
     int (*ensure)(struct compute *h, struct arena *a, const struct compute_spec *s,
                   struct compute_state *out, struct err *e);
     /* COMPUTE_ABSENT is no error. */

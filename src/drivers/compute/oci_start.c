@@ -498,10 +498,9 @@ static int make_place(struct oci *o, struct inst *i, struct oci_boot *b, const c
 {
     if (image_local_layers(o->images, b->a, i->spec.image, &i->id, &b->layers, &b->n_layers,
                            &b->config, e) < 0) {
-        if (e->code != ERR_NOT_FOUND)
-            return -1;
-        *failed = "the image is not on this host";
-        return 0;
+        if (e->code == ERR_NOT_FOUND)
+            err_set(e, ERR_NOT_FOUND, "the image is not on this host");
+        return -1;
     }
     TRY(read_ports(o, i, b, e));
     if (oci_config_write(o, i, b, failed, e) != 0)
@@ -509,7 +508,7 @@ static int make_place(struct oci *o, struct inst *i, struct oci_boot *b, const c
     TRY(make_namespaces(i->range, &b->userns, &b->netns, e));
     TRY(ns_call(b->netns, network_basics, NULL, e));
     if (attach(o, i, b, e) < 0) {
-        if (e->code != ERR_ALREADY_EXISTS && e->code != ERR_INVALID)
+        if (e->code != ERR_INVALID) /* a port that is taken may be free soon: who ordered decides */
             return -1;
         *failed = arena_strdup(b->a, e->msg);
     }

@@ -399,9 +399,10 @@ TEST_HOST(what_cannot_start_says_why)
     assert_string_equal(st.reason, "command '/etc/passwd' cannot be executed");
     s = spec_of(h, "[\"true\"]");
     s.image = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
-    st = ensure(h, &s);
-    assert_int_equal(st.status, COMPUTE_FAILED);
-    assert_string_equal(st.reason, "the image is not on this host");
+    struct err e;
+    assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), -1);
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_string_equal(e.msg, "the image is not on this host");
 }
 
 TEST_HOST(a_bad_order_is_refused)

@@ -329,7 +329,9 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
     return MILLIS(IMAGE_WAIT_MS);
 }
 
-static const char sql_ending[] = "SELECT count(*) FROM instance_graves WHERE NOT destroyed";
+/* Ended already, perhaps, since the host was asked: so a young grave counts too. */
+static const char sql_ending[] =
+    "SELECT count(*) FROM instance_graves WHERE NOT destroyed OR deleted_at > $1";
 
 /* The host says that something is taken, a port.  While deleted instances are still being ended it
  * may be one of theirs: '*wait' then, and the reason says so. */
@@ -339,7 +341,7 @@ static int taken(struct visit *v, struct instance *now, bool *wait, struct err *
     struct err why = *e;
     int64_t ending;
 
-    TRY(db_int(v->db, sql_ending, NO_ARGS, 0, &ending, e));
+    TRY(db_int(v->db, sql_ending, ARGS(A(v->now - SECONDS(GRACE_SECONDS))), 0, &ending, e));
     *e = why;
     *wait = ending > 0;
     if (*wait)
