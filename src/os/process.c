@@ -60,7 +60,7 @@ struct child {
     const char *path;
     const struct process_opts *opts;
     int fds[3];
-    int error; /* errno of what failed before exec; shared memory carries it back */
+    int told[2]; /* a pipe that exec closes: errno of what failed before it, or nothing */
 };
 
 /* Runs in the child, in the parent's memory: system calls only. */
@@ -76,6 +76,7 @@ static void __attribute__((noreturn, noinline)) child_main(struct child *c)
      * itself, which may be ignored all the same where somebody above did it so. */
     static const uint64_t dfl[4] = { 0 };
     sigset_t none;
+    int error;
 
     for (int s = 1; s < NSIG; s++)
         syscall(SYS_rt_sigaction, s, dfl, NULL, sizeof(uint64_t)); /* refused for KILL and STOP */
@@ -91,7 +92,9 @@ static void __attribute__((noreturn, noinline)) child_main(struct child *c)
     sigprocmask(SIG_SETMASK, &none, NULL);
     execve(c->path, (char *const *)(uintptr_t)c->opts->argv, (char *const *)(uintptr_t)env);
 failed:
-    c->error = errno;
+    error = errno;
+    if (write(c->told[1], &error, sizeof(error)) != (ssize_t)sizeof(error))
+        _exit(126);
     _exit(127);
 }
 
@@ -182,17 +185,25 @@ static int start(struct run *r, struct err *e)
     r->child.fds[0] = r->input;
     r->child.fds[1] = r->theirs[0];
     r->child.fds[2] = r->theirs[1];
+    if (pipe2(r->child.told, O_CLOEXEC) < 0)
+        return err_sys(e, errno, "%s: pipe", name);
     /* A handler of ours must not run in the child while it shares our memory. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &was);
     r->pid = child_start(&r->child);
-    int error = errno;
+    int error = errno, failed = 0;
     pthread_sigmask(SIG_SETMASK, &was, NULL);
+    close(r->child.told[1]);
+    ssize_t told = 0;
+    while (r->pid >= 0 && (told = read(r->child.told[0], &failed, sizeof(failed))) < 0 &&
+           errno == EINTR)
+        ;
+    close(r->child.told[0]);
     if (r->pid < 0)
         return err_sys(e, error, "%s: fork", name);
-    if (r->child.error) {
+    if (told == (ssize_t)sizeof(failed)) {
         reap(r->pid);
-        return err_sys(e, r->child.error, "start %s", name);
+        return err_sys(e, failed, "start %s", name);
     }
     r->pidfd = pidfd_open(r->pid, 0);
     if (r->pidfd < 0) {
