@@ -645,7 +645,7 @@ int resolver_names(struct resolver *r, const struct uuid *vpc, int64_t revision,
 {
     struct uuid same;
 
-    if (!uuid_parse(str_of(vpc->s), &same) || revision < 0)
+    if (!uuid_parse((struct str){ vpc->s, strlen(vpc->s) }, &same) || revision < 0)
         return err_set(e, ERR_INVALID, "the id or revision of a VPC is malformed");
     _cleanup_(zone_freep) struct zone *z = zone_new(vpc, revision, names, count, e);
     if (!z)
