@@ -10,6 +10,12 @@
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"
 
+/* Texts of two rows; NULL is absent, and equal to itself alone. */
+static inline bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 /* ---- images */
 
 enum image_source { IMAGE_RECIPE, IMAGE_REGISTRY, IMAGE_IMPORT };

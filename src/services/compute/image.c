@@ -405,11 +405,6 @@ static int image_moved(struct visit *v, struct call *c, void *arg, struct err *e
     return 0;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 /* '*ran' is false when the row was changed meanwhile: come again. */
 static int image_save(struct visit *v, struct image *now, bool *ran, struct err *e)
 {

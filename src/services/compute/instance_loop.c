@@ -39,11 +39,6 @@ static int instance_moved(struct visit *v, struct call *c, void *arg, struct err
     return call_update(c, &instance_record, v->row, arg, moved_fields(), e);
 }
 
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
 /* Writes what changed, if anything did. '*ran' is false when the row was changed meanwhile: come
  * again. */
 static int instance_save(struct visit *v, struct instance *now, bool *ran, struct err *e)
