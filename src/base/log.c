@@ -4,6 +4,7 @@
  * put_escaped(), the one place that decides what may stand in a line. */
 #include "base/log.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
 
@@ -22,6 +23,13 @@ static struct {
     bool json;
     char role[32];
 } config = { .level = LOG_INFO, .role = "brume" };
+
+/* Lines of this thread that have not left yet.  No more of them than a pipe takes whole. */
+static _Thread_local struct {
+    bool gathers;
+    size_t n;
+    char p[PIPE_BUF];
+} waiting;
 
 static const char *const level_names[] = { "DEBUG", "INFO", "WARN", "ERROR" };
 static const char *const credentials[] = { "thecloud_", "sk_live_", "sk_test_", "cap_", "whsec_" };
@@ -62,6 +70,16 @@ static bool is_word(char c)
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
+/* Bytes that may be copied as they are, and those with which a credential may begin. */
+enum { PLAIN = 1, BEGINS = 2 };
+/* clang-format off */
+static const unsigned char class_of[256] = {
+    [' '] = PLAIN, ['!'] = PLAIN, ['#' ... '['] = PLAIN, [']' ... 'b'] = PLAIN, ['c'] = PLAIN | BEGINS,
+    ['d' ... 'r'] = PLAIN, ['s' ... 't'] = PLAIN | BEGINS, ['u' ... 'v'] = PLAIN, ['w'] = PLAIN | BEGINS,
+    ['x' ... '~'] = PLAIN,
+};
+/* clang-format on */
+
 /* If a credential stands at 's': the bytes of its prefix, and of all of it in '*whole'. */
 static size_t credential_at(const char *s, size_t n, size_t *whole)
 {
@@ -101,13 +119,30 @@ static void put_char(struct line *l, const char *s, size_t len)
     }
 }
 
+/* How many bytes from 's' on need no look of their own.  Every credential has a '_'. */
+static size_t plain_run(const char *s, size_t n, bool credentials_possible)
+{
+    unsigned stop = credentials_possible ? BEGINS : 0;
+    size_t i = 0;
+
+    while (i < n && (class_of[(unsigned char)s[i]] & (PLAIN | stop)) == PLAIN)
+        i++;
+    return i;
+}
+
 static void put_escaped(struct line *l, const char *s, size_t n)
 {
+    bool possible = n && memchr(s, '_', n);
     size_t i = 0, end = MIN(n, (size_t)VALUE_MAX);
 
     while (i < end) {
-        size_t whole, prefix = credential_at(s + i, n - i, &whole);
+        size_t run = plain_run(s + i, end - i, possible), whole, prefix;
 
+        put(l, s + i, run);
+        i += run;
+        if (i == end)
+            break;
+        prefix = possible ? credential_at(s + i, n - i, &whole) : 0;
         if (prefix) {
             put(l, s + i, prefix);
             puts_(l, "…");
@@ -136,6 +171,8 @@ static void put_value(struct line *l, const struct log_field *f)
 
     if (f->type == LOG_NUMBER) {
         put(l, tmp, put_int(tmp, f->i));
+    } else if (f->type == LOG_REAL && f->d >= 0.001 && f->d < 1e9) {
+        put(l, tmp, put_micro(tmp, (int64_t)(f->d * 1e6 + 0.5)));
     } else if (f->type == LOG_REAL && isfinite(f->d)) {
         snprintf(tmp, sizeof(tmp), "%.6g", f->d);
         puts_(l, tmp);
@@ -167,12 +204,12 @@ static void put_head(struct line *l, enum log_level level, const char *event)
     puts_(l, config.json ? "\"" : "");
 }
 
-static void write_line(const struct line *l)
+static void write_all(const char *p, size_t len)
 {
     size_t done = 0;
 
-    while (done < l->n) {
-        ssize_t n = write(STDERR_FILENO, l->p + done, l->n - done);
+    while (done < len) {
+        ssize_t n = write(STDERR_FILENO, p + done, len - done);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -180,6 +217,32 @@ static void write_line(const struct line *l)
             return; /* nobody reads the log: nowhere to say so */
         done += (size_t)n;
     }
+}
+
+void log_gather(void)
+{
+    waiting.gathers = true;
+}
+
+void log_flush(void)
+{
+    int was = errno;
+
+    write_all(waiting.p, waiting.n);
+    waiting.n = 0;
+    errno = was;
+}
+
+static void line_out(const struct line *l, enum log_level level)
+{
+    if (waiting.n + l->n > sizeof(waiting.p) || level >= LOG_WARN)
+        log_flush();
+    if (!waiting.gathers || level >= LOG_WARN || l->n > sizeof(waiting.p)) {
+        write_all(l->p, l->n);
+        return;
+    }
+    memcpy(waiting.p + waiting.n, l->p, l->n);
+    waiting.n += l->n;
 }
 
 void log_fields(enum log_level level, const char *event, const struct log_field *f, size_t n)
@@ -206,7 +269,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
     if (config.json)
         l.p[l.n++] = '}';
     l.p[l.n++] = '\n';
-    write_line(&l);
+    line_out(&l, level);
     errno = was;
 }
 

@@ -5,7 +5,8 @@
  *
  *     log_event(LOG_INFO, "request_failed", L_STR("code", wire), L_INT("status", 409));
  *
- * A value is escaped, so no input can forge a line.  A line is written by one write(2).  Secrets
+ * A value is escaped, so no input can forge a line.  A line is written by one write(2), at once
+ * unless its thread gathers.  Secrets
  * are never given to it; as a second net, what looks like one of our credentials (thecloud_,
  * sk_live_, sk_test_, cap_, whsec_) is cut to its prefix. */
 
@@ -37,5 +38,10 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
                        sizeof((const struct log_field[]){ __VA_ARGS__ }) /          \
                            sizeof(struct log_field));                               \
     } while (0)
+/* From now on this thread's lines below LOG_WARN wait, at most PIPE_BUF bytes of them, until
+ * log_flush(), which a thread that gathers calls whenever it is about to sleep, and before it
+ * ends.  A process that is killed loses what waits. */
+void log_gather(void);
+void log_flush(void);
 /* An error that nobody above will report. */
 void log_err(enum log_level level, const char *event, const struct err *e);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "base/log.h"
@@ -120,6 +121,39 @@ static void the_level_can_change_while_it_runs(void **state _unused_)
     assert_false(log_on(LOG_WARN));
 }
 
+static void *gather_lines(void *arg _unused_)
+{
+    log_gather();
+    log_event(LOG_INFO, "first", L_INT("n", 1));
+    if (*logged())
+        return "left at once";
+    log_event(LOG_WARN, "urgent", L_INT("n", 2));
+    const char *both = logged();
+    if (!strstr(both, " first n=1\n") || !strstr(both, " urgent n=2\n"))
+        return "a warning waited, or overtook";
+    log_event(LOG_INFO, "last", L_INT("n", 3));
+    log_flush();
+    if (!strstr(logged(), " last n=3\n"))
+        return "not flushed";
+    for (int i = 0; i < 1000; i++)
+        log_event(LOG_INFO, "many", L_INT("n", i));
+    if (!strstr(logged(), " many n=0\n"))
+        return "memory does not end";
+    log_flush();
+    return strstr(logged(), " many n=999\n") ? NULL : "a line is lost";
+}
+
+static void a_thread_may_gather_lines_and_none_is_lost_or_overtaken(void **state _unused_)
+{
+    pthread_t thread;
+    void *fault;
+
+    log_init(LOG_INFO, false, "api");
+    assert_int_equal(pthread_create(&thread, NULL, gather_lines, NULL), 0);
+    assert_int_equal(pthread_join(thread, &fault), 0);
+    assert_null(fault);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +165,7 @@ int main(void)
         T(a_line_is_bounded_and_still_whole),
         T(below_its_level_nothing_is_written),
         T(the_level_can_change_while_it_runs),
+        T(a_thread_may_gather_lines_and_none_is_lost_or_overtaken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

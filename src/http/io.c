@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "http/internal.h"
 
 enum { MAX_EVENTS = 256 };
@@ -278,6 +279,7 @@ void *io_loop(void *arg)
     struct epoll_event events[MAX_EVENTS];
 
     io_here = io;
+    log_gather();
     do {
         int n = wait_events(io, events);
 
@@ -290,9 +292,11 @@ void *io_loop(void *arg)
         if (app->on_round)
             app->on_round(app->ctx, io->index);
         conn_reap(io);
+        log_flush();
     } while (orders(io));
     io_take_posts(io);
     conn_reap(io);
+    log_flush();
     io_here = NULL;
     return NULL;
 }

@@ -43,13 +43,33 @@ const char *reason_of(int status)
 /* Those that only the server can know. */
 static bool ours(const char *name, size_t n)
 {
-    static const char *const names[] = { "Connection", "Content-Length", "Transfer-Encoding",
-                                         "Date", "Keep-Alive" };
+    switch (n) {
+    case 4:
+        return strcasecmp(name, "Date") == 0;
+    case 10:
+        return strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Keep-Alive") == 0;
+    case 14:
+        return strcasecmp(name, "Content-Length") == 0;
+    case 17:
+        return strcasecmp(name, "Transfer-Encoding") == 0;
+    default:
+        return false;
+    }
+}
 
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (strlen(names[i]) == n && strcasecmp(names[i], name) == 0)
-            return true;
-    return false;
+/* Whether a byte below ' ' is in it; eight at a time, for all but the last few. */
+static bool has_control(const char *p, size_t n)
+{
+    const uint64_t ones = UINT64_MAX / 255;
+    uint64_t found = 0, word;
+
+    for (; n >= sizeof(word); p += sizeof(word), n -= sizeof(word)) {
+        memcpy(&word, p, sizeof(word));
+        found |= (word - ones * ' ') & ~word & (ones * 0x80);
+    }
+    for (; n > 0; p++, n--)
+        found |= (uint8_t)*p < ' ';
+    return found != 0;
 }
 
 void http_header(struct http_req *r, const char *name, const char *value)
@@ -68,9 +88,10 @@ void http_header(struct http_req *r, const char *name, const char *value)
     memcpy(at + n + 2, value, v);
     memcpy(at + n + 2 + v, "\r\n", 2);
     /* No value can end its line: what could is a space. */
-    for (size_t i = 0; i < n + 2 + v; i++)
-        if ((uint8_t)at[i] < ' ' && at[i] != '\t')
-            at[i] = ' ';
+    if (has_control(at, n + 2 + v))
+        for (size_t i = 0; i < n + 2 + v; i++)
+            if ((uint8_t)at[i] < ' ' && at[i] != '\t')
+                at[i] = ' ';
     buf_grew(&r->headers, n + v + 4);
 }
 
