@@ -30,6 +30,24 @@ static void worker_free(void *worker)
     free(w);
 }
 
+/* What the worker did in a row has been answered: now those who sleep are woken, once. */
+static void worker_rest(void *worker)
+{
+    struct worker *w = worker;
+
+    if (w->db)
+        db_read_done(w->db);
+    http_release();
+}
+
+static void answers(bool begin)
+{
+    if (begin)
+        http_hold();
+    else
+        http_release();
+}
+
 static const char *next_word(const char **at)
 {
     static const char separators[] = ", \t";
@@ -85,6 +103,7 @@ static struct pool *workers(struct app *app, const char *name, int threads, size
                                          .queue = queue,
                                          .worker_new = worker_new,
                                          .worker_free = worker_free,
+                                         .worker_rest = worker_rest,
                                          .arg = app },
                     e);
 }
@@ -113,6 +132,7 @@ static int build(struct app *app, struct err *e)
     app->config = o->config;
     app->clock = o->clock ? o->clock : clock_system();
     app->store = o->store;
+    store_on_answers(app->store, answers);
     app->postgres = store_is_postgres(o->store);
     app->arena = ARENA(MIB(64));
     pthread_mutex_init(&app->tick_lock, NULL);

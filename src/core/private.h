@@ -56,6 +56,7 @@ struct mount {
 struct worker { /* of the pool: one thread's */
     struct app *app;
     struct db *db;
+    int64_t held_since; /* mono: when it began to hold its answers */
 };
 
 struct app {

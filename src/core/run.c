@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "core/private.h"
 
+enum { HOLD_MICROS = 200 }; /* an answer may wait for its neighbours before they leave together */
+
 struct db *worker_db(struct worker *w, struct err *e)
 {
     if (!w->db)
@@ -103,18 +105,29 @@ static void quick(struct call_private *p)
         finish(p, -1, &e);
 }
 
+static void hold_answers(struct worker *w)
+{
+    int64_t now = clock_mono(clock_system());
+
+    if (now - w->held_since > HOLD_MICROS) {
+        http_release();
+        w->held_since = now;
+    }
+    http_hold();
+}
+
 static void read_on_worker(void *ctx, void *worker)
 {
     struct call_private *p = ctx;
     struct err e;
     struct db *db = worker_db(worker, &e);
 
-    if (!db) {
+    /* The answers of short reads in a row leave together; worker_rest() lets them go at last. */
+    hold_answers(worker);
+    if (db)
+        run_reading(p, db);
+    else
         finish(p, -1, &e);
-        return;
-    }
-    run_reading(p, db);
-    db_read_done(db);
 }
 
 /* ---- WRITE */
@@ -287,6 +300,7 @@ static void long_on_worker(void *ctx, void *worker)
     struct err e;
     struct db *db = worker_db(worker, &e);
 
+    http_release();
     if (db)
         run_long(p, db);
     else

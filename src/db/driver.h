@@ -147,6 +147,7 @@ struct store {
     int n_readers;
 
     struct checkpointer *checkpointer; /* SQLite */
+    void (*answers)(bool begin);       /* around those of a batch; may be NULL */
 };
 
 /* The next job, or NULL: when the store stops and nothing is queued, or at once if not 'wait'. */

@@ -42,6 +42,11 @@ bool store_is_postgres(const struct store *s)
     return s->postgres;
 }
 
+void store_on_answers(struct store *s, void (*fn)(bool begin))
+{
+    s->answers = fn;
+}
+
 /* ---- the queue */
 
 bool store_submit(struct store *s, struct db_job *job)
@@ -229,6 +234,7 @@ static void *writer_thread(void *arg)
     struct writer *w = arg;
 
     on_writer = true;
+    thread_gathers();
     if (w->store->postgres)
         retry_loop(w->store, w->db);
     else

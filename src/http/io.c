@@ -14,12 +14,61 @@
 enum { MAX_EVENTS = 256 };
 
 _Thread_local struct io *io_here;
+/* Threads that this one has posted to and not woken yet. */
+static _Thread_local struct {
+    bool on;
+    size_t n;
+    struct io *ios[16];
+} held;
 
 /* ---- messages */
 
+static void wake(struct io *io)
+{
+    uint64_t one = 1;
+    ssize_t n = write(io->wake.fd, &one, sizeof(one));
+
+    (void)n; /* it fails only when it is readable anyway */
+}
+
+/* Under io's lock.  False when it must be woken now. */
+static bool hold(struct io *io)
+{
+    if (!held.on)
+        return false;
+    for (size_t i = 0; i < held.n; i++)
+        if (held.ios[i] == io)
+            return true;
+    if (held.n == ARRAY_LEN(held.ios))
+        return false;
+    held.ios[held.n++] = io;
+    return true;
+}
+
+void http_hold(void)
+{
+    held.on = true;
+}
+
+void http_release(void)
+{
+    for (size_t i = 0; i < held.n; i++) {
+        struct io *io = held.ios[i];
+
+        pthread_mutex_lock(&io->lock);
+        bool due = io->posts && io->sleeping && !io->woken;
+        io->woken |= due;
+        pthread_mutex_unlock(&io->lock);
+        if (due)
+            wake(io);
+    }
+    held.n = 0;
+    held.on = false;
+}
+
 void io_post(struct io *io, struct post *p, unsigned *ops, unsigned add)
 {
-    bool wake = false;
+    bool due = false;
 
     pthread_mutex_lock(&io->lock);
     if (ops)
@@ -29,15 +78,12 @@ void io_post(struct io *io, struct post *p, unsigned *ops, unsigned add)
         p->next = NULL;
         *io->posts_tail = p;
         io->posts_tail = &p->next;
-        wake = io->sleeping && !io->woken;
-        io->woken |= wake;
+        due = io->sleeping && !io->woken && !hold(io);
+        io->woken |= due;
     }
     pthread_mutex_unlock(&io->lock);
-    if (wake) {
-        uint64_t one = 1;
-        ssize_t n = write(io->wake.fd, &one, sizeof(one));
-        (void)n; /* it fails only when it is readable anyway */
-    }
+    if (due)
+        wake(io);
 }
 
 static void take_one(struct io *io, struct post *p)

@@ -69,6 +69,11 @@ DEFINE_CLEANUP(struct http_server *, http_server_free)
 /* Opens a listening socket with SO_REUSEPORT; 'port' 0 picks one. "unix:PATH" works as address. */
 int http_listen(const char *address, int port, int backlog, struct err *e);
 int http_listen_port(int fd);
+/* From http_hold() to http_release() an answer of this thread wakes no I/O thread: one that answers
+ * many requests in a row wakes each once.  It must release before it waits for anything, and before
+ * a server is freed.  A second http_hold() is the first; http_release() alone does nothing. */
+void http_hold(void);
+void http_release(void);
 
 /* ---- the request */
 const struct http_head *http_req_head(const struct http_req *r);

@@ -135,6 +135,31 @@ static void a_request_is_answered_and_the_connection_stays(void **state _unused_
     assert_true(atomic_load(&h.rounds) > 0);
 }
 
+static void answers_that_were_held_leave_at_the_release(void **state _unused_)
+{
+    OPEN(h);
+    _cleanup_close_ int one = peer_open(&h), two = peer_open(&h);
+    ANSWER(a);
+
+    http_release(); /* of nothing */
+    for (int i = 0; i < 20; i++) {
+        struct http_req *r[2];
+
+        peer_say(one, "GET /park HTTP/1.1\r\nHost: a\r\n\r\n");
+        r[0] = wait_parked();
+        peer_say(two, "GET /park HTTP/1.1\r\nHost: a\r\n\r\n");
+        r[1] = wait_parked();
+        http_hold();
+        http_reply(r[0], 200, STR("first"));
+        http_reply(r[1], 200, STR("second"));
+        http_release();
+        assert_true(peer_answer(one, &a));
+        assert_true(answer_is(&a, "first"));
+        assert_true(peer_answer(two, &a));
+        assert_true(answer_is(&a, "second"));
+    }
+}
+
 static void a_slow_peer_may_send_byte_by_byte(void **state _unused_)
 {
     static const char text[] = "\r\nGET /query?x=1 HTTP/1.1\r\nHost: a.example:80\r\nX: y\r\n\r\n";
@@ -613,6 +638,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_is_answered_and_the_connection_stays),
+        cmocka_unit_test(answers_that_were_held_leave_at_the_release),
         cmocka_unit_test(a_slow_peer_may_send_byte_by_byte),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(a_head_request_gets_the_length_and_no_body),

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One queue, one lock: jobs here are requests of many microseconds, so the lock is never the limit.
  * A thread is started when a job comes and none is idle, so that a pool costs what it has been used
- * for at most. */
+ * for at most.  Who submits wakes one worker at most; each that finds more than its own job wakes
+ * the next, so that a burst of short jobs is not a burst of wake-ups. */
 #include "os/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 
 struct job {
@@ -27,6 +29,7 @@ struct pool {
     bool closing;
     struct worker *workers;
     int started, idle;
+    bool waking; /* one has been woken and is not here yet */
 };
 
 struct start {
@@ -68,14 +71,41 @@ pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg)
     return t;
 }
 
-static bool take(struct pool *p, struct job *out)
+void thread_gathers(void)
+{
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){ 0 });
+}
+
+/* Under the lock. */
+static void wake_one(struct pool *p)
+{
+    if (!p->idle || p->waking)
+        return;
+    p->waking = true;
+    pthread_cond_signal(&p->more);
+}
+
+/* Under the lock, which it leaves for the while. */
+static void rest(struct pool *p, void *state)
+{
+    if (p->waiting || !p->opts.worker_rest)
+        return;
+    pthread_mutex_unlock(&p->lock);
+    p->opts.worker_rest(state);
+    pthread_mutex_lock(&p->lock);
+}
+
+static bool take(struct pool *p, void *state, struct job *out)
 {
     bool got = false;
 
     pthread_mutex_lock(&p->lock);
+    rest(p, state);
     p->idle++;
-    while (!p->waiting && !p->closing)
+    while (!p->waiting && !p->closing) {
         pthread_cond_wait(&p->more, &p->lock);
+        p->waking = false;
+    }
     p->idle--;
     if (p->waiting) {
         *out = p->ring[p->first];
@@ -83,6 +113,8 @@ static bool take(struct pool *p, struct job *out)
         p->waiting--;
         got = true;
     }
+    if (p->waiting)
+        wake_one(p);
     pthread_mutex_unlock(&p->lock);
     return got;
 }
@@ -92,9 +124,10 @@ static void *work(void *arg)
     struct worker *w = arg;
     struct job j;
 
+    thread_gathers();
     if (w->pool->opts.worker_new)
         w->state = w->pool->opts.worker_new(w->pool->opts.arg);
-    while (take(w->pool, &j))
+    while (take(w->pool, w->state, &j))
         j.fn(j.ctx, w->state);
     if (w->pool->opts.worker_free && w->state)
         w->pool->opts.worker_free(w->state);
@@ -144,7 +177,7 @@ bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
         if (p->waiting > (size_t)p->idle && p->started < p->opts.threads)
             one_more(p);
         else
-            pthread_cond_signal(&p->more);
+            wake_one(p);
     }
     pthread_mutex_unlock(&p->lock);
     return room;

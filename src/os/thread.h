@@ -14,10 +14,12 @@ struct pool_opts {
     size_t queue;                   /* most jobs waiting */
     void *(*worker_new)(void *arg); /* per thread, may be NULL */
     void (*worker_free)(void *worker);
+    void (*worker_rest)(void *worker); /* no job waits: before the thread sleeps; may be NULL */
     void *arg;
 };
 struct pool *pool_new(const struct pool_opts *o, struct err *e);
-/* False if the queue is full: answer 503. */
+/* False if the queue is full: answer 503.  Workers are woken one by the other, and do not push
+ * aside who submits. */
 bool pool_submit(struct pool *p, pool_fn *fn, void *ctx);
 /* Runs what is queued, then joins the threads. */
 void pool_free(struct pool *p);
@@ -26,3 +28,6 @@ DEFINE_CLEANUP(struct pool *, pool_free)
  * cannot. */
 #include <pthread.h>
 pthread_t thread_start(const char *name, void *(*fn)(void *), void *arg);
+/* From now on the calling thread does not push others aside when it is woken (SCHED_BATCH,
+ * sched(7)): for one that does its work in batches, so that a batch gathers first. */
+void thread_gathers(void);

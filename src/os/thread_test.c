@@ -8,6 +8,7 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "os/thread.h"
 
@@ -77,6 +78,61 @@ static void a_full_queue_refuses(void **state _unused_)
     assert_int_equal(ran, taken);
 }
 
+static void a_job_that_takes_long_keeps_no_other_waiting(void **state _unused_)
+{
+    int one = 1;
+    struct err e;
+    struct pool_opts o = {
+        .name = "t", .threads = 2, .queue = 100, .arg = &one, .worker_new = make_worker
+    };
+    struct pool *p = pool_new(&o, &e);
+
+    assert_non_null(p);
+    for (int round = 0; round < 20; round++) { /* both sleep before all but the first */
+        ran = 0;
+        pthread_mutex_lock(&gate);
+        assert_true(pool_submit(p, wait_at_gate, NULL));
+        for (int i = 0; i < 50; i++)
+            assert_true(pool_submit(p, count, &one));
+        for (int ms = 0; ran < 50 && ms < 10000; ms++)
+            usleep(1000);
+        assert_int_equal(ran, 50);
+        pthread_mutex_unlock(&gate);
+        for (int ms = 0; ran < 51 && ms < 10000; ms++)
+            usleep(1000);
+        assert_int_equal(ran, 51);
+    }
+    pool_free(p);
+}
+
+static void rest_some(void *worker)
+{
+    atomic_store((_Atomic int *)worker, ran);
+}
+
+static void a_worker_tells_when_it_is_about_to_rest(void **state _unused_)
+{
+    _Atomic int rested_at = -1;
+    int one = 1;
+    struct err e;
+    struct pool_opts o = { .name = "t",
+                           .threads = 1,
+                           .queue = 100,
+                           .arg = &rested_at,
+                           .worker_new = make_worker,
+                           .worker_rest = rest_some };
+    struct pool *p = pool_new(&o, &e);
+
+    ran = 0;
+    assert_non_null(p);
+    for (int i = 0; i < 50; i++)
+        assert_true(pool_submit(p, count, &one));
+    for (int ms = 0; rested_at < 50 && ms < 10000; ms++)
+        usleep(1000);
+    assert_int_equal(rested_at, 50);
+    pool_free(p);
+}
+
 static void a_pool_of_no_threads_is_refused(void **state _unused_)
 {
     struct err e;
@@ -115,6 +171,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_job_runs_once_even_if_the_pool_ends),
         cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(a_job_that_takes_long_keeps_no_other_waiting),
+        cmocka_unit_test(a_worker_tells_when_it_is_about_to_rest),
         cmocka_unit_test(a_pool_of_no_threads_is_refused),
         cmocka_unit_test(a_thread_has_its_name_and_no_signals),
     };
