@@ -283,7 +283,14 @@ const uint8_t *keyring_sign_key(const struct keyring *k)
 const char *keyring_seal(const struct keyring *k, struct arena *a, struct str plain,
                          struct str bound_to)
 {
-    return arena_printf(a, "%s.%s", k->data->id, seal_with(a, k->data->bytes, plain, bound_to));
+    const char *text = seal_with(a, k->data->bytes, plain, bound_to);
+    size_t id = strlen(k->data->id), n = strlen(text);
+    char *out = arena_alloc(a, id + 1 + n + 1);
+
+    memcpy(out, k->data->id, id);
+    out[id] = '.';
+    memcpy(out + id + 1, text, n + 1);
+    return out;
 }
 
 int keyring_unseal(const struct keyring *k, struct arena *a, const char *sealed,

@@ -14,11 +14,12 @@
 
 enum {
     PACE = 6144,    /* pages between two passive checkpoints */
-    CLOSE = 512,    /* … when the log is to be finished */
-    FINISH = 12288, /* pages of log after which it is to be finished */
-    LEFT = 1024,    /* pages that the writer goes back for, at most */
-    MOST = 18432,   /* … but from here on whatever is left */
+    CLOSE = 256,    /* … when the log is to be finished */
+    FINISH = 16384, /* pages of log after which it is to be finished */
+    LEFT = 256,     /* pages that the writer goes back for, at most */
+    MOST = 24576,   /* … but from here on whatever is left */
     WAITS = 10,     /* of 200 µs each, for readers to leave the log */
+    CHUNK = 64,     /* pages after which a passive checkpoint syncs */
 };
 
 struct checkpointer {
@@ -32,6 +33,45 @@ struct checkpointer {
     int done;   /* pages of it that are back in the database */
     int finish; /* it is to be finished from here on */
 };
+
+/* ---- a checkpoint in small portions
+ *
+ * SQLite syncs the database once, at a checkpoint's end: the disk then takes many megabytes at
+ * once, and a commit that syncs the log waits behind all of them.  The checkpointer's own file
+ * syncs after each few pages instead. */
+
+static pthread_mutex_t paced_lock = PTHREAD_MUTEX_INITIALIZER;
+static const sqlite3_io_methods *plain_file;
+static sqlite3_io_methods paced_file;
+
+static int paced_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+    static _Thread_local int since;
+    int rc = plain_file->xWrite(f, p, n, at);
+
+    if (rc != SQLITE_OK || ++since < CHUNK)
+        return rc;
+    since = 0;
+    return plain_file->xSync(f, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+}
+
+/* Where SQLite does not show the file, its checkpoints are as they were. */
+static void pace(sqlite3 *h)
+{
+    sqlite3_file *f = NULL;
+
+    if (sqlite3_file_control(h, "main", SQLITE_FCNTL_FILE_POINTER, &f) != SQLITE_OK || !f->pMethods)
+        return;
+    pthread_mutex_lock(&paced_lock);
+    if (!plain_file) {
+        plain_file = f->pMethods;
+        paced_file = *plain_file;
+        paced_file.xWrite = paced_write;
+    }
+    if (f->pMethods == plain_file)
+        f->pMethods = &paced_file;
+    pthread_mutex_unlock(&paced_lock);
+}
 
 /* Under the lock: a passive checkpoint is due. */
 static bool is_due(const struct checkpointer *c)
@@ -116,6 +156,7 @@ struct checkpointer *checkpointer_new(struct store *s, struct db *writer, struct
     if (!c)
         abort();
     c->db = db;
+    pace(lite_handle(db));
     c->finish = FINISH;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->due, NULL);

@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "db/driver.h"
 
-enum { BATCH_MICROS = 2000 }; /* of work, after which a batch is committed */
+enum { BATCH_MICROS = 5000 }; /* of work, after which a batch is committed */
 
 struct outcome {
     struct db_job *job;
@@ -147,8 +147,12 @@ static void answer(struct batch *b)
     for (size_t i = 0; i < b->n; i++)
         if (b->all[i].wrote && b->all[i].job->committed)
             b->all[i].job->committed(b->all[i].job->ctx);
+    if (b->store->answers)
+        b->store->answers(true);
     for (size_t i = 0; i < b->n; i++)
         b->all[i].job->done(b->all[i].job->ctx, b->all[i].rc, &b->all[i].err);
+    if (b->store->answers)
+        b->store->answers(false);
 }
 
 /* Runs what is queued into one transaction, beginning with 'first'.  False when it is gone. */

@@ -346,8 +346,19 @@ static int set_up(struct lite *l, enum db_role role, struct err *e)
     return role == DB_READER ? lite_script(db, "PRAGMA query_only = ON", e) : 0;
 }
 
+/* What no one reads, and what each connection's own thread makes needless, is left out: counts of
+ * memory are a lock at every allocation. */
+static void configure(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
+}
+
 struct db *lite_open(struct store *s, enum db_role role, struct err *e)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, configure);
     if (role == DB_WRITER && make_file(s->url, e) < 0)
         return NULL;
     struct lite *l = calloc(1, sizeof(*l));
