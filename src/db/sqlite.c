@@ -341,7 +341,7 @@ static int set_up(struct lite *l, enum db_role role, struct err *e)
         TRY(lite_script(db, first, e));
     TRY(lite_script(db, always, e));
     if (role == DB_WRITER)
-        return lite_script(db, "PRAGMA cache_size = -8192", e);
+        return lite_script(db, "PRAGMA cache_size = -6144", e);
     TRY(lite_script(db, "PRAGMA cache_size = -2048", e));
     return role == DB_READER ? lite_script(db, "PRAGMA query_only = ON", e) : 0;
 }
