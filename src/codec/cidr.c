@@ -255,3 +255,50 @@ struct ip ip4_from(uint32_t n)
         .family = 4, .b = { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n }
     };
 }
+
+/* clang-format off */
+static const struct cidr special4[] = {
+    { { 4, { 0 } },             8 },  /* "this network" */
+    { { 4, { 10 } },            8 },  /* private use */
+    { { 4, { 100, 64 } },       10 }, /* shared by carriers */
+    { { 4, { 127 } },           8 },  /* loopback */
+    { { 4, { 169, 254 } },      16 }, /* link-local: metadata services of clouds */
+    { { 4, { 172, 16 } },       12 }, /* private use */
+    { { 4, { 192, 0, 0 } },     24 }, /* protocol assignments */
+    { { 4, { 192, 0, 2 } },     24 }, /* documentation */
+    { { 4, { 192, 88, 99 } },   24 }, /* relays of 6to4, deprecated */
+    { { 4, { 192, 168 } },      16 }, /* private use */
+    { { 4, { 198, 18 } },       15 }, /* benchmarks, and our own transit */
+    { { 4, { 198, 51, 100 } },  24 }, /* documentation */
+    { { 4, { 203, 0, 113 } },   24 }, /* documentation */
+    { { 4, { 224 } },           4 },  /* multicast */
+    { { 4, { 240 } },           4 },  /* reserved, and broadcast */
+};
+static const struct cidr global6 = { { 6, { 0x20 } }, 3 };
+static const struct cidr special6[] = {
+    { { 6, { 0x20, 0x01 } },             23 }, /* protocol assignments: Teredo, ORCHID, benchmarks */
+    { { 6, { 0x20, 0x01, 0x0d, 0xb8 } }, 32 }, /* documentation */
+    { { 6, { 0x20, 0x02 } },             16 }, /* 6to4 */
+    { { 6, { 0x3f, 0xff } },             20 }, /* documentation */
+};
+static const struct cidr nat64 = { { 6, { 0x00, 0x64, 0xff, 0x9b } }, 96 };
+/* clang-format on */
+
+static bool in_any(const struct cidr *blocks, size_t n, const struct ip *ip)
+{
+    for (size_t i = 0; i < n; i++)
+        if (cidr_contains(&blocks[i], ip))
+            return true;
+    return false;
+}
+
+bool ip_is_public(const struct ip *ip)
+{
+    struct ip four = *ip;
+
+    if (ip->family == 6 && cidr_contains(&nat64, ip))
+        four = (struct ip){ 4, { ip->b[12], ip->b[13], ip->b[14], ip->b[15] } };
+    if (four.family == 4)
+        return !in_any(special4, ARRAY_LEN(special4), &four);
+    return cidr_contains(&global6, ip) && !in_any(special6, ARRAY_LEN(special6), ip);
+}

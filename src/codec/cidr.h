@@ -26,3 +26,8 @@ bool cidr_overlaps(const struct cidr *a, const struct cidr *b);
 /* IPv4 only: as a number in host order and back. */
 uint32_t ip4_num(const struct ip *ip);
 struct ip ip4_from(uint32_t n);
+/* Whether a packet to 'ip' leaves for the Internet and can mean no machine of ours: false for every
+ * special-purpose block (RFC 6890 and IANA's registries after it), multicast, the IPv6 forms that
+ * carry an IPv4 address (mapped, 6to4, Teredo), and what IANA has not given out (outside 2000::/3).
+ * An address of NAT64 (64:ff9b::/96) is as public as the IPv4 address in it. */
+bool ip_is_public(const struct ip *ip);

@@ -137,6 +137,112 @@ static void prefixes_contain_and_overlap_bit_by_bit(void **state _unused_)
     assert_false(cidr_contains(&six_mid, &one.ip));
 }
 
+static struct ip ip(const char *s)
+{
+    struct ip a = { 0 };
+
+    if (!ip_parse(str_of(s), &a))
+        fail_msg("%s was refused", s);
+    return a;
+}
+
+/* The first and the last address of each block, and the neighbours of each that are public. */
+static void no_special_purpose_address_is_public(void **state _unused_)
+{
+    static const char *const special[] = {
+        "0.0.0.0",
+        "0.255.255.255",
+        "10.0.0.0",
+        "10.255.255.255",
+        "100.64.0.0",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.255",
+        "169.254.0.0",
+        "169.254.169.254",
+        "169.254.255.255",
+        "172.16.0.0",
+        "172.31.255.255",
+        "192.0.0.0",
+        "192.0.0.9",
+        "192.0.0.255",
+        "192.0.2.0",
+        "192.0.2.255",
+        "192.88.99.0",
+        "192.88.99.255",
+        "192.168.0.0",
+        "192.168.255.255",
+        "198.18.0.0",
+        "198.19.255.255",
+        "198.51.100.0",
+        "198.51.100.255",
+        "203.0.113.0",
+        "203.0.113.255",
+        "224.0.0.1",
+        "239.255.255.255",
+        "240.0.0.0",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::8.8.8.8",
+        "::ffff:127.0.0.1",
+        "::ffff:8.8.8.8",
+        "::ffff:0:8.8.8.8",
+        "64:ff9b::a00:1",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b:1::1",
+        "64:ff9b::1:8.8.8.8",
+        "100::1",
+        "100:0:0:1::1",
+        "2001::",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:20::1",
+        "2001:1ff:ffff::1",
+        "2001:db8::",
+        "2001:db8:ffff::1",
+        "2002:7f00:1::1",
+        "2002:808:808::1",
+        "3fff::1",
+        "3fff:fff:ffff::1",
+        "5f00::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fdff:ffff::1",
+        "fe80::1",
+        "febf::1",
+        "fec0::1",
+        "ff02::1",
+        "1fff:ffff::1",
+        "4000::1",
+    };
+    static const char *const public[] = {
+        "1.0.0.0",         "9.255.255.255",   "11.0.0.0",         "100.63.255.255",
+        "100.128.0.0",     "126.255.255.255", "128.0.0.0",        "169.253.255.255",
+        "169.255.0.0",     "172.15.255.255",  "172.32.0.0",       "191.255.255.255",
+        "192.0.1.0",       "192.0.3.0",       "192.88.98.255",    "192.88.100.0",
+        "192.167.255.255", "192.169.0.0",     "198.17.255.255",   "198.20.0.0",
+        "198.51.99.255",   "198.51.101.0",    "203.0.112.255",    "203.0.114.0",
+        "223.255.255.255", "8.8.8.8",         "64:ff9b::8.8.8.8", "2000::1",
+        "2001:200::1",     "2001:db7::1",     "2001:db9::1",      "2003::1",
+        "2606:4700::1111", "3ffe:ffff::1",    "3fff:1000::1",
+    };
+    struct ip none = { 0 };
+
+    for (size_t i = 0; i < ARRAY_LEN(special); i++) {
+        struct ip a = ip(special[i]);
+        if (ip_is_public(&a))
+            fail_msg("%s is called public", special[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(public); i++) {
+        struct ip a = ip(public[i]);
+        if (!ip_is_public(&a))
+            fail_msg("%s is not called public", public[i]);
+    }
+    assert_false(ip_is_public(&none));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +250,7 @@ int main(void)
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(prefixes_are_strict_about_host_bits_where_asked),
         cmocka_unit_test(prefixes_contain_and_overlap_bit_by_bit),
+        cmocka_unit_test(no_special_purpose_address_is_public),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

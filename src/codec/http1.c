@@ -498,6 +498,32 @@ enum chunk_state {
     TRAILER_LF,
     TRAILER_END_LF,
     CHUNK_END,
+    TRAILER_REFUSED, /* its name */
+};
+
+/* What decides of a message before its body is read, so comes too late behind it. */
+static const char *const no_trailers[] = {
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "proxy-authorization",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 };
 
 static int hex_value(char c)
@@ -537,6 +563,22 @@ static bool size_byte(struct http1_chunked *c, char b)
     return true;
 }
 
+static void name_byte(struct http1_chunked *c, char b)
+{
+    if (c->name_n < sizeof(c->name))
+        c->name[c->name_n] = b >= 'A' && b <= 'Z' ? (char)(b + ('a' - 'A')) : b;
+    if (c->name_n <= sizeof(c->name))
+        c->name_n++;
+}
+
+static bool name_ok(const struct http1_chunked *c)
+{
+    for (size_t i = 0; i < ARRAY_LEN(no_trailers); i++)
+        if (strlen(no_trailers[i]) == c->name_n && memcmp(no_trailers[i], c->name, c->name_n) == 0)
+            return false;
+    return true;
+}
+
 /* One byte of the trailer section; false if it may not stand there. */
 static bool trailer_byte(struct http1_chunked *c, char b)
 {
@@ -545,11 +587,16 @@ static bool trailer_byte(struct http1_chunked *c, char b)
     switch (c->state) {
     case TRAILER_START:
         c->state = b == '\r' ? TRAILER_END_LF : TRAILER_NAME;
+        c->name_n = 0;
+        name_byte(c, b);
         return b == '\r' || is(b, TOKEN);
     case TRAILER_NAME:
-        if (b == ':')
-            c->state = TRAILER_VALUE;
-        return b == ':' || is(b, TOKEN);
+        if (b == ':') {
+            c->state = name_ok(c) ? TRAILER_VALUE : TRAILER_REFUSED;
+            return c->state == TRAILER_VALUE;
+        }
+        name_byte(c, b);
+        return is(b, TOKEN);
     case TRAILER_VALUE:
         if (b == '\r')
             c->state = TRAILER_LF;
@@ -597,7 +644,9 @@ enum http1_result http1_chunked(struct http1_chunked *c, struct str in, size_t *
             return HTTP1_MORE;
         }
         if (!framing_byte(c, in.p[at++]))
-            return bad(e, ERR_INVALID, "the chunked body is malformed");
+            return bad(e, ERR_INVALID,
+                       c->state == TRAILER_REFUSED ? "a trailer holds a field of the head"
+                                                   : "the chunked body is malformed");
     }
     *used = at;
     return c->state == CHUNK_END ? HTTP1_OK : HTTP1_MORE;

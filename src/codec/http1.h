@@ -48,11 +48,16 @@ struct str http1_header(const struct http_head *h, const char *name);
 /* How many of that name. */
 size_t http1_header_count(const struct http_head *h, const char *name);
 
-/* Chunked bodies (RFC 9112 7.1), fed as bytes come. */
+/* Chunked bodies (RFC 9112 7.1), fed as bytes come.  Trailers are checked as fields are, and thrown
+ * away; one that frames, routes, authenticates or describes a message is refused (RFC 9110 6.5.1),
+ * for whoever merges it into the head sees another request. */
 struct http1_chunked {
-    int state;
     uint64_t left; /* of the present chunk */
-    size_t line;   /* bytes of the present size line or trailer section */
+    uint16_t line; /* bytes of the present size line or trailer section */
+    uint8_t state;
+    uint8_t
+        name_n; /* of the present trailer's name, in lower case; over sizeof(name): no known one */
+    char name[20];
 };
 /* Consumes from 'in' (*used says how much); hands out at most one run of data a call in *data.
  * HTTP1_OK: the body has ended.  HTTP1_MORE: call again, with more bytes if *used was all. */

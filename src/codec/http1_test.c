@@ -337,6 +337,46 @@ static void extensions_and_trailers_are_bounded(void **state _unused_)
     buf_free(&b);
 }
 
+static void a_trailer_is_no_field_of_the_head(void **state _unused_)
+{
+    static const char *const refused[] = {
+        "Content-Length: 0x",
+        "content-length: 5",
+        "Transfer-Encoding: chunked",
+        "HOST: b",
+        "Authorization: x",
+        "Proxy-Authorization: x",
+        "If-Unmodified-Since: x",
+        "TE: trailers",
+        "Cookie: a=b",
+    };
+    static const char *const taken[] = {
+        "Content-Lengths: 5",
+        "Content-Lengt: 5",
+        "X-Content-Length: 5",
+        "Hos: b",
+        "T: x",
+        "E-Tag: 1",
+        "Proxy-Authorizations: x",
+        "A-name-that-is-longer-than-all-that-are-known-here: x",
+    };
+    char out[100], text[200];
+    size_t n, used;
+
+    for (size_t step = 1; step < 10; step++) {
+        for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+            snprintf(text, sizeof(text), "1\r\nx\r\n0\r\nX-Sum: 1\r\n%s\r\n\r\n", refused[i]);
+            if (decode(text, strlen(text), step, out, &n, &used) != HTTP1_BAD)
+                fail_msg("%s was taken", refused[i]);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+            snprintf(text, sizeof(text), "1\r\nx\r\n0\r\n%s\r\n%s\r\n\r\n", taken[i], taken[i]);
+            if (decode(text, strlen(text), step, out, &n, &used) != HTTP1_OK || n != 1)
+                fail_msg("%s was refused", taken[i]);
+        }
+    }
+}
+
 static void methods_have_their_names(void **state _unused_)
 {
     for (int m = GET; m <= OPTIONS; m++)
@@ -360,6 +400,7 @@ int main(void)
         cmocka_unit_test(chunks_come_out_joined_however_they_are_cut),
         cmocka_unit_test(malformed_chunks_are_refused),
         cmocka_unit_test(extensions_and_trailers_are_bounded),
+        cmocka_unit_test(a_trailer_is_no_field_of_the_head),
         cmocka_unit_test(methods_have_their_names),
     };
 

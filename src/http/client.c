@@ -3,8 +3,10 @@
  * proxy of the environment, no protocol but HTTP, no answer larger than allowed, no signal. */
 #include "http/client.h"
 
+#include <netinet/in.h>
 #include <sys/stat.h>
 
+#include "codec/cidr.h"
 #include "os/curl.h"
 
 enum { MAX_ANSWER_HEADERS = 128, MAX_HEADERS_SIZE = 64 * 1024, ARENA_SLACK = 256 * 1024 };
@@ -16,7 +18,39 @@ struct transfer {
     struct buf body;
     size_t head_size;
     bool stopped; /* by on_data */
+    bool private; /* an address was refused */
 };
+
+static struct ip ip_of(const struct sockaddr *sa)
+{
+    struct ip ip = { 0 };
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+
+    if (sa->sa_family == AF_INET) {
+        memcpy(&in, sa, sizeof(in));
+        ip.family = 4;
+        memcpy(ip.b, &in.sin_addr, 4);
+    } else if (sa->sa_family == AF_INET6) {
+        memcpy(&in6, sa, sizeof(in6));
+        ip.family = 6;
+        memcpy(ip.b, &in6.sin6_addr, 16);
+    }
+    return ip;
+}
+
+/* curl asks here for a socket for each address that it is about to connect to. */
+static curl_socket_t open_public(void *ctx, curlsocktype purpose _unused_, struct curl_sockaddr *to)
+{
+    struct transfer *t = ctx;
+    struct ip ip = ip_of(&to->addr);
+
+    if (!ip_is_public(&ip)) {
+        t->private = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+}
 
 static size_t on_body(char *p, size_t size, size_t n, void *ctx)
 {
@@ -147,6 +181,10 @@ static void set_options(CURL *c, struct transfer *t)
         curl_easy_setopt(c, CURLOPT_CAINFO, q->ca_file);
     if (q->unix_socket)
         curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, q->unix_socket);
+    if (q->public_only) {
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_public);
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t);
+    }
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -164,6 +202,8 @@ static int judge(struct transfer *t, CURLcode rc, const char *detail, struct err
         return err_set(e, ERR_TOO_LARGE, "the answer is over %zu bytes", t->body.max);
     if (rc == CURLE_UNSUPPORTED_PROTOCOL || rc == CURLE_URL_MALFORMAT)
         return err_set(e, ERR_INVALID, "the URL cannot be used");
+    if (t->private && rc == CURLE_COULDNT_CONNECT)
+        return err_set(e, ERR_INVALID, "the URL leads to no public address");
     if (rc == CURLE_OPERATION_TIMEDOUT)
         return err_cause(e, ERR_ENGINE_UNAVAILABLE, why, "the other side did not answer in time");
     return err_cause(e, ERR_ENGINE_UNAVAILABLE, why, "the other side could not be reached");

@@ -85,8 +85,7 @@ void conn_open(struct io *io, int fd, const struct ip *peer, bool refuse)
     atomic_fetch_add(refuse ? &s->refused : &s->open, 1);
     c->counted = !refuse;
     stat_add(&io->connections, 1);
-    if (s->ssl_ctx)
-        c->ssl = tls_new(s->ssl_ctx, fd);
+    c->ssl = tls_new(s, fd);
 
     struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c };
     if (epoll_ctl(io->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)

@@ -110,7 +110,7 @@ struct conn {
     bool read_wants_write, write_wants_read;     /* TLS */
     bool busy, ready, dead, progress, fresh_input;
     bool chunked, body_over, continue_due;
-    bool counted, linger, tls_up, ws_pinged;
+    bool counted, linger, tls_up, tls_seen, ws_pinged; /* tls_seen: its first byte was looked at */
 };
 
 /* ---- requests */
@@ -233,7 +233,8 @@ struct http_server {
     struct clock *clock;
     bool fake_clock;
     size_t in_large;
-    void *ssl_ctx;
+    pthread_mutex_t tls_lock;
+    void *_Atomic ssl_ctx; /* changed under the lock */
     struct io *ios;
     int threads;
     _Atomic int open, refused;
@@ -353,9 +354,12 @@ bool body_discard(struct conn *c);
 /* tls.c */
 void *tls_ctx_new(const char *cert, const char *key, struct err *e);
 void tls_ctx_free(void *ctx);
-void *tls_new(void *ctx, int fd);
+/* For a new connection; NULL: it is plain. */
+void *tls_new(struct http_server *s, int fd);
 void tls_free(void *ssl);
 void tls_bye(struct conn *c);
+/* Before the handshake: lets TLS go where the peer speaks plain HTTP, so that it can be told so. */
+void tls_sniff(struct conn *c);
 ssize_t tls_recv(struct conn *c, void *p, size_t n);
 ssize_t tls_send(struct conn *c, const void *p, size_t n);
 /* As sendfile; -3 where the kernel does not encrypt. */

@@ -11,6 +11,8 @@ enum { FILE_STEP = 512 * 1024, TLS_FILE_STEP = 16 * 1024 };
 
 ssize_t conn_recv(struct conn *c, void *p, size_t n)
 {
+    if (c->ssl && !c->tls_seen)
+        tls_sniff(c);
     if (c->ssl)
         return tls_recv(c, p, n);
 

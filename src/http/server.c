@@ -105,8 +105,12 @@ static int open_all(struct http_server *s, struct err *e)
     const struct http_opts *o = &s->opts;
     int one = 1;
 
-    if (o->tls_cert && !(s->ssl_ctx = tls_ctx_new(o->tls_cert, o->tls_key, e)))
-        return -1;
+    if (o->tls_cert) {
+        void *ctx = tls_ctx_new(o->tls_cert, o->tls_key, e);
+        if (!ctx)
+            return -1;
+        s->ssl_ctx = ctx;
+    }
     /* Connections inherit it; no system call for each. */
     for (size_t i = 0; i < o->n_listeners; i++)
         setsockopt(o->listeners[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -123,6 +127,7 @@ static void close_ios(struct http_server *s)
     for (int i = 0; i < s->threads; i++)
         io_close(&s->ios[i]);
     tls_ctx_free(s->ssl_ctx);
+    pthread_mutex_destroy(&s->tls_lock);
     free(s->ios);
     free(s);
 }
@@ -137,6 +142,7 @@ struct http_server *http_server_new(const struct http_opts *o, struct err *e)
     if (!s || !(s->ios = calloc((size_t)o->threads, sizeof(*s->ios))))
         abort();
     s->opts = *o;
+    pthread_mutex_init(&s->tls_lock, NULL);
     s->limits = o->limits;
     s->clock = o->clock ? o->clock : clock_system();
     s->fake_clock = s->clock != clock_system();

@@ -58,10 +58,15 @@ struct http_opts {
     const int *
         listeners; /* n_listeners listening sockets, spread over the threads; owned by the caller */
     size_t n_listeners;
-    const char *tls_cert, *tls_key; /* PEM files; NULL: plain */
-    struct clock *clock;            /* time-outs use its mono() */
+    /* PEM files; NULL: plain.  With them a peer that speaks plain HTTP is served too, and seen by
+     * http_req_tls(): the application refuses it. */
+    const char *tls_cert, *tls_key;
+    struct clock *clock; /* time-outs use its mono() */
 };
 struct http_server *http_server_new(const struct http_opts *o, struct err *e);
+/* New connections get this certificate, or none; those that are open keep theirs.  Any thread. */
+int http_server_tls(struct http_server *s, const char *cert, const char *key,
+                    struct err *e) _must_check_;
 /* Stops accepting, lets open requests finish, gives streams their end, closes; then returns. */
 void http_server_drain(struct http_server *s);
 void http_server_free(struct http_server *s);

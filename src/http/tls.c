@@ -4,6 +4,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <sys/socket.h>
 
 #include "http/internal.h"
 
@@ -64,14 +65,33 @@ void tls_ctx_free(void *ctx)
     SSL_CTX_free(ctx);
 }
 
-void *tls_new(void *ctx, int fd)
+void *tls_new(struct http_server *s, int fd)
 {
-    SSL *ssl = SSL_new(ctx);
+    SSL *ssl = NULL;
 
-    if (!ssl || SSL_set_fd(ssl, fd) != 1)
+    if (!s->ssl_ctx)
+        return NULL;
+    pthread_mutex_lock(&s->tls_lock);
+    if (s->ssl_ctx && (!(ssl = SSL_new(s->ssl_ctx)) || SSL_set_fd(ssl, fd) != 1))
         abort();
-    SSL_set_accept_state(ssl);
+    pthread_mutex_unlock(&s->tls_lock);
+    if (ssl)
+        SSL_set_accept_state(ssl);
     return ssl;
+}
+
+int http_server_tls(struct http_server *s, const char *cert, const char *key, struct err *e)
+{
+    void *ctx = NULL;
+
+    if (cert && !(ctx = tls_ctx_new(cert, key, e)))
+        return -1;
+    pthread_mutex_lock(&s->tls_lock);
+    void *old = s->ssl_ctx;
+    s->ssl_ctx = ctx;
+    pthread_mutex_unlock(&s->tls_lock);
+    tls_ctx_free(old); /* connections that are open hold it */
+    return 0;
 }
 
 void tls_free(void *ssl)
@@ -85,6 +105,18 @@ void tls_bye(struct conn *c)
     if (SSL_is_init_finished(c->ssl))
         SSL_shutdown(c->ssl);
     ERR_clear_error();
+}
+
+/* A handshake begins with 22, a method with a letter. */
+void tls_sniff(struct conn *c)
+{
+    unsigned char first;
+
+    if (c->tls_seen || recv(c->source.fd, &first, 1, MSG_PEEK) != 1)
+        return;
+    c->tls_seen = true;
+    if ((first >= 'A' && first <= 'Z') || (first >= 'a' && first <= 'z'))
+        tls_free(TAKE(c->ssl));
 }
 
 /* What a call that moved nothing means: -1 would block, -2 error, 0 end of input. */

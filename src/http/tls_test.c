@@ -5,6 +5,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <netinet/tcp.h>
+
 #include "http/client.h"
 #include "tests/http/peer.h"
 
@@ -200,13 +202,93 @@ static void tls_1_2_and_newer_speak_http_1_1(void **state _unused_)
     assert_false(handshake(&h, TLS1_3_VERSION, "h3", chosen));
 }
 
-static void what_speaks_no_tls_is_closed(void **state _unused_)
+static void plain_http_is_seen_as_such_and_what_is_neither_is_closed(void **state _unused_)
 {
     OPEN(h);
-    _cleanup_close_ int fd = peer_open(&h);
+    _cleanup_close_ int fd = peer_open(&h), other = peer_open(&h);
+    char text[1024] = "";
+    size_t n = 0;
+    ssize_t got;
 
-    peer_say(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_true(peer_ended(fd));
+    peer_say(fd, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    while ((got = read(fd, text + n, sizeof(text) - 1 - n)) > 0)
+        n += (size_t)got;
+    assert_non_null(strstr(text, "plain hello"));
+    peer_say(other, "\x05\x01 no TLS, and no HTTP");
+    assert_true(peer_ended(other));
+}
+
+/* Whether the kernel can encrypt at all. */
+static bool kernel_has_tls(const struct house *h)
+{
+    _cleanup_close_ int fd = peer_open(h);
+
+    return setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3) == 0;
+}
+
+/* Whether the kernel encrypts for the server's end of 'fd', which is in this process too. */
+static bool kernel_encrypts(int fd)
+{
+    struct sockaddr_in mine, theirs;
+    socklen_t n = sizeof(mine);
+
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&mine, &n), 0);
+    for (int other = 3; other < 1000; other++) {
+        char name[16] = "";
+        socklen_t len = sizeof(name);
+        n = sizeof(theirs);
+        if (getpeername(other, (struct sockaddr *)&theirs, &n) < 0 || n != sizeof(theirs) ||
+            theirs.sin_family != AF_INET || theirs.sin_port != mine.sin_port)
+            continue;
+        return getsockopt(other, IPPROTO_TCP, TCP_ULP, name, &len) == 0 && strcmp(name, "tls") == 0;
+    }
+    fail_msg("the server's end is not there");
+    return false;
+}
+
+/* Gets /file by one cipher of TLS 1.2; true if the kernel encrypted it. */
+static bool get_file(const struct house *h, const char *cipher)
+{
+    static const char say[] = "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    _cleanup_close_ int fd = peer_open(h);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    char block[16384], *p = malloc(MIB(4));
+    size_t n = 0;
+    int got;
+
+    assert_non_null(p);
+    SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
+    assert_int_equal(SSL_CTX_set_cipher_list(ctx, cipher), 1);
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_fd(ssl, fd);
+    assert_int_equal(SSL_connect(ssl), 1);
+    assert_int_equal(SSL_write(ssl, say, sizeof(say) - 1), sizeof(say) - 1);
+    assert_int_equal(SSL_read(ssl, p, 1), 1);
+    bool kernel = kernel_encrypts(fd);
+    for (n = 1; n < MIB(4) - sizeof(block) && (got = SSL_read(ssl, block, sizeof(block))) > 0;
+         n += (size_t)got)
+        memcpy(p + n, block, (size_t)got);
+    const char *body = memmem(p, n, "\r\n\r\n", 4);
+    assert_non_null(body);
+    assert_int_equal((size_t)(p + n - (body + 4)), 2999990);
+    for (int i = 0; i < 2999990; i++)
+        if (body[4 + i] != 'a' + (i + 5) % 23)
+            fail_msg("byte %d differs", i);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    free(p);
+    return kernel;
+}
+
+/* No kernel encrypts CBC: that way there is no sendfile anywhere. */
+static void a_file_is_the_same_whether_the_kernel_encrypts_it_or_we_do(void **state _unused_)
+{
+    OPEN(h);
+    bool can = kernel_has_tls(&h);
+
+    print_message("the kernel %s\n", can ? "encrypts" : "has no TLS: only our own is tested");
+    assert_int_equal(get_file(&h, "ECDHE+AESGCM"), can);
+    assert_false(get_file(&h, "ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA256"));
 }
 
 static void a_handshake_that_stands_still_times_out(void **state _unused_)
@@ -246,7 +328,8 @@ int main(void)
         cmocka_unit_test(requests_are_served_over_tls),
         cmocka_unit_test(large_bodies_pass_over_tls_both_ways),
         cmocka_unit_test(tls_1_2_and_newer_speak_http_1_1),
-        cmocka_unit_test(what_speaks_no_tls_is_closed),
+        cmocka_unit_test(plain_http_is_seen_as_such_and_what_is_neither_is_closed),
+        cmocka_unit_test(a_file_is_the_same_whether_the_kernel_encrypts_it_or_we_do),
         cmocka_unit_test(a_handshake_that_stands_still_times_out),
         cmocka_unit_test(a_certificate_that_cannot_be_used_is_refused),
     };

@@ -351,3 +351,17 @@ int dir_remove(const char *path, struct err *e)
         return err_sys(e, errno, "remove %s", path);
     return rc;
 }
+
+int fd_open_in(int root, const char *path, int flags, uint64_t resolve)
+{
+    struct open_how how = {
+        .flags = (unsigned)(flags | O_CLOEXEC),
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+    };
+    int fd, tries = 1000;
+
+    do
+        fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+    while (fd < 0 && errno == EAGAIN && --tries);
+    return fd;
+}

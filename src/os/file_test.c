@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -202,6 +203,38 @@ static void all_bytes_go_through_a_slow_pipe(void **state _unused_)
     assert_int_equal(file_poke(at("none"), "1", &e), -1);
 }
 
+static _Atomic bool renaming;
+static void *rename_often(void *arg)
+{
+    int root = *(int *)arg;
+
+    while (renaming)
+        if (renameat(root, "one", root, "two") < 0 || renameat(root, "two", root, "one") < 0)
+            break;
+    return NULL;
+}
+
+/* With bare openat2() about one open in ten fails here. */
+static void a_way_up_is_found_while_folders_are_renamed(void **state _unused_)
+{
+    _cleanup_close_ int root = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    pthread_t t;
+
+    assert_int_equal(mkdirat(root, "one", 0700), 0);
+    assert_int_equal(mkdirat(root, "in", 0700), 0);
+    renaming = true;
+    assert_int_equal(pthread_create(&t, NULL, rename_often, &root), 0);
+    for (int i = 0; i < 20000; i++) {
+        _cleanup_close_ int fd =
+            fd_open_in(root, "in/../in/../../../in/..", O_RDONLY | O_DIRECTORY, 0);
+        if (fd < 0)
+            fail_msg("the %dth: %s", i, strerrordesc_np(errno));
+    }
+    renaming = false;
+    pthread_join(t, NULL);
+    assert_int_equal(fd_open_in(root, "in/../../etc", O_RDONLY, 0), -1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, prepare, undo)
@@ -214,6 +247,7 @@ int main(void)
         TEST(removing_enters_no_mount),
         TEST(a_tree_of_any_depth_is_removed),
         TEST(all_bytes_go_through_a_slow_pipe),
+        TEST(a_way_up_is_found_while_folders_are_renamed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that are slow, rude, many or broken."""
-import resource
 import socket
 import threading
 import time
@@ -120,34 +119,6 @@ def test_a_client_that_does_not_read_holds_nobody_up(me):
         for s in rude:
             s.close()
     assert clouds.until(lambda: me.get("/queues").status == 200, 10)
-
-
-def test_ten_thousand_idle_connections(make_cloud):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    c = make_cloud().start()
-    n = min(10000, hard - 500)
-    idle = []
-    try:
-        # Each sends a request and stays.  One address has about 28,000 ports: enough.
-        for i in range(n):
-            s = socket.create_connection(("127.0.0.1", c.port), timeout=10)
-            s.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
-            idle.append(s)
-        for s in idle:
-            assert s.recv(4096).startswith(b"HTTP/1.1 200")
-        began = time.monotonic()
-        assert all(c.admin.get("/queues").status == 200 for _ in range(20))
-        assert time.monotonic() - began < 5
-        smaps = clouds.read_text(f"/proc/{c.role('api')}/smaps_rollup")
-        pss = [int(x.split()[1]) for x in smaps.splitlines() if x.startswith("Pss:")][0]
-        print(f"{n} idle connections, api PSS {pss // 1024} MiB")
-        assert pss < 100 * 1024
-    finally:
-        for s in idle:
-            s.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert n == 10000, f"the limit of open files allows {n} connections"
 
 
 def test_over_the_limit_of_connections_it_is_503(make_cloud):
