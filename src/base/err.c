@@ -41,8 +41,9 @@ void err_fill_sys(struct err *e, int errnum, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof(what), fmt, ap);
     va_end(ap);
-    e->code = ERR_INTERNAL;
-    snprintf(e->msg, sizeof(e->msg), "internal error");
+    bool full = errnum == ENOSPC || errnum == EDQUOT;
+    e->code = full ? ERR_NO_SPACE : ERR_INTERNAL;
+    snprintf(e->msg, sizeof(e->msg), full ? "the host's disk is full" : "internal error");
     snprintf(e->cause, sizeof(e->cause), "%s: %s", what, strerrordesc_np(errnum));
 }
 

@@ -40,6 +40,7 @@
     X(NOT_IMPLEMENTED,          501,    "not_implemented",       false) \
     X(OVERLOADED,               503,    "overloaded",            true)  \
     X(ENGINE_UNAVAILABLE,       503,    "engine_unavailable",    true)  \
+    X(NO_SPACE,                 503,    "insufficient_storage",  false) /* a disk of the host is full */ \
     X(BUSY,                     503,    "overloaded",            true)  /* the database lost a race; run again */ \
     X(HTTP_VERSION,             505,    "http_version_not_supported", false)
 /* clang-format on */

@@ -37,6 +37,11 @@ void role_log_level(const struct config *c)
     log_set_level(level_of(c));
 }
 
+void role_needs_restart(void *ctx _unused_, const struct config_key *key)
+{
+    log_event(LOG_WARN, "needs_restart", L_STR("key", key->name));
+}
+
 struct config *role_config(struct err *e)
 {
     struct buf text = BUF(CONFIG_BYTES), faults = BUF(KIB(16));
@@ -167,6 +172,7 @@ static int agent_role(const struct config *c, const struct launch *l)
             .port_min = (int)c->port_min,
             .port_max = (int)c->port_max,
             .mirror = c->debian_mirror,
+            .registries = c->allowed_registries,
             .api_uid = uid,
             .shim_path = place_shim(&a),
             .ready_fd = l->ready_fd,
@@ -196,6 +202,9 @@ int role_main(const char *role, int argc, const char *const *argv, const char *c
         return EXIT_HOPELESS;
     }
     inherit(env, &l);
+    l.argc = argc;
+    l.argv = argv;
+    l.env = env;
     log_init(LOG_INFO, false, role);
     c = l.supervisor ? role_config(&e) : serve_config(argc, argv, env);
     if (!c) {

@@ -241,8 +241,12 @@ static void log_line(const char *name, bool whole, const char *p, size_t n)
     *o++ = '\n';
     if (shim.log_size + (o - out) > LOG_BYTES)
         log_rotate();
+    if (shim.log < 0) /* there was no room for it */
+        log_open();
     if (shim.log >= 0 && write_all(shim.log, out, (size_t)(o - out)))
         shim.log_size += o - out;
+    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* a line is whole or none */
+        shim.log_size = lseek(shim.log, 0, SEEK_END);
 }
 
 /* Logs the whole lines of what a source has, keeps the rest. */

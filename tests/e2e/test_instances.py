@@ -431,6 +431,32 @@ def test_what_dies_while_nobody_looks_is_found(cloud, c):
     assert c.get(f"/instances/{i}").json["exit_code"] == 137
 
 
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_a_stopped_instance_keeps_its_ports_while_the_agent_is_gone(cloud, c, how):
+    i = launch(c, ports="0:80")
+    port = host_port(i)
+    assert c.post(f"/instances/{i['id']}/stop").status == 200
+    settle(c, i["id"], "stopped")
+    if how == "kill":
+        cloud.kill_role("agent")
+        cloud.wait_ready()
+    else:
+        assert cloud.stop() == 0
+        cloud.start()
+    other = launch(c, wait=False, ports=f"{port}:80")
+    got = settle(c, other["id"], "error")
+    assert str(port) in got["status_reason"], got
+    assert c.post(f"/instances/{i['id']}/start").status == 200
+    assert host_port(settle(c, i["id"])) == port
+    assert fetch(port)
+    assert c.delete(f"/instances/{other['id']}").status == 200
+    gone(c, other["id"])
+    assert fetch(port), "the other's end took it away"
+    delete(c, i["id"])
+    delete(c, launch(c, ports=f"{port}:80")["id"])
+    no_trace(cloud, i["id"], other["id"])
+
+
 def test_an_agent_killed_during_launches_leaves_all_or_nothing(cloud, c):
     made = [c.made("/instances", {"name": f"burst{n}", "image": "busybox", "cmd": ["sleep", "1000"]})["id"] for n in range(6)]
     time.sleep(0.15)

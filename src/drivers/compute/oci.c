@@ -307,8 +307,10 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
     keep_spec(i, s);
     if (!same || status_of(o, i) == COMPUTE_CREATING) {
         TRY(oci_save_order(o, i, e));
-        if (!boots(o, i)) /* else that is done beside the start */
+        if (!boots(o, i)) { /* else that is done beside the start */
             TRY(oci_sync_order(o, i, e));
+            TRY(o->net ? net_sync(o->net, &i->id, e) : 0);
+        }
     }
     int r = step(o, a, i, resized, e);
     {
@@ -484,6 +486,7 @@ static int prepare(struct oci *o, const struct compute_oci_opts *opts, struct er
     o->shim = arena_strdup(&o->arena, opts->shim_path);
     o->net = opts->net;
     o->images = opts->images;
+    o->copy_layers = opts->copy_layers;
     if (access(o->shim, X_OK) < 0)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "brume-shim is missing");
     TRY(find_runtime(o, opts->runtime, e));

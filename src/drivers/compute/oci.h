@@ -14,6 +14,7 @@ struct compute_oci_opts {
     const char *shim_path;
     struct net *net;            /* NULL: instances have a network of their own with nothing in it */
     struct image_store *images; /* the local store */
+    bool copy_layers; /* as where the kernel has no idmapped mounts, also where it has them */
 };
 /* Finds again what runs here, and removes what has no folder. */
 struct compute *compute_oci(const struct compute_oci_opts *o, struct err *e);

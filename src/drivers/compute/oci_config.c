@@ -3,9 +3,7 @@
  * capabilities, no new privileges, the default seccomp profile, masked kernel files, every kind of
  * namespace, root as an unprivileged id of the host. */
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "codec/text.h"
 #include "drivers/compute/oci_impl.h"
@@ -58,15 +56,11 @@ struct user {
 /* A file of the root as the instance would see it, no link leading out; empty if there is none. */
 static struct str root_file(struct oci *o, struct inst *i, struct oci_boot *b, const char *path)
 {
-    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC,
-                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
-
     for (size_t k = 0; k <= b->n_layers; k++) {
         const char *dir = k ? b->layers[k - 1] : oci_path(o, b->a, &i->id, "upper");
         struct stat st;
         _cleanup_close_ int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_close_ int fd =
-            root < 0 ? -1 : (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+        _cleanup_close_ int fd = root < 0 ? -1 : fd_open_in(root, path, O_RDONLY, 0);
         if (fd < 0 || fstat(fd, &st) < 0)
             continue;
         if (!S_ISREG(st.st_mode) || st.st_size > PASSWD_MAX)

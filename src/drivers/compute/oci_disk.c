@@ -80,25 +80,9 @@ static int make_template(struct oci *o, struct arena *a, int64_t mb, const char 
     close(fd);
     if (process_check(a, &p, &r, e) < 0 || rename(raw, path) < 0) {
         unlink(raw);
+        if (strstr(e->cause, "No space"))
+            return err_sys(e, ENOSPC, "make %s", raw);
         return e->code ? -1 : err_sys(e, errno, "rename %s", path);
-    }
-    return 0;
-}
-
-/* Copies what is no hole. */
-static int copy_sparse(int from, int to, struct err *e)
-{
-    struct stat st;
-
-    if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
-        return err_sys(e, errno, "size of a disk");
-    for (off_t at = 0; (at = lseek(from, at, SEEK_DATA)) >= 0;) {
-        off_t end = lseek(from, at, SEEK_HOLE), out = at;
-        while (at < end) {
-            ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
-            if (n <= 0)
-                return err_sys(e, n < 0 ? errno : EIO, "copy of a disk");
-        }
     }
     return 0;
 }
@@ -117,7 +101,10 @@ static int make_image(struct oci *o, struct arena *a, int64_t mb, const char *pa
     _cleanup_close_ int to = open(raw, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (from < 0 || to < 0)
         return err_sys(e, errno, "open %s", raw);
-    TRY(copy_sparse(from, to, e));
+    if (oci_copy_data(from, to, e) < 0) {
+        unlink(raw);
+        return -1;
+    }
     return rename(raw, path) < 0 ? err_sys(e, errno, "rename %s", path) : 0;
 }
 
@@ -208,6 +195,20 @@ static int64_t walk(int dir, int depth, int *left)
     return sum;
 }
 
+/* Of the instance's copies of layers, which never change. */
+static int64_t copies_used(struct oci *o, struct inst *i, struct arena *a)
+{
+    int left = MAX_WALK;
+
+    if (!i->copies_known) {
+        int fd =
+            open(oci_path(o, a, &i->id, "layers"), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        i->copies_bytes = fd >= 0 ? walk(fd, 0, &left) : 0;
+        i->copies_known = true;
+    }
+    return i->copies_bytes;
+}
+
 int64_t oci_disk_used(struct oci *o, struct inst *i)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
@@ -219,17 +220,18 @@ int64_t oci_disk_used(struct oci *o, struct inst *i)
         OCI_LOCK(o);
         pid = i->state.pid;
     }
+    int64_t copies = copies_used(o, i, &a);
     if (stat(oci_path(o, &a, &i->id, "disk.img"), &st) == 0) {
         const char *root = arena_printf(&a, "/proc/%lld/root", (long long)pid);
         if (pid && statfs(root, &fs) == 0)
-            return (int64_t)(fs.f_blocks - fs.f_bfree) * (int64_t)fs.f_bsize;
-        return (int64_t)st.st_blocks * 512;
+            return copies + (int64_t)(fs.f_blocks - fs.f_bfree) * (int64_t)fs.f_bsize;
+        return copies + (int64_t)st.st_blocks * 512;
     }
     if (i->disk_at && now - i->disk_at < SECONDS(30))
-        return i->disk_bytes;
+        return copies + i->disk_bytes;
     int left = MAX_WALK;
     int fd = open(oci_path(o, &a, &i->id, "upper"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     i->disk_bytes = fd >= 0 ? walk(fd, 0, &left) : 0;
     i->disk_at = now;
-    return i->disk_bytes;
+    return copies + i->disk_bytes;
 }

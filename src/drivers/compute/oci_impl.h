@@ -47,6 +47,8 @@ struct inst {
     bool attached; /* to the network */
     int64_t exec_number;
     int64_t disk_bytes, disk_at; /* measured, when (monotonic) */
+    int64_t copies_bytes;        /* of its own copies of layers, once copies_known */
+    bool copies_known;
 };
 
 struct oci {
@@ -64,6 +66,7 @@ struct oci {
     } seccomp;
     struct net *net;
     struct image_store *images;
+    bool copy_layers;
     struct cgroups *groups;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* some state changed; an event came */
@@ -148,6 +151,14 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *
  * waits for it: a fresh file system would be written and read back first. */
 void oci_disk_direct(int loop);
 int64_t oci_disk_used(struct oci *o, struct inst *i);
+
+/* ---- oci_layers.c: where layers cannot be shown under an instance's ids */
+/* Makes what is missing of the instance's own copies; b->layers are those then.  On failure none
+ * are left. */
+int oci_layers_copy(struct oci *o, struct inst *i, struct oci_boot *b, struct err *e);
+int oci_layers_drop(struct oci *o, struct inst *i, struct arena *a, struct err *e);
+/* The whole of a file, holes left out. */
+int oci_copy_data(int from, int to, struct err *e);
 
 /* ---- oci_config.c, seccomp.c */
 /* Writes config.json, hosts, hostname and resolv.conf. 1: *failed says why it cannot be run. */

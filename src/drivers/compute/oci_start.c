@@ -60,9 +60,9 @@ static int open_ns(pid_t pid, const char *kind, struct err *e)
 }
 
 /* What the process inside the new namespaces does: nothing but system calls, for our memory is its
- * own (a copy would cost a millisecond).  It is killed when its namespaces are held; if its maker
- * dies, it ends by itself. */
-static int wait_inside(_unused_ void *arg)
+ * own (a copy would cost a millisecond), which is also why the sanitizer keeps no book of it.  It
+ * is killed when its namespaces are held; if its maker dies, it ends by itself. */
+static __attribute__((no_sanitize("address"))) int wait_inside(_unused_ void *arg)
 {
     struct timespec patience = { .tv_sec = 10 };
 
@@ -170,9 +170,7 @@ static int attach(struct oci *o, struct inst *i, struct oci_boot *b, struct err 
     p.mbps = i->spec.network_mbps;
     p.publish = b->publish;
     p.n_publish = b->n_publish;
-    if (i->attached) /* to the namespace of an earlier start */
-        TRY(net_detach(o->net, &i->id, e));
-    i->attached = true;
+    i->attached = true; /* an earlier start's interface is replaced; its ports stay taken */
     TRY(net_attach(o->net, &p, b->netns, b->listen, e));
     keep_ports(o, i, b);
     return 0;
@@ -180,7 +178,7 @@ static int attach(struct oci *o, struct inst *i, struct oci_boot *b, struct err 
 
 /* ---- root file system ---- */
 
-static int make_root(struct oci_boot *b, int disk, struct err *e)
+static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
 {
     int lower[MAX_LAYERS];
     size_t n = 0;
@@ -190,7 +188,7 @@ static int make_root(struct oci_boot *b, int disk, struct err *e)
         return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
     for (; n < b->n_layers && r == 0; n++) {
         lower[n] = mount_clone(b->layers[n], false, e);
-        if (lower[n] < 0 || mount_idmap(lower[n], b->userns, e) < 0)
+        if (lower[n] < 0 || (idmap && mount_idmap(lower[n], b->userns, e) < 0))
             r = -1;
     }
     if (r == 0) {
@@ -202,6 +200,22 @@ static int make_root(struct oci_boot *b, int disk, struct err *e)
         if (lower[--n] >= 0)
             close(lower[n]);
     return r;
+}
+
+/* Layers belong to the host's root, and are shown under the ids of the instance.  Where the kernel
+ * cannot (a file system without idmapped mounts, an overlay that does not take them), the instance
+ * has copies. */
+static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk, struct err *e)
+{
+    if (!o->copy_layers) {
+        if (stack_layers(b, disk, true, e) == 0)
+            return oci_layers_drop(o, i, b->a, e); /* of an older kernel */
+        if (e->code == ERR_NO_SPACE)
+            return -1;
+        log_err(LOG_INFO, "layers_are_copied", e);
+    }
+    TRY(oci_layers_copy(o, i, b, e));
+    return stack_layers(b, disk, false, e);
 }
 
 /* ---- the shim ---- */
@@ -530,7 +544,7 @@ static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char *
         r = -1;
     b->loop = side.loop;
     if (r == 0 && !*failed)
-        r = make_root(b, side.disk, e);
+        r = make_root(o, i, b, side.disk, e);
     if (side.disk >= 0)
         close(side.disk);
     return r < 0 || *failed ? r : launch(o, i, b, failed, e);

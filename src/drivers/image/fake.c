@@ -87,7 +87,7 @@ static struct image_state show(struct arena *a, struct fake_image *i, const char
     }
     s.status = IMAGE_READY;
     s.digest = arena_strdup(a, i->digest);
-    s.source = i->imported ? "import" : "recipe";
+    s.source = i->imported ? "import" : r ? "recipe" : "registry";
     s.size_bytes = FAKE_SIZE;
     s.progress = 100;
     s.cmd = r ? r->cmd : "[\"sleep\",\"infinity\"]";

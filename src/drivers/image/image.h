@@ -81,6 +81,9 @@ struct image_local_opts {
     const char *dir;       /* agent/images */
     const char *cache_dir; /* built recipes, shared by installations */
     const char *mirror;    /* Debian mirror for recipes; "" or NULL: the host's sources */
+    /* Registries that may be at internal addresses: hosts (with :port or without) and networks,
+     * separated by commas; "" or NULL: none */
+    const char *registries;
 };
 struct image_store *image_local(const struct image_local_opts *o, struct err *e);
 /* Lower directories of an image, topmost first; and holds them (an image in use is not collected)

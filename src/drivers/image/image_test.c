@@ -3,10 +3,12 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -18,6 +20,7 @@
 #include "base/log.h"
 #include "codec/id.h"
 #include "codec/text.h"
+#include "drivers/image/unpack.h"
 #include "os/file.h"
 #include "os/process.h"
 
@@ -227,9 +230,13 @@ static size_t files_in(const char *folder)
     return n;
 }
 
+static const char *registries = "127.0.0.1,localhost:1";
+
 static struct image_store *open_store(void)
 {
-    struct image_local_opts o = { at("%s/images", top), at("%s/cache", top), NULL };
+    struct image_local_opts o = { .dir = at("%s/images", top),
+                                  .cache_dir = at("%s/cache", top),
+                                  .registries = registries };
     struct err e;
     struct image_store *s = image_local(&o, &e);
 
@@ -391,6 +398,59 @@ static void a_blob_that_is_not_what_it_says_is_refused(void **state _unused_)
     assert_int_equal(st.status, IMAGE_ABSENT);
 }
 
+/* Documents of strangers do not run into the limit of the caller's arena, behind which is the end
+ * of the agent. */
+static void an_index_of_long_documents_is_refused_and_costs_no_more(void **state _unused_)
+{
+    struct arena small = ARENA(MIB(2));
+    char *long_text = arena_alloc(&arena, MIB(3) + 1);
+    struct entry list[6] = { 0 };
+    struct buf index = BUF(MIB(1));
+    struct image_state st;
+    struct err e = { 0 };
+
+    for (size_t i = 0; i < 2; i++) {
+        memset(long_text, ' ', MIB(3));
+        long_text[0] = '{';
+        long_text[MIB(3) - 1] = '}';
+        long_text[1 + i] = '\n';
+        char *doc = arena_strdup(&arena, long_text);
+        const char *name = digest(str_of(doc));
+        list[i] = (struct entry){ at("blobs/sha256/%s", name + 7), S_IFREG, doc, 0644 };
+        buf_printf(&index, "%s{\"digest\":\"%s\"}", i ? "," : "{\"manifests\":[", name);
+    }
+    buf_puts(&index, "]}");
+    list[2] = (struct entry){ "index.json", S_IFREG, buf_cstr(&index), 0644 };
+    struct str tar = make_tar(list, false);
+    assert_int_equal(
+        image_import(store, &small, "long", IMAGE_OCI_ARCHIVE, NULL, give, &tar, &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    buf_free(&index);
+    arena_free(&small);
+}
+
+static struct str endless_left;
+static ssize_t give_endless(void *ctx, void *p, size_t n, struct err *e)
+{
+    return endless_left.n ? give(&endless_left, p, n, e) : give(ctx, p, n, e);
+}
+
+/* They count as content does: a few kilobytes may stand for terabytes of them. */
+static void zeros_behind_an_archive_come_to_an_end(void **state _unused_)
+{
+    struct str zeros = { arena_alloc(&arena, MIB(100)), MIB(100) };
+    struct unpack_opts o = { .read = give_endless, .ctx = &zeros, .max_bytes = MIB(1) };
+    struct unpack_result r;
+    struct err e = { 0 };
+
+    assert_int_equal(mkdir(at("%s/zeros", top), 0755), 0);
+    _cleanup_close_ int fd = open(at("%s/zeros", top), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    endless_left = make_tar(lower, false);
+    assert_int_equal(unpack_tar(fd, &o, &r, &e), -1);
+    assert_int_equal(e.code, ERR_TOO_LARGE);
+    assert_true(zeros.n > 0);
+}
+
 static void no_archive_leads_out_of_its_folder(void **state _unused_)
 {
     const char *outside = at("%s/outside", top);
@@ -452,6 +512,31 @@ static void what_is_held_stays_until_it_is_released(void **state _unused_)
     assert_int_equal(again.status, IMAGE_READY);
 }
 
+static void a_full_disk_is_told_of_and_nothing_of_an_image_stays(void **state _unused_)
+{
+    static char much[2 << 20];
+    const struct entry files[] = { { "much", S_IFREG, much, 0644 }, { NULL, 0, NULL, 0 } };
+    struct image_state st;
+    struct err e;
+
+    memset(much, 'x', sizeof(much) - 1);
+    struct str tar = make_tar(files, false);
+    image_free(store);
+    assert_int_equal(mount("small", at("%s/images", top), "tmpfs", 0, "size=1m"), 0);
+    store = open_store();
+    assert_int_equal(import("full", IMAGE_ROOTFS_TAR, NULL, tar, &st, &e), -1);
+    assert_int_equal(e.code, ERR_NO_SPACE);
+    assert_string_equal(e.msg, "the host's disk is full");
+    assert_int_equal(files_in("images/layers"), 0);
+    assert_int_equal(files_in("images/tmp"), 0);
+    assert_int_equal(import("full", IMAGE_OCI_ARCHIVE, NULL, tar, &st, &e), -1);
+    assert_int_equal(e.code, ERR_NO_SPACE);
+    assert_int_equal(files_in("images/tmp"), 0);
+    image_free(store);
+    assert_int_equal(umount(at("%s/images", top)), 0);
+    store = open_store();
+}
+
 /* ---- a registry ---- */
 
 static const char registry[] =
@@ -466,6 +551,11 @@ static const char registry[] =
     "        elif self.path.startswith('/v2/team/app/manifests/'):\n"
     "            name, kind = 'manifest', 'application/vnd.oci.image.manifest.v1+json'\n"
     "        elif self.path.startswith('/v2/team/app/blobs/sha256:'): name = p[-1][7:]\n"
+    "        if p[2] == 'away':\n"
+    "            where = open(os.path.join(root, 'where')).read()\n"
+    "            self.send_response(307)\n"
+    "            self.send_header('Location', where); self.send_header('Content-Length', '0')\n"
+    "            self.end_headers(); return\n"
     "        if not name or not os.path.exists(os.path.join(root, name)):\n"
     "            self.send_response(404); self.send_header('Content-Length', '2')\n"
     "            self.end_headers(); self.wfile.write(b'{}'); return\n"
@@ -537,6 +627,50 @@ static void an_image_is_pulled_from_a_registry(void **state _unused_)
     st = wait_for(at("docker://127.0.0.1:%d/team/none:1", port), SECONDS(60));
     assert_int_equal(st.status, IMAGE_FAILED);
     assert_non_null(strstr(st.reason, "has no public team/none:1"));
+}
+
+/* 'name' is refused, and says so. */
+static void assert_refused(const char *name, const char *why)
+{
+    struct image_state st = wait_for(name, SECONDS(60));
+
+    assert_int_equal(st.status, IMAGE_FAILED);
+    if (!strstr(st.reason, why))
+        fail_msg("%s: %s", name, st.reason);
+}
+
+static void an_internal_registry_is_refused_unless_it_is_listed(void **state _unused_)
+{
+    assert_refused("10.99.1.2:5000/team/app:1", "internal address 10.99.1.2");
+    assert_refused("169.254.169.254/team/app:1", "internal address 169.254.169.254");
+    assert_refused("100.64.1.1/team/app:1", "internal address 100.64.1.1");
+    assert_refused("0.0.0.0:5000/team/app:1", "internal address 0.0.0.0");
+    assert_refused("127.0.0.2:5000/team/app:1", "is this machine itself");
+}
+
+static void a_registry_cannot_send_us_to_internal_addresses(void **state _unused_)
+{
+    struct oci o = make_oci();
+    int port = registry_start(&o);
+    const char *where = at("%s/registry/where", top);
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    socklen_t n = sizeof(sa);
+    struct err e;
+    int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    assert_int_equal(bind(other, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(other, 4), 0);
+    assert_int_equal(getsockname(other, (struct sockaddr *)&sa, &n), 0);
+    const char *url = "https://169.254.169.254/latest/meta-data";
+    assert_int_equal(file_write(where, url, strlen(url), 0644, &e), 0);
+    assert_refused(at("127.0.0.1:%d/away/app:1", port), "internal address 169.254.169.254");
+    /* Another port of the machine that the registry is on. */
+    url = at("http://127.0.0.1:%d/", ntohs(sa.sin_port));
+    assert_int_equal(file_write(where, url, strlen(url), 0644, &e), 0);
+    assert_refused(at("127.0.0.1:%d/away/app:2", port), "does not answer");
+    assert_int_equal(accept(other, NULL, NULL), -1);
+    assert_int_equal(errno, EAGAIN);
+    close(other);
 }
 
 static void a_registry_that_is_away_is_told_of_in_words(void **state _unused_)
@@ -628,9 +762,14 @@ int main(void)
         cmocka_unit_test(an_oci_archive_is_imported_layer_by_layer),
         cmocka_unit_test(what_docker_saved_is_imported),
         cmocka_unit_test(a_blob_that_is_not_what_it_says_is_refused),
+        cmocka_unit_test(an_index_of_long_documents_is_refused_and_costs_no_more),
+        cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
+        cmocka_unit_test(a_full_disk_is_told_of_and_nothing_of_an_image_stays),
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
+        cmocka_unit_test(an_internal_registry_is_refused_unless_it_is_listed),
+        cmocka_unit_test_teardown(a_registry_cannot_send_us_to_internal_addresses, registry_stop),
         cmocka_unit_test(a_registry_that_is_away_is_told_of_in_words),
         cmocka_unit_test(nginx_is_built_from_debian_packages),
         cmocka_unit_test(the_fake_has_every_recipe_and_says_what_it_has_not),

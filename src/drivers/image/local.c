@@ -34,6 +34,7 @@ struct local {
     struct pool *pool;
     struct image_paths paths;
     char dir[300];
+    char *registries;
     struct job *jobs; /* running, waiting and failed ones */
     int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
     bool collect_due;
@@ -612,6 +613,7 @@ static void local_free(struct image_store *store)
     while (s->jobs)
         job_del(s, s->jobs);
     pthread_mutex_destroy(&s->lock);
+    free(s->registries);
     free(s);
 }
 
@@ -717,6 +719,9 @@ static int prepare(struct local *s, const struct image_local_opts *o, struct err
     snprintf(s->paths.layers, sizeof(s->paths.layers), "%s/layers", o->dir);
     snprintf(s->paths.tmp, sizeof(s->paths.tmp), "%s/tmp", o->dir);
     snprintf(s->paths.cache, sizeof(s->paths.cache), "%s", o->cache_dir);
+    if (!(s->registries = strdup(o->registries ? o->registries : "")))
+        abort();
+    s->paths.registries = s->registries;
     snprintf(s->paths.mirror, sizeof(s->paths.mirror), "%s", o->mirror ? o->mirror : "");
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         snprintf(path, sizeof(path), "%s%s", o->dir, folders[i]);
@@ -740,6 +745,7 @@ struct image_store *image_local(const struct image_local_opts *o, struct err *e)
     pthread_mutex_init(&s->lock, NULL);
     if (prepare(s, o, e) < 0 || !(s->pool = pool_new(&threads, e))) {
         pthread_mutex_destroy(&s->lock);
+        free(s->registries);
         free(s);
         return NULL;
     }

@@ -34,6 +34,7 @@ typedef ssize_t image_read_fn(void *ctx, void *p, size_t n, struct err *e);
 /* Where things are. */
 struct image_paths {
     char layers[400], tmp[400], cache[400], mirror[256];
+    const char *registries; /* that may be at internal addresses */
 };
 
 /* ---- layers (layer.c) ---- */

@@ -3,29 +3,32 @@
  * named by its digest) and what `docker save` writes.  Every blob is verified against its name
  * before it is used. */
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 
 #include "codec/json.h"
 #include "codec/text.h"
 #include "drivers/image/local.h"
 #include "drivers/image/unpack.h"
+#include "os/file.h"
 
 #define OCI_BLOBS "blobs/sha256/"
 
-enum { DOCUMENT_BYTES = 4 << 20, INDEX_DEPTH = 4, BLOCK = 65536 };
+enum {
+    DOCUMENT_BYTES = 4 << 20,
+    CONFIG_BYTES = 512 << 10, /* what is kept of a configuration */
+    INDEX_DEPTH = 4,
+    INDEX_ENTRIES = 256,
+    BLOCK = 65536,
+};
 
 /* ---- files of the archive ---- */
 
 static int open_blob(int dir, const char *path, struct err *e)
 {
-    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC,
-                            .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
     struct stat st;
-    _cleanup_close_ int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
+    _cleanup_close_ int fd = fd_open_in(dir, path, O_RDONLY, 0);
 
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(e, ERR_INVALID, "the archive lacks %.100s", path);
@@ -229,23 +232,29 @@ static bool platform_fits(struct arena *a, const struct json_value *entry)
                   strcmp(json_get_str(a, p, "architecture", machine()), machine()) == 0);
 }
 
-/* Goes down from an index to the manifest of this machine. */
+/* Goes down from an index to the manifest of this machine.  What is looked at on the way may be
+ * much, and is kept no longer than that. */
 static int find_manifest(int dir, struct arena *a, const struct json_value *index, int depth,
                          struct str *text, char hex[IMAGE_HEX], struct err *e)
 {
     const struct json_value *list = json_get(index, "manifests");
 
-    for (size_t i = 0; list && json_type_of(list) == JSON_ARR && i < json_len(list); i++) {
+    size_t n = list && json_type_of(list) == JSON_ARR ? json_len(list) : 0;
+    for (size_t i = 0; i < n && i < INDEX_ENTRIES; i++) {
+        _cleanup_(arena_free) struct arena mine = ARENA((size_t)4 * DOCUMENT_BYTES);
         const struct json_value *entry = json_at(list, i);
-        const char *digest = json_get_str(a, entry, "digest", NULL);
-        if (!platform_fits(a, entry))
+        const char *digest = json_get_str(&mine, entry, "digest", NULL);
+        struct str got;
+        if (!platform_fits(&mine, entry))
             continue;
-        TRY(blob_document(dir, OCI_BLOBS, a, digest, text, e));
-        _cleanup_(json_freep) struct json_value *doc = json_parse(*text, e);
+        TRY(blob_document(dir, OCI_BLOBS, &mine, digest, &got, e));
+        _cleanup_(json_freep) struct json_value *doc = json_parse(got, e);
         if (!doc)
             return -1;
-        if (json_get(doc, "layers"))
+        if (json_get(doc, "layers")) {
+            *text = (struct str){ arena_dup(a, got.p, got.n), got.n };
             return digest_hex(digest, hex, e);
+        }
         if (depth < INDEX_DEPTH && json_get(doc, "manifests"))
             return find_manifest(dir, a, doc, depth + 1, text, hex, e);
     }
@@ -286,14 +295,11 @@ static int load_manifest(const struct image_paths *p, int dir, const char *folde
     return 0;
 }
 
-int image_load_oci(const struct image_paths *p, struct arena *a, const char *path,
-                   struct progress *g, struct manifest *out, struct err *e)
+static int load_layout(const struct image_paths *p, struct arena *a, int dir, struct progress *g,
+                       struct manifest *out, struct err *e)
 {
-    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct str text;
 
-    if (dir < 0)
-        return err_sys(e, errno, "open %s", path);
     TRY(read_document(dir, a, "index.json", &text, e));
     _cleanup_(json_freep) struct json_value *index = json_parse(text, e);
     if (!index)
@@ -302,15 +308,12 @@ int image_load_oci(const struct image_paths *p, struct arena *a, const char *pat
     return load_manifest(p, dir, OCI_BLOBS, a, text, g, out, e);
 }
 
-int image_load_dir(const struct image_paths *p, struct arena *a, const char *path,
-                   struct progress *g, struct manifest *out, struct err *e)
+static int load_dir(const struct image_paths *p, struct arena *a, int dir, struct progress *g,
+                    struct manifest *out, struct err *e)
 {
-    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct str text;
     uint8_t hash[32];
 
-    if (dir < 0)
-        return err_sys(e, errno, "open %s", path);
     TRY(read_document(dir, a, "manifest.json", &text, e));
     sha256(text.p, text.n, hash);
     hex_encode(hash, sizeof(hash), out->digest);
@@ -354,20 +357,68 @@ static int load_docker(const struct image_paths *p, struct arena *a, int dir, st
     return 0;
 }
 
+/* ---- from outside */
+
+typedef int load_fn(const struct image_paths *p, struct arena *a, int dir, struct progress *g,
+                    struct manifest *m, struct err *e);
+
+/* Documents of strangers may be long: they are read into an arena of their own, and the caller's
+ * gets what is kept of them. */
+static int load(load_fn *fn, const struct image_paths *p, struct arena *a, int dir,
+                struct progress *g, struct manifest *m, struct err *e)
+{
+    _cleanup_(arena_free) struct arena mine = ARENA((size_t)16 * DOCUMENT_BYTES);
+    const char **kept[] = { &m->cmd, &m->env, &m->cwd, &m->user };
+    size_t n = 0;
+
+    TRY(fn(p, &mine, dir, g, m, e));
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        n += strlen(*kept[i]);
+    if (n > CONFIG_BYTES)
+        return err_set(e, ERR_TOO_LARGE, "the image's configuration is too long");
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        *kept[i] = arena_strdup(a, *kept[i]);
+    return 0;
+}
+
+static int open_layout(const char *path, struct err *e)
+{
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return dir < 0 ? err_sys(e, errno, "open %s", path) : dir;
+}
+
+int image_load_oci(const struct image_paths *p, struct arena *a, const char *path,
+                   struct progress *g, struct manifest *out, struct err *e)
+{
+    _cleanup_close_ int dir = open_layout(path, e);
+
+    TRY(dir);
+    return load(load_layout, p, a, dir, g, out, e);
+}
+
+int image_load_dir(const struct image_paths *p, struct arena *a, const char *path,
+                   struct progress *g, struct manifest *out, struct err *e)
+{
+    _cleanup_close_ int dir = open_layout(path, e);
+
+    TRY(dir);
+    return load(load_dir, p, a, dir, g, out, e);
+}
+
 int image_load_archive(const struct image_paths *p, struct arena *a, const char *path,
                        image_read_fn *read, void *ctx, struct progress *g, struct manifest *out,
                        struct err *e)
 {
     const struct unpack_opts o = { .read = read, .ctx = ctx };
-    _cleanup_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_close_ int dir = open_layout(path, e);
     struct unpack_result r;
 
-    if (dir < 0)
-        return err_sys(e, errno, "open %s", path);
+    TRY(dir);
     TRY(unpack_tar(dir, &o, &r, e));
     if (faccessat(dir, "index.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return image_load_oci(p, a, path, g, out, e);
+        return load(load_layout, p, a, dir, g, out, e);
     if (faccessat(dir, "manifest.json", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-        return load_docker(p, a, dir, g, out, e);
+        return load(load_docker, p, a, dir, g, out, e);
     return err_set(e, ERR_INVALID, "the archive is neither an OCI layout nor from docker save");
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hides skopeo: it speaks to registries and writes what it gets unchanged into a folder, so
- * that the digest is the registry's. */
+ * that the digest is the registry's.  Tenants name the registry, and registries send it elsewhere:
+ * so it has no network but a gate that lets nothing through to internal addresses. */
 #include "base/log.h"
+#include "codec/cidr.h"
+#include "drivers/image/gate.h"
 #include "drivers/image/local.h"
 #include "os/file.h"
 #include "os/process.h"
@@ -30,10 +33,13 @@ static const char *full_name(struct arena *a, const char *name)
 }
 
 /* Without TLS only to this machine itself. */
-static bool is_loopback(const char *name)
+static bool is_loopback(const char *host)
 {
-    return strncmp(name, "localhost:", 10) == 0 || strncmp(name, "localhost/", 10) == 0 ||
-           strncmp(name, "127.", 4) == 0;
+    static const struct cidr loopback = { { 4, { 127 } }, 8 };
+    struct ip ip;
+
+    return strcmp(host, "localhost") == 0 ||
+           (ip_parse(str_of(host), &ip) && cidr_contains(&loopback, &ip));
 }
 
 static bool says(const char *text, const char *const *words)
@@ -61,10 +67,13 @@ static int explain(const char *name, const char *text, struct err *e)
         "manifest unknown", "StatusCode: 404",         "not found", "name unknown", "unauthorized",
         "denied",           "authentication required", NULL
     };
+    static const char *const full[] = { "no space left", "quota exceeded", NULL };
     static const char *const forms[] = { "invalid reference", "must be lowercase", NULL };
     char host[128];
 
     snprintf(host, sizeof(host), "%.*s", (int)MIN(strcspn(name, "/"), sizeof(host) - 1), name);
+    if (says(text, full))
+        return err_cause(e, ERR_NO_SPACE, text, "the host's disk is full");
     if (says(text, forms))
         return err_cause(e, ERR_INVALID, text, "%.100s is no name of an image", name);
     if (says(text, none))
@@ -80,20 +89,30 @@ static int explain(const char *name, const char *text, struct err *e)
     return err_cause(e, ERR_ENGINE_UNAVAILABLE, text, "%.100s could not be pulled", name);
 }
 
-static int skopeo(struct arena *a, const char *const *argv, int64_t timeout, const char *name,
-                  struct err *e)
+static int refused(const char *why, struct err *e)
 {
-    struct process_opts o = { .argv = argv, .timeout = timeout, .max_output = MIB(4) };
+    return err_set(e, ERR_FORBIDDEN, "%s; compute.allowed_registries does not list it", why);
+}
+
+static int skopeo(struct arena *a, struct gate *gate, const char *const *argv, int64_t timeout,
+                  const char *name, struct err *e)
+{
     struct process_result r = { 0 };
+    char refusal[160];
+    bool unreachable;
 
     if (!process_which(a, "skopeo"))
         return err_set(e, ERR_ENGINE_UNAVAILABLE,
                        "images are pulled by skopeo, which this host does not have");
-    if (process_run(a, &o, &r, e) < 0)
-        return r.timed_out ? explain(name, "deadline", e) : -1;
-    if (r.timed_out)
-        return explain(name, "deadline", e);
-    return r.status == 0 ? 0 : explain(name, r.err.p ? r.err.p : "", e);
+    int done = gate_run(gate, a, argv, timeout, &r, e);
+    if (done == 0 && !r.timed_out && r.status == 0)
+        return 0;
+    gate_refusal(gate, refusal, &unreachable);
+    if (*refusal)
+        return refused(refusal, e);
+    if (done < 0 && !r.timed_out)
+        return -1;
+    return explain(name, r.timed_out || unreachable ? "deadline" : r.err.p ? r.err.p : "", e);
 }
 
 static int pull_into(const struct image_paths *p, struct arena *a, const char *name,
@@ -101,8 +120,24 @@ static int pull_into(const struct image_paths *p, struct arena *a, const char *n
 {
     const char *from = arena_printf(a, "docker://%s", name);
     const char *to = arena_printf(a, "dir:%s", dir);
-    const char *check = is_loopback(name) ? "--tls-verify=false" : "--tls-verify=true";
-    const char *check_from = is_loopback(name) ? "--src-tls-verify=false" : "--src-tls-verify=true";
+    const char *place = arena_dup(a, name, strcspn(name, "/"));
+    char host[256];
+    int port = 443;
+
+    if (!gate_split(place, host, &port))
+        return err_set(e, ERR_INVALID, "%.100s is no name of an image", name);
+    bool here = is_loopback(host);
+    struct ip ip = { 4, { 127, 0, 0, 1 } };
+    if (here && strcmp(host, "localhost") != 0 && !ip_parse(str_of(host), &ip))
+        return err_set(e, ERR_INVALID, "%.100s is no name of an image", name);
+    if (here && !gate_lists(p->registries, host, port, &ip))
+        return refused(arena_printf(a, "%.70s is this machine itself", host), e);
+    struct gate_opts o = { .allowed = p->registries, .local = here ? place : NULL };
+    _cleanup_(gate_freep) struct gate *gate = gate_open(&o, e);
+    if (!gate)
+        return -1;
+    const char *check = here ? "--tls-verify=false" : "--tls-verify=true";
+    const char *check_from = here ? "--src-tls-verify=false" : "--src-tls-verify=true";
     const char *const ask[] = {
         "skopeo", "--insecure-policy", "inspect", "--raw", "--retry-times", "0", check, from, NULL
     };
@@ -119,9 +154,9 @@ static int pull_into(const struct image_paths *p, struct arena *a, const char *n
 
     /* A registry that is away is told of soon; a large image may take its time. */
     progress_set(g, 1, "asking the registry", NULL);
-    TRY(skopeo(a, ask, ASK_TIME, name, e));
+    TRY(skopeo(a, gate, ask, ASK_TIME, name, e));
     progress_set(g, 5, "pulling", NULL);
-    TRY(skopeo(a, copy, PULL_TIME, name, e));
+    TRY(skopeo(a, gate, copy, PULL_TIME, name, e));
     return image_load_dir(p, a, dir, g, out, e);
 }
 

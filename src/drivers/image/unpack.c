@@ -7,17 +7,25 @@
 #include "drivers/image/archive.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
+#include <linux/openat2.h> /* RESOLVE_NO_XDEV */
 #include <malloc.h>
 #include <openssl/evp.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
+
+#include "os/file.h"
 
 #define WHITEOUT ".wh."
 #define OPAQUE   WHITEOUT WHITEOUT ".opq"
 
-enum { PATH_BYTES = 4096, BLOCK = 65536, ENTRIES_MAX = 2000000, ID_MAX = 65535, TAR_BLOCK = 512 };
+enum {
+    PATH_BYTES = 4096,
+    BLOCK = 65536,
+    ENTRIES_MAX = 2000000,
+    ID_MAX = 65535,
+    TAR_BLOCK = 512,
+    OVERHEAD = 64 << 20, /* heads and padding beside the content, and a quarter of its maximum */
+};
 
 struct unpack {
     const struct unpack_opts *o;
@@ -46,6 +54,16 @@ static la_ssize_t give_outer(struct archive *a, void *ctx, const void **p)
     return n;
 }
 
+static int64_t most(const struct unpack *u)
+{
+    return u->o->max_bytes ? u->o->max_bytes : (int64_t)32 << 30;
+}
+
+static int too_large(const struct unpack *u, struct err *e)
+{
+    return err_set(e, ERR_TOO_LARGE, "the archive holds more than %lld bytes", (long long)most(u));
+}
+
 static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
 {
     struct unpack *u = ctx;
@@ -65,6 +83,11 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         memset(u->mid, 0, (size_t)n);
     }
     u->given += (uint64_t)n;
+    if (u->given > (uint64_t)most(u) + (uint64_t)most(u) / 4 + OVERHEAD) {
+        u->source_failed = true;
+        archive_set_error(a, EFBIG, "too long");
+        return too_large(u, &u->source);
+    }
     return n;
 }
 
@@ -109,12 +132,7 @@ static int clean(const char *name, char path[PATH_BYTES], struct err *e)
 
 static int open_in(int root, const char *path, int flags)
 {
-    struct open_how how = {
-        .flags = (unsigned)(flags | O_CLOEXEC),
-        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
-    };
-
-    return (int)syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof(how));
+    return fd_open_in(root, *path ? path : ".", flags, RESOLVE_NO_XDEV);
 }
 
 /* The folder 'path', made where it is missing. */
@@ -158,7 +176,6 @@ static int make_way(int parent, const char *name, bool folder, struct err *e)
 
 static int put_content(struct unpack *u, int fd, struct err *e)
 {
-    const int64_t max = u->o->max_bytes ? u->o->max_bytes : (int64_t)32 << 30;
     const void *p;
     size_t n;
     la_int64_t at;
@@ -166,9 +183,8 @@ static int put_content(struct unpack *u, int fd, struct err *e)
 
     while ((r = archive_read_data_block(u->inner, &p, &n, &at)) == ARCHIVE_OK) {
         u->bytes += (int64_t)n;
-        if (u->bytes > max)
-            return err_set(e, ERR_TOO_LARGE, "the archive holds more than %lld bytes",
-                           (long long)max);
+        if (u->bytes > most(u))
+            return too_large(u, e);
         for (const char *c = p; n;) {
             ssize_t did = pwrite(fd, c, n, at);
             if (did < 0)

@@ -58,12 +58,12 @@ static bool dns_used(const struct vpc *v, const struct ip *dns)
     return false;
 }
 
-/* 'keep': the VPC stays also without ports, for one comes at once. */
-static int drop_port(struct net *n, struct vpc *v, struct port *p, bool keep, struct err *e)
+/* 'replaced': the VPC stays also without ports, and the port's file, which is the next one's. */
+static int drop_port(struct net *n, struct vpc *v, struct port *p, bool replaced, struct err *e)
 {
     int result = 0;
 
-    state_take_port(&n->state, v, p);
+    state_take_port(&n->state, v, p, !replaced);
     struct err rules;
     if (!p->down)
         note(host_del_port(&n->host, p, &rules), "published ports", &rules);
@@ -72,7 +72,7 @@ static int drop_port(struct net *n, struct vpc *v, struct port *p, bool keep, st
     if (v->nft) /* made or adopted, not half */
         result = port_remove(v, p, e);
     free(p);
-    if (!v->ports && !keep)
+    if (!v->ports && !replaced)
         drop_vpc(n, v);
     return result;
 }
@@ -120,7 +120,8 @@ static int pick(struct net *n, struct port *p, size_t i, struct err *e)
                    n->port_max);
 }
 
-/* 'mine': the instance had this port before, so its shim may be the one that holds it. */
+/* 'mine': the instance had this port before, so its shim may be the one that holds it, unless it
+ * has ended. */
 static int take(struct net *n, struct port *p, size_t i, const struct port *mine, int *fd,
                 struct err *e)
 {
@@ -130,7 +131,7 @@ static int take(struct net *n, struct port *p, size_t i, const struct port *mine
         return *fd = pick(n, p, i, e);
     struct port *other = state_published(&n->state, one->host_port, one->udp);
     *fd = other && other != mine ? -1 : hold(one->host_port, one->udp);
-    if (*fd < 0 && (!other || other != mine))
+    if (*fd < 0 && (!other || other != mine || mine->down))
         return err_set(e, ERR_ALREADY_EXISTS, "host port %d/%s is in use", one->host_port,
                        one->udp ? "udp" : "tcp");
     return 0;
@@ -199,23 +200,37 @@ static struct vpc *need_vpc(struct net *n, const struct net_port *in, const stru
     return v;
 }
 
+/* It has no interface, but what it publishes stays its own. */
+static void cut_port(struct net *n, struct vpc *v, struct port *p)
+{
+    struct err e;
+
+    p->down = true;
+    note(host_del_port(&n->host, p, &e), "published ports", &e);
+    note(port_remove(v, p, &e), "interface", &e);
+}
+
+/* 'replaces': the instance had a port here before, and keeps it also when this fails. */
 static int attach_new(struct net *n, const struct net_port *in, struct port *p,
-                      const struct cidr *cidr, int netns_fd, struct err *e)
+                      const struct cidr *cidr, int netns_fd, bool replaces, struct err *e)
 {
     struct vpc *v = need_vpc(n, in, cidr, e);
 
-    if (!v || state_add_port(&n->state, v, p, e) < 0) {
+    if (!v || (!replaces && state_save_port(&n->state, p, e) < 0)) {
         if (v && !v->ports)
             drop_vpc(n, v);
         free(p);
         return -1;
     }
+    state_add_port(&n->state, v, p);
     if (port_make(&n->host, v, p, netns_fd, e) == 0 &&
         (!p->dns.family || resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e) == 0) &&
         host_add_port(&n->host, v, p, e) == 0)
         return 0;
     struct err ignored;
-    if (drop_port(n, v, p, false, &ignored) < 0)
+    if (replaces)
+        cut_port(n, v, p);
+    else if (drop_port(n, v, p, false, &ignored) < 0)
         log_err(LOG_WARN, "network_removal_incomplete", &ignored);
     return -1;
 }
@@ -276,11 +291,16 @@ static int attach(struct net *n, struct net_port *in, int netns_fd, int *listen,
         free(p);
         return publish_again(n, of, old, e);
     }
-    if (old && drop_port(n, of, old, uuid_eq(&p->vpc, &of->id), e) < 0) {
+    bool replaces = old && uuid_eq(&p->vpc, &of->id);
+    /* Written first: at no moment is it unknown whose the published ports are. */
+    if (replaces && state_save_port(&n->state, p, e) < 0) {
         free(p);
         return -1;
     }
-    return attach_new(n, in, p, &cidr, netns_fd, e);
+    struct err why;
+    if (old)
+        note(drop_port(n, of, old, replaces, &why), "interface", &why);
+    return attach_new(n, in, p, &cidr, netns_fd, replaces, e);
 }
 
 int net_attach(struct net *n, struct net_port *p, int netns_fd, int *listen, struct err *e)
@@ -314,6 +334,19 @@ int net_detach(struct net *n, const struct uuid *instance, struct err *e)
     struct port *p = state_port(&n->state, instance, &v);
     if (p)
         result = drop_port(n, v, p, false, e);
+    pthread_mutex_unlock(&n->lock);
+    return result;
+}
+
+int net_sync(struct net *n, const struct uuid *instance, struct err *e)
+{
+    struct vpc *v;
+    int result = 0;
+
+    pthread_mutex_lock(&n->lock);
+    const struct port *p = state_port(&n->state, instance, &v);
+    if (p)
+        result = state_sync(&n->state, v, p, e);
     pthread_mutex_unlock(&n->lock);
     return result;
 }
@@ -450,34 +483,27 @@ int net_sweep(struct net *n, const struct uuid *keep, size_t count, struct err *
 
 /* ---- its life ---- */
 
-struct adoption {
-    struct net *n;
-    struct vpc *v;
-};
-
-static void lost(void *ctx, struct port *p)
+/* The machine was down: nothing of the VPC is in the kernel, and somebody else may have its transit
+ * addresses by now. */
+static int begin_anew(struct net *n, struct vpc *v, struct err *e)
 {
-    struct adoption *a = ctx;
-
-    log_event(LOG_INFO, "network_port_lost", L_STR("instance", p->id.s));
-    state_take_port(&a->n->state, a->v, p);
-    free(p);
+    for (struct port *p = v->ports; p; p = p->next)
+        p->down = true;
+    TRY(host_pick_transit(&n->host, &v->id, &v->host, e));
+    v->inner = ip4_from(ip4_num(&v->host) + 1);
+    return state_save_vpc(&n->state, v, e);
 }
 
-/* Takes up what the kernel still has of a VPC, and mends the rest. */
+/* Takes up what the kernel still has of a VPC, and mends the rest.  The port of an instance that
+ * has ended stays, for what it publishes is its own until net_detach() or net_sweep(). */
 static int adopt(struct net *n, struct vpc *v, struct err *e)
 {
-    struct adoption a = { n, v };
-    struct err gone;
-
-    if (vpc_open(v, &gone) < 0) {
-        while (v->ports)
-            lost(&a, v->ports);
-        return 0;
-    }
-    TRY(vpc_check(v, n->installation, lost, &a, e));
     if (!v->ports)
         return 0;
+    if (vpc_open(v, e) == 0)
+        TRY(vpc_check(v, n->installation, e));
+    else
+        TRY(e->code == ERR_NOT_FOUND ? begin_anew(n, v, e) : -1);
     TRY(vpc_make(&n->host, v, e));
     for (const struct port *p = v->ports; p; p = p->next)
         if (p->dns.family)

@@ -40,8 +40,11 @@ int net_attach(struct net *n, struct net_port *p, int netns_fd, int *listen,
 /* Removes the interface, the published ports, and the VPC with its last port. Absent: 0. */
 int net_detach(struct net *n, const struct uuid *instance, struct err *e) _must_check_;
 /* The instance has ended: its published ports refuse instead of waiting for nobody; no other
- * instance gets them.  net_attach() brings them back.  Absent: 0. */
+ * instance gets them, also after a restart of the agent or of the machine.  net_attach() brings
+ * them back.  Absent: 0. */
 int net_unpublish(struct net *n, const struct uuid *instance, struct err *e) _must_check_;
+/* What the instance publishes is known also after a loss of power. Absent: 0. */
+int net_sync(struct net *n, const struct uuid *instance, struct err *e) _must_check_;
 /* Every instance that has a port here. */
 int net_list(struct net *n, struct arena *a, struct uuid **out, size_t *count,
              struct err *e) _must_check_;

@@ -569,30 +569,123 @@ static void a_restart_finds_everything_again(void **state _unused_)
     assert_nothing_left();
 }
 
-static void an_instance_that_died_meanwhile_is_forgotten(void **state _unused_)
+/* Waits until the link of an instance has gone with its namespace: the kernel takes its time. */
+static void assert_link_goes(struct net *n, const struct uuid *id)
 {
-    _cleanup_(arena_free) struct arena arena = ARENA(MIB(1));
-    struct net *n = open_net();
-    struct uuid vpc = new_id(), *ids;
-    struct box a = box_new();
+    struct net_counters c;
     struct err e;
+
+    for (int i = 0; i < 200 && net_stats(n, id, &c, &e) == 0; i++)
+        usleep(20000);
+    assert_int_equal(net_stats(n, id, &c, &e), -1);
+}
+
+static void an_instance_that_ended_keeps_its_ports_over_restarts(void **state _unused_)
+{
+    struct net *n = open_net();
+    struct uuid vpc = new_id(), other = new_id();
+    struct box a = box_new(), b = box_new(), c = box_new();
+    _cleanup_(arena_free) struct arena arena = ARENA(MIB(1));
+    const char **names;
+    struct err e;
+    char prefix[32];
     size_t count;
 
+    publish(&a, 18080, 80, false);
+    publish(&a, 0, 81, true);
     attach(n, &a, &vpc, "10.77.5.10");
-    close_net(n);
-    close(a.ns);
-    for (int i = 0; i < 100; i++) { /* the kernel takes a namespace down in its own time */
-        n = open_net();
-        assert_int_equal(net_list(n, &arena, &ids, &count, &e), 0);
-        if (count == 0)
-            break;
+    attach(n, &c, &vpc, "10.77.5.12");
+    publish(&b, 18080, 80, false);
+    assert_int_equal(net_sync(n, &a.id, &e), 0);
+    int picked = a.publish[1].host_port;
+    for (int round = 0; round < 3; round++) {
+        /* It ends; then the agent does: by itself, with the firewall, with the whole machine. */
+        close(a.ns);
+        for (int i = 0; i < 2; i++) {
+            close(a.listen[i]);
+            a.listen[i] = -1;
+        }
+        assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+        assert_link_goes(n, &a.id);
         close_net(n);
-        n = NULL;
-        usleep(20000);
+        if (round == 2) {
+            snprintf(prefix, sizeof(prefix), "brume-%s-", installation);
+            assert_int_equal(ns_list(&arena, prefix, &names, &count, &e), 0);
+            assert_int_equal(count, 1);
+            assert_int_equal(ns_remove(names[0], &e), 0);
+            close(c.ns);
+        }
+        if (round > 0) {
+            struct nft *nft = nft_open(-1, &e);
+            assert_int_equal(nft_run(nft, "flush ruleset", &e), 0);
+            nft_close(nft);
+        }
+        n = open_net();
+        assert_int_equal(net_sweep(n, (struct uuid[]){ a.id, c.id }, 2, &e), 0);
+        assert_true(refused(world_ns, "203.0.113.1", 18080));
+        assert_int_equal(try_attach(n, &b, &other, "10.77.5.10", 0, &e), -1);
+        assert_int_equal(e.code, ERR_ALREADY_EXISTS);
+        if (round == 2)
+            assert_true((c.ns = ns_anonymous(&e)) >= 0);
+        attach(n, &c, &vpc, "10.77.5.12");
+        /* It starts again, with what it had. */
+        assert_true((a.ns = ns_anonymous(&e)) >= 0);
+        a.publish[1].host_port = 0;
+        attach(n, &a, &vpc, "10.77.5.10");
+        assert_int_equal(a.publish[1].host_port, picked);
+        assert_true(a.listen[0] >= 0 && a.listen[1] >= 0);
+        server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "a");
+        assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+        assert_string_equal(ask(c.ns, "10.77.5.10", 80), "a 10.77.5.12");
+        stop_servers();
     }
-    assert_non_null(n);
-    close_net(n);
+    box_end(n, &a);
+    box_end(n, &c);
+    attach(n, &b, &other, "10.77.5.10"); /* free now */
+    box_end(n, &b);
     assert_nothing_left();
+    close_net(n);
+}
+
+static void an_ended_instances_port_can_be_a_strangers(void **state _unused_)
+{
+    struct sockaddr_in sa = address("0.0.0.0", 18080);
+    struct net *n = open_net();
+    struct uuid vpc = new_id();
+    struct box a = box_new();
+    struct err e;
+
+    publish(&a, 18080, 80, false);
+    attach(n, &a, &vpc, "10.77.5.10");
+    assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+    close(a.listen[0]);
+    a.listen[0] = -1;
+    int stranger = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(stranger, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(try_attach(n, &a, &vpc, "10.77.5.10", 0, &e), -1);
+    assert_int_equal(e.code, ERR_ALREADY_EXISTS);
+    close(stranger);
+    attach(n, &a, &vpc, "10.77.5.10");
+    box_end(n, &a);
+    assert_nothing_left();
+    close_net(n);
+}
+
+static void an_instance_that_is_gone_is_forgotten(void **state _unused_)
+{
+    struct net *n = open_net();
+    struct uuid vpc = new_id();
+    struct box a = box_new();
+    struct err e;
+
+    attach(n, &a, &vpc, "10.77.5.10");
+    close(a.ns);
+    assert_link_goes(n, &a.id);
+    close_net(n);
+    n = open_net();
+    assert_int_equal(net_sweep(n, NULL, 0, &e), 0);
+    assert_nothing_left();
+    close_net(n);
 }
 
 static void a_port_in_use_is_refused_and_port_0_picks_a_free_one(void **state _unused_)
@@ -923,7 +1016,9 @@ int main(void)
         cmocka_unit_test_teardown(instances_reach_the_world_but_nothing_of_the_host, after_each),
         cmocka_unit_test_teardown(an_instance_speaks_only_with_its_own_address, after_each),
         cmocka_unit_test_teardown(a_restart_finds_everything_again, after_each),
-        cmocka_unit_test_teardown(an_instance_that_died_meanwhile_is_forgotten, after_each),
+        cmocka_unit_test_teardown(an_instance_that_ended_keeps_its_ports_over_restarts, after_each),
+        cmocka_unit_test_teardown(an_ended_instances_port_can_be_a_strangers, after_each),
+        cmocka_unit_test_teardown(an_instance_that_is_gone_is_forgotten, after_each),
         cmocka_unit_test_teardown(a_port_in_use_is_refused_and_port_0_picks_a_free_one, after_each),
         cmocka_unit_test_teardown(bad_orders_are_refused_whole, after_each),
         cmocka_unit_test_teardown(

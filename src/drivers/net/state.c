@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hides the form in which the networks of a host are kept: small JSON files, replaced as a whole.
- * None is fsynced, for the kernel's part is gone too when the machine goes down. */
+ * The kernel's part goes when the machine goes down; what stays then is which published ports are
+ * whose, and that is fsynced when somebody asks for it: a start does not wait for it. */
 #include "drivers/net/state.h"
 
 #include <dirent.h>
@@ -148,7 +149,7 @@ static int save_vpc(const struct net_state *s, const struct vpc *v, struct err *
     return save(s, "vpcs", &v->id, &b, e);
 }
 
-static int save_port(const struct net_state *s, const struct port *p, struct err *e)
+int state_save_port(const struct net_state *s, const struct port *p, struct err *e)
 {
     _cleanup_(buf_free) struct buf b = BUF(FILE_MAX);
     struct json_out o = JSON_OUT(&b);
@@ -198,13 +199,11 @@ int state_add_vpc(struct net_state *s, struct vpc *v, struct err *e)
     return 0;
 }
 
-int state_add_port(struct net_state *s, struct vpc *v, struct port *p, struct err *e)
+void state_add_port(struct net_state *s, struct vpc *v, struct port *p)
 {
     state_link_name(s->installation, 'v', &p->id, p->link);
-    TRY(save_port(s, p, e));
     p->next = v->ports;
     v->ports = p;
-    return 0;
 }
 
 void vpc_free(struct vpc *v)
@@ -231,7 +230,7 @@ void state_take_vpc(struct net_state *s, struct vpc *v)
     forget(s, "vpcs", &v->id);
 }
 
-void state_take_port(struct net_state *s, struct vpc *v, struct port *p)
+void state_take_port(struct net_state *s, struct vpc *v, struct port *p, bool forgotten)
 {
     struct port **at = &v->ports;
 
@@ -239,7 +238,8 @@ void state_take_port(struct net_state *s, struct vpc *v, struct port *p)
         at = &(*at)->next;
     *at = p->next;
     p->next = NULL;
-    forget(s, "ports", &p->id);
+    if (forgotten)
+        forget(s, "ports", &p->id);
 }
 
 void state_free(struct net_state *s)
@@ -249,6 +249,21 @@ void state_free(struct net_state *s)
         s->vpcs = v->next;
         vpc_free(v);
     }
+}
+
+int state_save_vpc(const struct net_state *s, const struct vpc *v, struct err *e)
+{
+    return save_vpc(s, v, e);
+}
+
+int state_sync(const struct net_state *s, const struct vpc *v, const struct port *p, struct err *e)
+{
+    char path[512];
+
+    path_of(s, "vpcs", &v->id, path);
+    TRY(file_sync(path, e));
+    path_of(s, "ports", &p->id, path);
+    return file_sync(path, e);
 }
 
 /* ---- loading ---- */
@@ -311,9 +326,7 @@ static int load_port(struct net_state *s, struct arena *a, const struct uuid *id
         free(p);
         return -1;
     }
-    state_link_name(s->installation, 'v', &p->id, p->link);
-    p->next = v->ports;
-    v->ports = p;
+    state_add_port(s, v, p);
     return 0;
 }
 

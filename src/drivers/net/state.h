@@ -51,12 +51,17 @@ struct port *state_port(struct net_state *s, const struct uuid *id, struct vpc *
 /* The port that has this host port, or NULL. */
 struct port *state_published(struct net_state *s, int host_port, bool udp);
 
-/* Adds and writes it; owned by the state then. */
+/* Writes it and adds it; owned by the state then. */
 int state_add_vpc(struct net_state *s, struct vpc *v, struct err *e);
-int state_add_port(struct net_state *s, struct vpc *v, struct port *p, struct err *e);
-/* Takes it out, and its file away; the caller's then. */
+int state_save_port(const struct net_state *s, const struct port *p, struct err *e);
+void state_add_port(struct net_state *s, struct vpc *v, struct port *p);
+/* Writes it again: its addresses have changed. */
+int state_save_vpc(const struct net_state *s, const struct vpc *v, struct err *e);
+/* The files of both outlive a loss of power. */
+int state_sync(const struct net_state *s, const struct vpc *v, const struct port *p, struct err *e);
+/* Takes it out, and its file away (a port's only if 'forgotten'); the caller's then. */
 void state_take_vpc(struct net_state *s, struct vpc *v);
-void state_take_port(struct net_state *s, struct vpc *v, struct port *p);
+void state_take_port(struct net_state *s, struct vpc *v, struct port *p, bool forgotten);
 void vpc_free(struct vpc *v);
 DEFINE_CLEANUP(struct vpc *, vpc_free)
 

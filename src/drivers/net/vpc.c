@@ -154,6 +154,27 @@ static void bridge_mac(const struct vpc *v, uint8_t mac[6])
     memcpy(mac + 2, v->inner.b, 4);
 }
 
+/* Addresses of the bridge that the port needs: its gateway and its DNS. */
+static void addresses(struct nl *nl, const struct vpc *v, const struct port *p, bool add)
+{
+    bool gateway = true, dns = p->dns.family != 0;
+
+    for (const struct port *o = v->ports; !add && o; o = o->next) {
+        if (memcmp(o->gateway.b, p->gateway.b, 4) == 0 && o->subnet.bits == p->subnet.bits)
+            gateway = false;
+        if (o->dns.family && memcmp(o->dns.b, p->dns.b, 4) == 0)
+            dns = false;
+    }
+    if (gateway && add)
+        nl_addr(nl, v->bridge, &p->gateway, p->subnet.bits, EEXIST);
+    else if (gateway)
+        nl_addr_del(nl, v->bridge, &p->gateway, p->subnet.bits, EADDRNOTAVAIL);
+    if (dns && add)
+        nl_addr(nl, v->bridge, &p->dns, 32, EEXIST);
+    else if (dns)
+        nl_addr_del(nl, v->bridge, &p->dns, 32, EADDRNOTAVAIL);
+}
+
 /* Bridge and uplink, where they are missing. */
 static int links_make(struct host *h, struct vpc *v, bool fresh, struct err *e)
 {
@@ -187,7 +208,9 @@ static int links_make(struct host *h, struct vpc *v, bool fresh, struct err *e)
     TRY(nl_link_wait(h->nl, v->uplink, CARRIER_PATIENCE, e));
     TRY(nl_link_get(nl, BRIDGE, &l, e));
     v->bridge = l.index;
-    return 0;
+    for (const struct port *p = v->ports; p; p = p->next)
+        addresses(nl, v, p, true);
+    return nl_commit(nl, "set a network's own addresses", e);
 }
 
 int vpc_open(struct vpc *v, struct err *e)
@@ -219,27 +242,6 @@ int vpc_remove(struct host *h, struct vpc *v, struct err *e)
 }
 
 /* ---- ports ---- */
-
-/* Addresses of the bridge that the port needs: its gateway and its DNS. */
-static void addresses(struct nl *nl, const struct vpc *v, const struct port *p, bool add)
-{
-    bool gateway = true, dns = p->dns.family != 0;
-
-    for (const struct port *o = v->ports; !add && o; o = o->next) {
-        if (memcmp(o->gateway.b, p->gateway.b, 4) == 0 && o->subnet.bits == p->subnet.bits)
-            gateway = false;
-        if (o->dns.family && memcmp(o->dns.b, p->dns.b, 4) == 0)
-            dns = false;
-    }
-    if (gateway && add)
-        nl_addr(nl, v->bridge, &p->gateway, p->subnet.bits, EEXIST);
-    else if (gateway)
-        nl_addr_del(nl, v->bridge, &p->gateway, p->subnet.bits, EADDRNOTAVAIL);
-    if (dns && add)
-        nl_addr(nl, v->bridge, &p->dns, 32, EEXIST);
-    else if (dns)
-        nl_addr_del(nl, v->bridge, &p->dns, 32, EADDRNOTAVAIL);
-}
 
 static int inside(const struct port *p, int netns_fd, struct err *e)
 {
@@ -305,8 +307,7 @@ bool port_is_in(const struct port *p, int netns_fd)
     return nl && nl_link_get(nl, "eth0", &l, &e) == 0 && memcmp(l.mac, p->mac, 6) == 0 && l.up;
 }
 
-int vpc_check(struct vpc *v, const char *installation, void (*gone)(void *ctx, struct port *p),
-              void *ctx, struct err *e)
+int vpc_check(struct vpc *v, const char *installation, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(32));
     _cleanup_(nl_closep) struct nl *nl = nl_open(v->ns_fd, e);
@@ -318,13 +319,12 @@ int vpc_check(struct vpc *v, const char *installation, void (*gone)(void *ctx, s
         return -1;
     snprintf(prefix, sizeof(prefix), "v%.4s", installation);
     TRY(nl_link_list(nl, &a, prefix, &links, &n, e));
-    for (struct port *p = v->ports, *next; p; p = next) {
-        next = p->next;
+    for (struct port *p = v->ports; p; p = p->next) {
         size_t i = 0;
         while (i < n && strcmp(links[i].name, p->link) != 0)
             i++;
         if (i == n)
-            gone(ctx, p);
+            p->down = true;
         else
             links[i].name[0] = '\0'; /* wanted */
     }

@@ -18,7 +18,6 @@ int port_make(struct host *h, struct vpc *v, const struct port *p, int netns_fd,
 int port_remove(struct vpc *v, const struct port *p, struct err *e);
 /* True if 'netns_fd' has the port's interface already. */
 bool port_is_in(const struct port *p, int netns_fd);
-/* Removes links of 'installation' that no port of the state has, and ports of the state that have
- * no link: those are given to 'gone'. */
-int vpc_check(struct vpc *v, const char *installation, void (*gone)(void *ctx, struct port *p),
-              void *ctx, struct err *e);
+/* Removes links of 'installation' that no port of the state has; ports of the state that have no
+ * link are down: their instances have ended. */
+int vpc_check(struct vpc *v, const char *installation, struct err *e);

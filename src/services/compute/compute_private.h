@@ -52,6 +52,9 @@ int image_delete(struct call *c, struct err *e);
 
 /* ---- instances */
 
+/* No way from a state to another takes longer. */
+enum { TRANSITION_MINUTES = 30 };
+
 enum instance_status {
     INSTANCE_PENDING,
     INSTANCE_PROVISIONING,

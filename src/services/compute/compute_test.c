@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "codec/id.h"
+#include "core/service.h"
 #include "drivers/compute/compute.h"
+#include "drivers/image/image.h"
 #include "tests/world.h"
 
 static const char *status_of(struct world *w, const char *id)
@@ -480,6 +483,146 @@ TEST(a_start_that_fails_does_not_cost_an_instance_its_files)
     CHECK_STR(status_of(w, i), "running");
 }
 
+static int host_stuck(struct compute *h _unused_, struct arena *a _unused_,
+                      const struct compute_spec *s _unused_, struct compute_state *out _unused_,
+                      struct err *e)
+{
+    return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
+}
+
+static int host_keeps(struct compute *h _unused_, const struct uuid *id _unused_,
+                      int64_t revision _unused_, int64_t grace _unused_, struct err *e)
+{
+    return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
+}
+
+TEST(no_way_from_a_state_to_another_takes_for_ever)
+{
+    static const struct {
+        const char *verb, *why;
+    } ways[] = { { "stop", "it was not stopped in time" },
+                 { "pause", "it was not paused in time" },
+                 { "restart", "it was not started again in time" } };
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    for (size_t n = 0; n < ARRAY_LEN(ways); n++) {
+        const char *i = post(w, "/instances", fmt("{'name':'a%d','image':'nginx'}", (int)n)).id;
+        world_settle(w);
+        CHECK_STR(status_of(w, i), "running");
+        host.class.ensure = host_stuck;
+        CHECK_EQ(post(w, fmt("/instances/%s/%s", i, ways[n].verb), NULL).status, 200);
+        world_sleep(w, MINUTES(29));
+        CHECK(strcmp(status_of(w, i), "error") != 0);
+        world_sleep(w, MINUTES(2));
+        CHECK_STR(status_of(w, i), "error");
+        CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), ways[n].why);
+        /* The host hears of it when it is back. */
+        host.class.ensure = host_ensure;
+        world_sleep(w, MINUTES(2));
+        CHECK_STR(status_of(w, i), "error");
+        CHECK_EQ(host_says(world_compute(w), i), COMPUTE_STOPPED);
+    }
+    host.class.ensure = host_stuck;
+    host.class.destroy = host_keeps;
+    const char *i = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
+    world_sleep(w, MINUTES(31));
+    CHECK_STR(status_of(w, i), "error");
+    CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), "it was not ready in time");
+    CHECK_EQ(del(w, "/instances/%s", i).status, 200);
+    world_sleep(w, MINUTES(31));
+    CHECK_STR(status_of(w, i), "error");
+    world_sleep(w, MINUTES(61)); /* and is told of until it is done */
+    CHECK(strstr(member(get(w, "/instances/%s", i), "status_reason"), "terminated in time"));
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(2));
+    CHECK_EQ(get(w, "/instances/%s", i).status, 404);
+}
+
+TEST(an_image_that_makes_no_progress_is_an_error)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    sql(w, "DELETE FROM images");
+    CHECK_EQ(post(w, "/images", "{'name':'slow-one'}").status, 201);
+    sql(w, "UPDATE images SET updated_at = updated_at - 7300000000");
+    world_settle(w);
+    CHECK_STR(member(get(w, "/images/slow-one"), "status"), "error");
+    CHECK_STR(member(get(w, "/images/slow-one"), "status_reason"), "it was not made in time");
+}
+
+TEST(a_grave_is_found_by_an_instances_id_alone)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *i = post(w, "/instances", "{'name':'a','image':'nginx'}").id;
+    struct uuid id = uuid_of(i);
+    char right[TYPEID_MAX], wrong[TYPEID_MAX];
+
+    typeid_format("inst", &id, right);
+    typeid_format("vpc", &id, wrong);
+    CHECK_EQ(get(w, "/instances/%s", right).status, 200);
+    CHECK_EQ(get(w, "/instances/%s", wrong).status, 404);
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    world_settle(w);
+    CHECK_STR(status_of(w, i), "terminated");
+    CHECK_STR(status_of(w, right), "terminated");
+    CHECK_EQ(get(w, "/instances/%s", wrong).status, 404);
+}
+
+static struct image_state stored(struct world *w, struct arena *a, const char *name)
+{
+    struct image_state st;
+    struct err e;
+
+    CHECK_EQ(image_inspect(app_images(world_app(w), MODE_LIVE), a, name, &st, &e), 0);
+    return st;
+}
+
+TEST(a_tenant_has_so_many_bytes_of_images)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    const char *up = "/images/import?name=mine&format=rootfs";
+    const char *type = "Content-Type: application/octet-stream";
+
+    /* Built-in ones are everybody's. */
+    CHECK_EQ(post(w, "/images", "{'name':'busybox'}").status, 201);
+    CHECK_EQ(post(w, "/images", "{'name':'slow-one'}").status, 201);
+    for (int n = 0; n < 10; n++)
+        world_sleep(w, SECONDS(1));
+    CHECK_STR(member(get(w, "/images/slow-one"), "status"), "ready");
+    struct reply r = ask(w, POST, up, NULL, type, "bytes");
+    CHECK_EQ(r.status, 201);
+    int64_t size = member_int(r, "size_bytes");
+    sql(w,
+        fmt("UPDATE core_quota SET used = used + %lld WHERE name = 'image_bytes' AND used = %lld",
+            (10240LL << 30) - 3 * (long long)size, 2 * (long long)size));
+    /* One more has room, the next has not: nothing of it stays. */
+    CHECK_EQ(ask(w, POST, "/images/import?name=last&format=rootfs", NULL, type, "x").status, 201);
+    r = ask(w, POST, "/images/import?name=more&format=rootfs", NULL, type, "y");
+    CHECK_EQ(r.status, 403);
+    CHECK_STR(r.code, "quota_exceeded");
+    CHECK(strstr(member(r, "error.message"), "'image_bytes' is 10995116277760") != NULL);
+    CHECK_EQ(get(w, "/images/more").status, 404);
+    CHECK_EQ(post(w, "/images", "{'name':'slow-two'}").status, 201);
+    const char *i = post(w, "/instances", "{'name':'a','image':'slow-two'}").id;
+    for (int n = 0; n < 10; n++)
+        world_sleep(w, SECONDS(1));
+    CHECK_STR(member(get(w, "/images/slow-two"), "status"), "error");
+    CHECK(strstr(member(get(w, "/images/slow-two"), "status_reason"), "image_bytes") != NULL);
+    CHECK_STR(status_of(w, i), "error");
+    CHECK(strstr(member(get(w, "/instances/a"), "status_reason"), "image_bytes") != NULL);
+    CHECK_EQ(stored(w, &a, "slow-two").status, IMAGE_ABSENT);
+    CHECK_EQ(stored(w, &a, "slow-one").status, IMAGE_READY);
+    /* What is deleted makes room, and leaves the host with the last that wants it. */
+    CHECK_EQ(del(w, "/images/slow-one").status, 200);
+    world_settle(w);
+    CHECK_EQ(stored(w, &a, "slow-one").status, IMAGE_ABSENT);
+    CHECK_EQ(stored(w, &a, "busybox").status, IMAGE_READY);
+    CHECK_EQ(ask(w, POST, "/images/import?name=more&format=rootfs", NULL, type, "y").status, 201);
+    CHECK_EQ(ask(w, POST, "/images/import?name=most&format=rootfs", NULL, type, "y").status, 403);
+}
+
 TEST(an_exit_code_is_shown_once_there_is_one)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -690,4 +833,6 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       nobody_names_what_another_tenant_has_imported, a_simulated_instance_leaves_its_simulated_host,
       names_follow_renames_and_reach_a_host_that_was_away,
       many_first_launches_at_once_share_one_network_and_one_image,
-      logs_are_what_was_printed_or_an_error)
+      logs_are_what_was_printed_or_an_error, no_way_from_a_state_to_another_takes_for_ever,
+      an_image_that_makes_no_progress_is_an_error, a_grave_is_found_by_an_instances_id_alone,
+      a_tenant_has_so_many_bytes_of_images)

@@ -4,7 +4,12 @@
 #include "codec/id.h"
 #include "services/compute/compute_private.h"
 
-enum { IMAGE_POLL_MS = 250, IMPORT_HOURS = 2, NAME_MAX_BYTES = 255 };
+enum {
+    IMAGE_POLL_MS = 250,
+    IMPORT_HOURS = 2,
+    STILL_HOURS = 2, /* without any progress */
+    NAME_MAX_BYTES = 255
+};
 
 static const struct enum_name source_names[] = {
     { IMAGE_RECIPE, "recipe" }, { IMAGE_REGISTRY, "registry" }, { IMAGE_IMPORT, "import" }, { 0 }
@@ -102,6 +107,12 @@ static bool is_recipe(const char *name)
         if (strcmp(r->name, name) == 0)
             return true;
     return false;
+}
+
+/* Built-in images are everybody's; the bytes of all others are their tenant's. */
+static int64_t own_bytes(const struct image *i)
+{
+    return i->source == IMAGE_RECIPE ? 0 : i->size_bytes;
 }
 
 /* ---- handlers */
@@ -209,6 +220,7 @@ int image_delete(struct call *c, struct err *e)
                        (long long)users, users == 1 ? "" : "s");
     TRY(call_delete(c, &image_record, &i, e));
     TRY(quota_take(c, "images", -1, e));
+    TRY(quota_take(c, "image_bytes", -own_bytes(&i), e));
     TRY(call_due(c, &image_loop, &i.id, c->now, e));
     return reply_deleted(c, "image deleted");
 }
@@ -242,21 +254,46 @@ struct import {
     struct image_state state;
 };
 
-static int import_begin(struct call *c, struct err *e)
-{
-    struct image *i = c->in;
-
-    TRY(quota_take(c, "images", 1, e));
-    TRY(call_insert(c, &image_record, i, e));
-    return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
-}
-
 static uint64_t import_fields(void)
 {
     const struct record *r = &image_record;
 
     return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
            FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress");
+}
+
+/* What the first run of this request had made, where that run was cut short: 1 if it is there. */
+static int import_again(struct call *c, struct err *e)
+{
+    struct image *i = c->in, old;
+    struct uuid id;
+    struct rows got;
+
+    if (!call_resumed(c, &id) || uuid_is_nil(&id))
+        return 0;
+    TRY(db_query(c->db, c->arena, &image_record, sql_by_id, ARGS(A(&id)), &got, e));
+    if (got.n == 0)
+        return 0;
+    old = *(struct image *)got.v;
+    i->id = old.id;
+    TRY(call_get(c, &image_record, &i->id, i, e));
+    i->status = IMAGE_ROW_BUILDING;
+    i->status_reason = "being uploaded again";
+    TRY(call_update(c, &image_record, &old, i, import_fields(), e));
+    return 1;
+}
+
+static int import_begin(struct call *c, struct err *e)
+{
+    struct image *i = c->in;
+    int again = import_again(c, e);
+
+    TRY(again);
+    if (again)
+        return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
+    TRY(quota_take(c, "images", 1, e));
+    TRY(call_insert(c, &image_record, i, e));
+    return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
 }
 
 /* The row goes, or says what was wrong where an instance waits for it. */
@@ -273,6 +310,7 @@ static int import_failed(struct call *c, struct err *e)
     }
     TRY(call_delete(c, &image_record, i, e));
     TRY(quota_take(c, "images", -1, e));
+    TRY(quota_take(c, "image_bytes", -own_bytes(&old), e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -281,6 +319,7 @@ static int import_done(struct call *c, struct err *e)
     struct image *i = c->in, old;
 
     TRY(call_get(c, &image_record, &i->id, &old, e));
+    TRY(quota_take(c, "image_bytes", i->size_bytes - own_bytes(&old), e));
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
 }
@@ -297,6 +336,21 @@ static void import_undo(struct call *c, int (*how)(struct call *c, struct err *e
 
     if (call_write(c, how, &e) < 0 && e.code != ERR_NOT_FOUND)
         log_err(LOG_WARN, "image_import_not_undone", &e);
+}
+
+/* It is larger than its tenant may have: nothing of it stays. */
+static void import_refused(struct call *c, const struct err *why)
+{
+    struct image *i = c->in;
+    struct err e;
+
+    if (image_remove(app_images(c->app, c->who->mode), image_store_name(c->arena, i), &e) < 0)
+        log_err(LOG_WARN, "image_bytes_stay", &e); /* the loop tries again */
+    i->status = IMAGE_ROW_ERROR;
+    i->status_reason = arena_strdup(c->arena, why->msg);
+    i->digest = NULL;
+    i->size_bytes = i->progress = 0;
+    import_undo(c, import_failed);
 }
 
 static bool is_command(const struct json_value *v)
@@ -339,7 +393,8 @@ int image_import_route(struct call *c, struct err *e)
     const char *config = rootfs ? arena_printf(c->arena, "{\"cmd\":%s}", cmd) : NULL;
     if (image_import(app_images(c->app, c->who->mode), c->arena, image_store_name(c->arena, i),
                      rootfs ? IMAGE_ROOTFS_TAR : IMAGE_OCI_ARCHIVE, config, import_read, c, &st,
-                     e) < 0) {
+                     e) < 0 ||
+        body_end(c, e) < 0) {
         i->status_reason = arena_strdup(c->arena, e->msg);
         import_undo(c, import_failed);
         return -1;
@@ -353,6 +408,8 @@ int image_import_route(struct call *c, struct err *e)
         return 0;
     if (e->code == ERR_NOT_FOUND)
         import_undo(c, import_left);
+    if (e->code == ERR_QUOTA_EXCEEDED)
+        import_refused(c, e);
     return -1;
 }
 
@@ -384,13 +441,49 @@ static int waiting_add(void *ctx, const struct col *cols, size_t n _unused_, str
     return 0;
 }
 
+static const char sql_plan[] = "SELECT plan FROM tenants WHERE id = $1";
+
+static int plan_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct principal *who = ctx;
+
+    snprintf(who->plan, sizeof(who->plan), "%s", cols[0].s ? cols[0].s : "");
+    return 0;
+}
+
+/* By the tenant's plan, which a visit does not know. */
+static int visit_quota(struct call *c, int64_t n, struct err *e)
+{
+    struct principal who = *c->who;
+    struct call of_tenant = *c;
+
+    of_tenant.who = &who;
+    TRY(db_each(c->db, sql_plan, ARGS(A(&c->tenant)), plan_read, &who, e));
+    return quota_take(&of_tenant, "image_bytes", n, e);
+}
+
+/* What is more than the tenant may have is an error, and no bytes of his. */
+static int image_count(struct call *c, const struct image *old, struct image *now, struct err *e)
+{
+    if (visit_quota(c, own_bytes(now) - own_bytes(old), e) == 0)
+        return 0;
+    if (e->code != ERR_QUOTA_EXCEEDED)
+        return -1;
+    now->status = IMAGE_ROW_ERROR;
+    now->status_reason = arena_strdup(c->arena, e->msg);
+    now->digest = NULL;
+    now->size_bytes = now->progress = 0;
+    return visit_quota(c, -own_bytes(old), e);
+}
+
 /* Writes what the store says; instances that waited for the image are visited at once. */
 static int image_moved(struct visit *v, struct call *c, void *arg, struct err *e)
 {
     const struct image *old = v->row;
-    struct image *now = arg;
+    struct image said = *(const struct image *)arg, *now = &said;
     struct waiting w = { .arena = v->arena };
 
+    TRY(image_count(c, old, now, e));
     TRY(call_update(c, &image_record, old, now,
                     FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
                         FIELD_SET(&image_record, "digest") |
@@ -422,7 +515,7 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
 {
     bool ran;
 
-    if (now->status != IMAGE_ROW_BUILDING || v->now < now->created_at + HOURS(IMPORT_HOURS))
+    if (now->status != IMAGE_ROW_BUILDING || v->now < now->updated_at + HOURS(IMPORT_HOURS))
         return visit_settled(v);
     now->status = IMAGE_ROW_ERROR;
     now->status_reason = "the upload was interrupted";
@@ -430,8 +523,32 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
     return ran ? visit_settled(v) : visit_again(v, 0);
 }
 
+static const char sql_wanted[] =
+    "SELECT count(*) FROM images WHERE name = $1 AND mode = $2 AND status <> 'error'";
+
+/* What registries gave is one for all tenants: it goes with the last row of its name. */
+static int pulled_collect(struct visit *v, enum mode mode, struct err *e)
+{
+    struct image_store *s = app_images(v->app, mode);
+    const char *text = enum_to_str(mode_names, (int)mode);
+    struct image_state *all;
+    int64_t users;
+    size_t n;
+
+    TRY(image_list(s, v->arena, &all, &n, e));
+    for (size_t i = 0; i < n; i++) {
+        if (all[i].status == IMAGE_BUILDING || strcmp(all[i].source, "registry") != 0)
+            continue;
+        TRY(db_int(v->db, sql_wanted, ARGS(A(all[i].name), A(text)), 0, &users, e));
+        if (users == 0)
+            TRY(image_remove(s, all[i].name, e));
+    }
+    return 0;
+}
+
 static int image_visit(struct visit *v, struct err *e)
 {
+    static const enum mode modes[] = { MODE_LIVE, MODE_TEST };
     struct image now;
     struct image_state st;
     bool ran;
@@ -440,8 +557,10 @@ static int image_visit(struct visit *v, struct err *e)
         const char *name = arena_printf(v->arena, "img-%s", v->id.s);
 
         /* The row is gone, and with it whether the store was a real one. */
-        TRY(image_remove(app_images(v->app, MODE_LIVE), name, e));
-        TRY(image_remove(app_images(v->app, MODE_TEST), name, e));
+        for (size_t m = 0; m < ARRAY_LEN(modes); m++) {
+            TRY(image_remove(app_images(v->app, modes[m]), name, e));
+            TRY(pulled_collect(v, modes[m], e));
+        }
         return visit_forget(v);
     }
     now = *(struct image *)v->row;
@@ -449,6 +568,12 @@ static int image_visit(struct visit *v, struct err *e)
         return import_visit(v, &now, e);
     if (now.status == IMAGE_ROW_READY || now.status == IMAGE_ROW_ERROR)
         return visit_settled(v);
+    if (v->now > now.updated_at + HOURS(STILL_HOURS)) {
+        now.status = IMAGE_ROW_ERROR;
+        now.status_reason = "it was not made in time";
+        TRY(image_save(v, &now, &ran, e));
+        return ran ? visit_settled(v) : visit_again(v, 0);
+    }
     TRY(image_ensure(v->images, v->arena, now.name, now.status == IMAGE_ROW_PENDING, &st, e));
     now.progress = st.progress;
     now.status_reason = st.step;
@@ -467,6 +592,8 @@ static int image_visit(struct visit *v, struct err *e)
     TRY(image_save(v, &now, &ran, e));
     if (!ran)
         return visit_again(v, 0);
+    if (now.status == IMAGE_ROW_READY && now.source == IMAGE_REGISTRY)
+        TRY(pulled_collect(v, now.mode, e)); /* it may have been more than the quota */
     return now.status == IMAGE_ROW_BUILDING ? visit_again(v, MILLIS(IMAGE_POLL_MS))
                                             : visit_settled(v);
 }

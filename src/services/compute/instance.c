@@ -8,7 +8,7 @@
 
 extern const struct migration compute_migrations[];
 
-enum { MAX_PORTS = 10, PROVISION_MINUTES = 30 };
+enum { MAX_PORTS = 10 };
 
 static const struct enum_name status_names[] = {
     { INSTANCE_PENDING, "pending" },
@@ -348,7 +348,7 @@ static int instance_launch(struct call *c, struct err *e)
     i->want = COMPUTE_WANT_RUNNING;
     i->boot = 1;
     i->exit_code = -1;
-    i->deadline_at = c->now + MINUTES(PROVISION_MINUTES);
+    i->deadline_at = c->now + MINUTES(TRANSITION_MINUTES);
     uuid_new(app_clock(c->app), &i->id);
     TRY(network_address_take(c, &subnet, &i->id, ip, e));
     TRY(network_dns_ip(&subnet, dns, e));
@@ -398,6 +398,7 @@ static int instance_delete(struct call *c, struct err *e)
 struct grave {
     struct arena *arena;
     const char *body; /* NULL: there is none */
+    int64_t deleted_at;
     bool destroyed;
 };
 
@@ -407,12 +408,13 @@ static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, stru
 
     g->body = arena_dup(g->arena, cols[0].s ? cols[0].s : "", cols[0].n);
     g->destroyed = cols[1].i != 0;
+    g->deleted_at = cols[2].i;
     return 0;
 }
 
 static const char sql_grave[] =
-    "SELECT body, destroyed FROM instance_graves WHERE id = $1 AND tenant_id = $2 AND mode = $3"
-    " AND deleted_at > $4";
+    "SELECT body, destroyed, deleted_at FROM instance_graves"
+    " WHERE id = $1 AND tenant_id = $2 AND mode = $3 AND (deleted_at > $4 OR NOT destroyed)";
 
 /* The row of a deleted instance; ERR_NOT_FOUND as 'miss' has it where there is none. */
 static int grave_get(struct call *c, struct instance *i, const struct err *miss, struct err *e)
@@ -438,12 +440,16 @@ static int grave_get(struct call *c, struct instance *i, const struct err *miss,
         i->status = INSTANCE_TERMINATED;
         i->status_reason = "deleted";
         i->revision++; /* it is not what it was: another ETag */
+    } else if (c->now > g.deleted_at + MINUTES(TRANSITION_MINUTES)) {
+        i->status = INSTANCE_ERROR;
+        i->status_reason = "it was not terminated in time; its host is still asked to";
+        i->revision++;
     }
     return 0;
 }
 
-/* A deleted instance is shown for an hour, by its id alone: as it was while the host still ends it,
- * then as terminated. */
+/* A deleted instance is shown, by its id alone: as it was while the host still ends it, then for an
+ * hour as terminated. */
 static int instance_get(struct call *c, struct err *e)
 {
     struct instance i = { 0 };
@@ -453,6 +459,11 @@ static int instance_get(struct call *c, struct err *e)
     if (e->code != ERR_NOT_FOUND || uuid_is_nil(&c->id))
         return -1;
     struct err miss = *e;
+    struct uuid id;
+    if (call_param_id(c, "id", &instance_record, &id, e) < 0) { /* a right form, of another kind */
+        *e = miss;
+        return -1;
+    }
     TRY(grave_get(c, &i, &miss, e));
     return reply_row(c, &instance_record, &i);
 }
@@ -498,7 +509,7 @@ static int want_change(struct call *c, struct instance *i, enum compute_want wan
         return 0;
     i->want = want;
     i->failures = 0;
-    i->deadline_at = again ? 0 : c->now + MINUTES(PROVISION_MINUTES);
+    i->deadline_at = again ? 0 : c->now + MINUTES(TRANSITION_MINUTES);
     i->status_reason = want == COMPUTE_WANT_STOPPED  ? "stopping"
                        : want == COMPUTE_WANT_PAUSED ? "pausing"
                                                      : "starting";

@@ -17,6 +17,7 @@ enum {
     GRACE_SECONDS = 10,
     GRAVE_DAYS = 7,
     MAX_NAMES = 65536,
+    ERROR_AGAIN_SECONDS = 30,
     NO_WAIT = -1,
 };
 
@@ -358,21 +359,56 @@ static int refused(struct visit *v, struct instance *now, struct err *e)
 
 /* In error nothing runs.  What has never run leaves nothing behind; what has run keeps its files
  * and its logs until it is deleted, whatever a later start came to. */
-static int error_visit(struct visit *v, struct instance *now, const struct image *image, bool died,
-                       struct err *e)
+static int error_on_host(struct visit *v, const struct instance *now, const struct image *image,
+                         bool died, struct err *e)
 {
     struct compute_spec spec;
     struct compute_state state;
-    bool ran;
 
+    if (!now->started_at)
+        return compute_destroy(v->compute, &now->id, now->revision, 0, e);
+    if (died || !image->digest)
+        return 0;
     spec_fill(v, now, image, &spec);
     spec.want = COMPUTE_WANT_STOPPED;
-    if (!now->started_at)
-        TRY(compute_destroy(v->compute, &now->id, now->revision, 0, e));
-    else if (!died && compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
+    return compute_ensure(v->compute, v->arena, &spec, &state, e);
+}
+
+/* The row says so also while the host does not answer; until it has, 'deadline_at' is set. */
+static int error_visit(struct visit *v, struct instance *now, const struct image *image, bool died,
+                       struct err *e)
+{
+    bool done = error_on_host(v, now, image, died, e) == 0, ran;
+
+    if (!done)
         log_err(LOG_WARN, "instance_in_error_not_stopped", e);
+    now->deadline_at = done ? 0 : v->now;
     TRY(instance_save(v, now, &ran, e));
-    return ran ? visit_settled(v) : visit_again(v, 0);
+    return ran && done ? visit_settled(v) : visit_again(v, ran ? SECONDS(ERROR_AGAIN_SECONDS) : 0);
+}
+
+/* Each way from a state to another takes its time, and no more: why it is an error now, or NULL.
+ * The deadline of a restart is counted from its last sign of life, for 'deadline_at' says when it
+ * begins. */
+static const char *too_late(const struct visit *v, const struct instance *i)
+{
+    static const char *const verbs[] = { [COMPUTE_WANT_RUNNING] = "it was not resumed in time",
+                                         [COMPUTE_WANT_STOPPED] = "it was not stopped in time",
+                                         [COMPUTE_WANT_PAUSED] = "it was not paused in time" };
+    enum compute_want is =
+        i->status == INSTANCE_PAUSED ? COMPUTE_WANT_PAUSED : COMPUTE_WANT_RUNNING;
+
+    if (i->status == INSTANCE_RESTARTING)
+        return v->now > MAX(i->updated_at, i->deadline_at) + MINUTES(TRANSITION_MINUTES)
+                   ? i->want == COMPUTE_WANT_RUNNING ? "it was not started again in time"
+                                                     : verbs[i->want]
+                   : NULL;
+    if (!i->deadline_at || v->now <= i->deadline_at)
+        return NULL;
+    if (i->status == INSTANCE_PROVISIONING)
+        return i->want == COMPUTE_WANT_RUNNING ? "it was not ready in time" : verbs[i->want];
+    bool moving = (i->status == INSTANCE_RUNNING || i->status == INSTANCE_PAUSED) && i->want != is;
+    return moving ? verbs[i->want] : NULL;
 }
 
 static const char sql_image_locked[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
@@ -442,12 +478,6 @@ static int provisioning_visit(struct visit *v, struct instance *now, struct imag
 {
     bool ran;
 
-    if (now->deadline_at && v->now > now->deadline_at) {
-        now->status = INSTANCE_ERROR;
-        now->status_reason = "it was not ready in time";
-        now->deadline_at = 0;
-        return error_visit(v, now, image, false, e);
-    }
     if (image->status == IMAGE_ROW_READY)
         return ensure_visit(v, now, image, e);
     if (image->status == IMAGE_ROW_ERROR) {
@@ -470,12 +500,19 @@ static int instance_visit(struct visit *v, struct err *e)
     if (!v->row)
         return gone_visit(v, e);
     now = *(struct instance *)v->row;
-    if (now.status == INSTANCE_ERROR)
+    if (now.status == INSTANCE_ERROR && !now.deadline_at)
         return visit_settled(v);
     if (now.status == INSTANCE_PENDING)
         now.status = INSTANCE_PROVISIONING;
     TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
                ARGS(A(&now.image_id)), &image, e));
+    const char *late = too_late(v, &now);
+    if (late) {
+        now.status = INSTANCE_ERROR;
+        now.status_reason = late;
+    }
+    if (now.status == INSTANCE_ERROR)
+        return error_visit(v, &now, &image, false, e);
     if (now.status == INSTANCE_PROVISIONING)
         return provisioning_visit(v, &now, &image, e);
     if (!image.digest)

@@ -134,6 +134,7 @@ int instance_exec(struct call *c, struct err *e)
     TRY(call_target(c, &instance_record, &i, e));
     if (i.status != INSTANCE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "instance '%s' is not running", i.name);
+    TRY(call_claim(c, e));
     TRY(compute_exec_in(app_compute(c->app, i.mode), c->arena, &i.id, &x, &r, e));
     struct instance_exec_result out = { .exit_code = r.exit_code,
                                         .stdout_text = arena_dup(c->arena, r.out.p, r.out.n),

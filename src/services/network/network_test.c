@@ -177,8 +177,44 @@ TEST(strangers_and_the_unauthorised_reach_no_network)
     CHECK_EQ(get(w, "/subnets/%s?x=1", s).status, 400);
 }
 
+static void transit_is_ten(struct config *c)
+{
+    c->transit_cidr = "10.0.0.0/8";
+}
+
+static void transit_is_not_ten(struct config *c)
+{
+    c->transit_cidr = "198.18.0.0/15";
+}
+
+TEST(no_vpc_touches_what_the_platform_uses_itself)
+{
+    world_configure = transit_is_ten;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = transit_is_not_ten;
+
+    CHECK_EQ(post(w, "/vpcs", "{'name':'a','cidr_block':'10.1.0.0/16'}").status, 400);
+    CHECK_EQ(post(w, "/vpcs", "{'name':'b','cidr_block':'198.18.0.0/16'}").status, 201);
+    /* The default one is another, then. */
+    CHECK_EQ(post(w, "/instances", "{'name':'a','image':'nginx'}").status, 201);
+    CHECK_STR(member(get(w, "/vpcs/default"), "cidr_block"), "172.16.0.0/16");
+    /* Another configuration comes: what is there already is told of at the launch. */
+    CHECK_EQ(post(w, "/vpcs/b/subnets", "{'name':'s','cidr_block':'198.18.1.0/24'}").status, 201);
+    const char *b = get(w, "/vpcs/b").id;
+    world_restart(w);
+    struct config *c = (struct config *)(uintptr_t)app_config(world_app(w));
+    c->transit_cidr = "198.18.0.0/15";
+    struct reply r = post(w, "/instances", fmt("{'name':'b','image':'nginx','vpc_id':'%s'}", b));
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "vpc_id");
+    const char *s = member(get(w, "/vpcs/b/subnets"), "0.id");
+    r = post(w, "/instances", fmt("{'name':'b','image':'nginx','subnet_id':'%s'}", s));
+    CHECK_EQ(r.status, 400);
+    CHECK_EQ(post(w, "/instances", "{'name':'b','image':'nginx'}").status, 201);
+}
+
 TESTS(network, a_vpc_has_a_network_of_its_own_and_may_share_its_addresses, bad_networks_are_refused,
       a_subnet_lies_in_its_vpc_and_overlaps_no_other,
       instances_get_different_addresses_and_hold_their_subnet, an_empty_vpc_goes_with_its_subnets,
       names_and_tags_are_changed, lists_are_filtered_sorted_and_paged,
-      strangers_and_the_unauthorised_reach_no_network)
+      strangers_and_the_unauthorised_reach_no_network, no_vpc_touches_what_the_platform_uses_itself)

@@ -64,15 +64,21 @@ int network_counter(struct db *db, const char *name, int64_t first, int64_t *out
 }
 
 /* VPCs may not touch the addresses between them and the host. */
-static int vpc_check(struct call *c, const struct vpc *v, struct err *e)
+static bool is_free(struct call *c, const char *cidr)
 {
-    const char *transit_text = app_config(c->app)->transit_cidr;
     struct cidr transit, own;
 
-    if (cidr_parse(str_of(transit_text), true, &transit) &&
-        cidr_parse(str_of(v->cidr_block), true, &own) && cidr_overlaps(&transit, &own))
-        fault_add(c, "cidr_block", "not_allowed",
-                  "must not touch %s, which the platform uses itself", transit_text);
+    return !cidr_parse(str_of(app_config(c->app)->transit_cidr), true, &transit) ||
+           !cidr_parse(str_of(cidr), true, &own) || !cidr_overlaps(&transit, &own);
+}
+
+/* 'field' is what names it. */
+static int vpc_check(struct call *c, const char *field, const struct vpc *v, struct err *e)
+{
+    if (!is_free(c, v->cidr_block))
+        fault_add(c, field, "not_allowed",
+                  "must not touch %s, which the platform uses itself (network %s)",
+                  app_config(c->app)->transit_cidr, v->cidr_block);
     return call_faults(c, e);
 }
 
@@ -91,7 +97,7 @@ static int vpc_create(struct call *c, struct err *e)
 {
     struct vpc *v = c->in;
 
-    TRY(vpc_check(c, v, e));
+    TRY(vpc_check(c, "cidr_block", v, e));
     TRY(vpc_make(c, v, e));
     return reply_row(c, &vpc_record, v);
 }
@@ -129,7 +135,12 @@ static int vpc_default(struct call *c, struct vpc *out, struct err *e)
         *out = *(struct vpc *)got.v;
         return 0;
     }
-    *out = (struct vpc){ .name = "default", .cidr_block = "10.0.0.0/16" };
+    /* No transit network covers all of them. */
+    static const char *const blocks[] = { "10.0.0.0/16", "172.16.0.0/16", "192.168.0.0/16" };
+    size_t i = 0;
+    while (i + 1 < ARRAY_LEN(blocks) && !is_free(c, blocks[i]))
+        i++;
+    *out = (struct vpc){ .name = "default", .cidr_block = blocks[i] };
     return network_retry(vpc_make(c, out, e), e);
 }
 
@@ -142,12 +153,14 @@ int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *
             fault_add(c, "subnet_id", "not_allowed", "must be a subnet of vpc_id");
             return call_faults(c, e);
         }
-        return call_ref(c, &vpc_record, "vpc_id", &subnet->vpc_id, vpc, e);
+        TRY(call_ref(c, &vpc_record, "vpc_id", &subnet->vpc_id, vpc, e));
+        return vpc_check(c, "subnet_id", vpc, e);
     }
     if (!uuid_is_nil(vpc_id))
         TRY(call_ref(c, &vpc_record, "vpc_id", vpc_id, vpc, e));
     else
         TRY(vpc_default(c, vpc, e));
+    TRY(vpc_check(c, "vpc_id", vpc, e));
     return subnet_default(c, vpc, subnet, e);
 }
 
