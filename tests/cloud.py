@@ -324,6 +324,10 @@ class Cloud:
     def log_find(self, text):
         return [x for x in read_text(self.err).splitlines() if text in x]
 
+    def logs(self, text):
+        """Whether a line with 'text' is there, or comes soon: an answer may overtake its line."""
+        return until(lambda: self.log_find(text), 5)
+
     def crashes(self):
         """Roles that ended by themselves, as the supervisor tells it."""
         ended = self.log_find("role_ended")

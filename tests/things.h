@@ -69,9 +69,63 @@ static int long_insert(struct call *c, struct err *e)
     return reply_row(c, &thing_record, c->in);
 }
 
+/* Two transactions, the answer in the second; told to, it ends between them as a killed one does.
+ */
+static _Atomic bool cut_short;
+static struct thing *long_made;
+
+static int long_first(struct call *c, struct err *e)
+{
+    struct uuid id;
+
+    if (!call_resumed(c, &id))
+        return call_insert(c, &thing_record, c->in, e);
+    long_made = arena_new(c->arena, struct thing);
+    return call_get(c, &thing_record, &id, long_made, e);
+}
+
+static int long_second(struct call *c, struct err *e _unused_)
+{
+    struct uuid id;
+
+    return reply_row(c, &thing_record, call_resumed(c, &id) ? long_made : c->in);
+}
+
 static int thing_long(struct call *c, struct err *e)
 {
-    return call_write(c, long_insert, e);
+    const struct thing *t = c->in;
+
+    if (strcmp(t->name, "late") != 0)
+        return call_write(c, long_insert, e);
+    /* As no handler may: the answer after the last transaction. */
+    TRY(call_write(c, long_first, e));
+    return reply_row(c, &thing_record, c->in);
+}
+
+static int thing_twice(struct call *c, struct err *e)
+{
+    TRY(call_write(c, long_first, e));
+    if (cut_short) {
+        c->p->idem_spent = true; /* nobody undoes anything */
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "cut short");
+    }
+    return call_write(c, long_second, e);
+}
+
+/* An effect that no transaction holds. */
+static _Atomic int effects;
+
+static int thing_once(struct call *c, struct err *e)
+{
+    struct thing *t = c->in;
+
+    TRY(call_claim(c, e));
+    if (strcmp(t->name, "refused") == 0)
+        return err_set(e, ERR_INVALID, "before it began");
+    effects++;
+    if (strcmp(t->name, "lost") == 0)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "nobody knows");
+    return reply_message(c, "%d", (int)effects);
 }
 
 static int count_things(struct call *c, int64_t *n, struct err *e)
@@ -138,6 +192,10 @@ static const struct route test_routes[] = {
     { PATCH,  "/things/{id}",   "thing:update", WRITE,  crud_patch,   TH,   TH, 200, "Changes one.", .by_name = true },
     { DELETE, "/things/{id}",   "thing:delete", WRITE,  crud_delete,  NULL, NULL, 200, "Deletes one." },
     { POST,   "/long-things",   "thing:long",   LONG,   thing_long,   TH,   TH, 201, "Makes one slowly." },
+    { POST,   "/twice-things",  "thing:twice",  LONG,   thing_twice,  TH,   TH, 201, "Makes one in two steps." },
+    { POST,   "/once",          "thing:once",   LONG,   thing_once,   TH,   NULL, 200, "Cannot be undone." },
+    { GET,    "/old-things",    "thing:list",   QUICK,  crud_list,    NULL, TH, 200, "Lists, as of old.", .list = true, .deprecated = 1767225600, .sunset = 1830297600, .successor = "/things" },
+    { PATCH,  "/strict/{id}",   "thing:update", WRITE,  crud_patch,   TH,   TH, 200, "Changes one as it was read.", .must_match = true },
     { GET,    "/wait",          "thing:wait",   READ,   thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record },
     { GET,    "/wait-write",    "thing:take",   WRITE,  thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record, .no_audit = true },
     { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams." },
@@ -165,6 +223,20 @@ static _Atomic int lookups;
 static _Atomic int64_t touched_at;
 static char tenant_one[] = "01890000-0000-7000-8000-0000000000a1";
 static char tenant_two[] = "01890000-0000-7000-8000-0000000000a2";
+
+/* Credentials with "dated" in them remember the version of their first use. */
+static struct pinned {
+    struct uuid key_id;
+    char version[11];
+} pinned[16];
+
+static struct pinned *pinned_of(const struct uuid *key_id)
+{
+    for (size_t i = 0; i < ARRAY_LEN(pinned); i++)
+        if (uuid_is_nil(&pinned[i].key_id) || uuid_eq(&pinned[i].key_id, key_id))
+            return &pinned[i];
+    abort();
+}
 
 static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct arena *a _unused_,
                        struct str secret, const struct uuid *tenant, struct principal *out,
@@ -200,12 +272,18 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
         memcpy(out->project_id.s, strstr(s, "project2") ? tenant_two : tenant_one, 37);
     if (strstr(s, "rich"))
         out->rate = 1000000000;
-    if (strstr(s, "poor"))
+    if (strstr(s, "poor") || strstr(s, "bursting"))
         out->rate = 3;
+    if (strstr(s, "bursting"))
+        out->burst = 3;
     if (strstr(s, "far"))
         snprintf(out->allowed_ips, sizeof(out->allowed_ips), "10.0.0.0/8 192.0.2.1");
     if (strstr(s, "near"))
         snprintf(out->allowed_ips, sizeof(out->allowed_ips), "127.0.0.0/8");
+    if (strstr(s, "dated")) {
+        pinned_of(&out->key_id)->key_id = out->key_id;
+        memcpy(out->version, pinned_of(&out->key_id)->version, sizeof(out->version));
+    }
     if (strstr(s, "expired"))
         out->expires_at = SECONDS(1000);
     const char *scopes = strstr(s, "scopes=");
@@ -218,10 +296,14 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
     return 0;
 }
 
-static int test_touched(struct db *db _unused_, const struct uuid *key_id _unused_, int64_t now,
-                        struct err *e _unused_)
+static int test_touched(struct db *db _unused_, const struct uuid *key_id, const char *version,
+                        int64_t now, struct err *e _unused_)
 {
+    struct pinned *p = pinned_of(key_id);
+
     touched_at = now;
+    if (uuid_eq(&p->key_id, key_id) && !p->version[0])
+        snprintf(p->version, sizeof(p->version), "%s", version);
     return 0;
 }
 
@@ -265,8 +347,8 @@ __attribute__((constructor)) static void set_up(void)
     world_configure = configure;
 }
 
-static struct reply with(struct world *w, enum method m, const char *path, const char *headers,
-                         const char *body)
+static _unused_ struct reply with(struct world *w, enum method m, const char *path,
+                                  const char *headers, const char *body)
 {
     return ask(w, m, path, NULL, headers, body);
 }

@@ -58,23 +58,41 @@ static const char *next_word(const char **at)
     return *at > word ? word : NULL;
 }
 
-static int read_lists(struct app *app, struct err *e)
+static const struct lists *read_lists(struct app *app, const struct config *c, struct err *e)
 {
-    const char *at = app->config->trusted_proxies ? app->config->trusted_proxies : "";
+    struct lists *l = arena_new(&app->arena, struct lists);
+    const char *at = c->trusted_proxies ? c->trusted_proxies : "";
     const char *word;
 
     while ((word = next_word(&at))) {
         struct str s = { word, (size_t)(at - word) };
 
-        if (app->n_proxies == PROXY_MAX || !cidr_parse(s, false, &app->proxies[app->n_proxies++]))
-            return err_set(e, ERR_INVALID, "server.trusted_proxies: %.*s", (int)s.n, s.p);
+        if (l->n_proxies == PROXY_MAX || !cidr_parse(s, false, &l->proxies[l->n_proxies++])) {
+            err_set(e, ERR_INVALID, "server.trusted_proxies: %.*s", (int)s.n, s.p);
+            return NULL;
+        }
     }
-    at = app->config->cors_origins ? app->config->cors_origins : "";
+    at = c->cors_origins ? c->cors_origins : "";
     while ((word = next_word(&at))) {
-        if (app->n_origins == CORS_MAX)
-            return err_set(e, ERR_INVALID, "server.cors_origins: over %d origins", CORS_MAX);
-        app->origins[app->n_origins++] = arena_dup(&app->arena, word, (size_t)(at - word));
+        if (l->n_origins == CORS_MAX) {
+            err_set(e, ERR_INVALID, "server.cors_origins: over %d origins", CORS_MAX);
+            return NULL;
+        }
+        l->origins[l->n_origins++] = arena_dup(&app->arena, word, (size_t)(at - word));
     }
+    return l;
+}
+
+int app_reload(struct app *app, const struct config *c, struct mail *mail, struct err *e)
+{
+    const struct lists *l = read_lists(app, c, e);
+
+    if (!l)
+        return -1;
+    app->lists = l;
+    app->config = c;
+    app->mail = mail;
+    auth_cache_drop(app->auth_cache, NULL, NULL); /* what is known of a plan may have changed */
     return 0;
 }
 
@@ -138,11 +156,16 @@ static int build(struct app *app, struct err *e)
     pthread_mutex_init(&app->tick_lock, NULL);
     pthread_cond_init(&app->tick_cond, NULL);
     list_services(app);
-    TRY(read_lists(app, e));
+    app->mail = o->mail;
+    const struct lists *lists = read_lists(app, o->config, e);
+    if (!lists)
+        return -1;
+    app->lists = lists;
     if (!(app->keys = keyring_open(o->store, o->master_key, e)))
         return -1;
     app->auth_cache = auth_cache_new(CREDENTIALS);
     app->limits = ratelimit_new(RATE_WINDOWS);
+    app->leases = app->postgres ? leases_new(RATE_WINDOWS) : NULL;
     keep_limits(app);
     app->rows = app->postgres ? NULL : rowcache_new(MIB(64));
     app->idem = idem_new(IDEM_MOST);
@@ -181,6 +204,7 @@ void app_free(struct app *app)
     park_free(app->park);
     idem_free(app->idem);
     rowcache_free(app->rows);
+    leases_free(app->leases);
     ratelimit_free(app->limits);
     auth_cache_free(app->auth_cache);
     if (app->router)
@@ -326,7 +350,7 @@ struct image_store *app_images(struct app *app, enum mode mode)
 
 struct mail *app_mail(struct app *app)
 {
-    return app->o.mail;
+    return app->mail;
 }
 
 void app_hash_secret(struct app *app, struct str secret, char out[65])

@@ -14,7 +14,7 @@ extern const struct migration core_migrations[];
 extern const struct service core_service;
 
 struct app_opts {
-    struct config *config; /* outlives the app */
+    const struct config *config; /* outlives the app */
     struct clock *clock;
     struct store *store;                   /* outlives the app; migrated */
     const struct service *const *services; /* ends with NULL, lowest first */
@@ -39,6 +39,10 @@ struct app_opts {
 /* Builds routes, caches, pools; checks the tables (paths unique, fields documented, actions
  * well-formed). */
 struct app *app_new(const struct app_opts *o, struct err *e);
+/* From now on these hold; those before may still be read by requests that run: both outlive the
+ * app. Any thread, one at a time. */
+int app_reload(struct app *app, const struct config *c, struct mail *mail,
+               struct err *e) _must_check_;
 /* Starts services, reconcilers, sweeps. */
 int app_start(struct app *app, struct err *e);
 void app_stop(struct app *app);

@@ -168,6 +168,22 @@ void auth_cache_drop(struct auth_cache *c, const struct uuid *user_id, const str
     }
 }
 
+void auth_cache_pin(struct auth_cache *c, struct str secret, const struct uuid *tenant,
+                    const char *version)
+{
+    uint8_t key[16];
+    struct known **set;
+
+    if (secret.n > 2048)
+        return;
+    struct shard *s = place(c, secret, tenant, key, &set);
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < WAYS; i++)
+        if (set[i] && memcmp(set[i]->key, key, sizeof(key)) == 0 && !set[i]->who.version[0])
+            snprintf(set[i]->who.version, sizeof(set[i]->who.version), "%s", version);
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* True if this key's use should be noted now: once a minute. */
 bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now)
 {
@@ -426,6 +442,10 @@ int auth_allowed(struct call_private *p, struct err *e)
         return err_set(e, ERR_FORBIDDEN, "Only an operator of this installation may do this");
     if (info->route->own_account)
         return 0;
+    if (uuid_is_nil(&who->tenant_id))
+        return err_set(
+            e, ERR_FORBIDDEN,
+            "You are a member of no tenant: make one (POST /tenants), or be added to one");
     if (who->role == ROLE_VIEWER && info->class != CLASS_READ)
         return err_set(e, ERR_FORBIDDEN, "A viewer may not do this: %s", info->route->action);
     if (who->role == ROLE_MEMBER && info->class == CLASS_ADMIN)
@@ -440,6 +460,7 @@ struct touch {
     struct db_job job;
     const struct auth_class *auth;
     struct uuid key_id;
+    char version[11];
     int64_t now;
 };
 
@@ -447,7 +468,7 @@ static int touch_run(struct db *db, void *ctx, struct err *e)
 {
     struct touch *t = ctx;
 
-    return t->auth->touched(db, &t->key_id, t->now, e);
+    return t->auth->touched(db, &t->key_id, t->version, t->now, e);
 }
 
 static void touch_done(void *ctx, int rc, struct err *e)
@@ -457,15 +478,21 @@ static void touch_done(void *ctx, int rc, struct err *e)
     free(ctx);
 }
 
-void auth_touch(struct app *app, const struct principal *who, int64_t now)
+void auth_touch(struct call_private *p)
 {
+    struct app *app = p->c.app;
+    const struct principal *who = &p->who;
+
+    if (!who->version[0])
+        auth_cache_pin(app->auth_cache, p->secret, &p->tenant_wanted, p->version);
     if (!app->auth->touched || uuid_is_nil(&who->key_id) ||
-        !auth_cache_touch(app->auth_cache, &who->key_id, now))
+        !auth_cache_touch(app->auth_cache, &who->key_id, p->c.now))
         return;
     struct touch *t = calloc(1, sizeof(*t));
     if (!t)
         abort();
-    *t = (struct touch){ .auth = app->auth, .key_id = who->key_id, .now = now };
+    *t = (struct touch){ .auth = app->auth, .key_id = who->key_id, .now = p->c.now };
+    snprintf(t->version, sizeof(t->version), "%s", p->version);
     t->job = (struct db_job){ .run = touch_run, .done = touch_done, .ctx = t };
     if (!store_submit(app->store, &t->job))
         free(t);

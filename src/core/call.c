@@ -64,6 +64,7 @@ void call_undo(struct call_private *p)
     p->published = false;
     p->matched = false;
     p->idem_seq = 0;
+    p->idem_step = IDEM_NONE;
 }
 
 void call_reset(struct call_private *p)
@@ -74,7 +75,7 @@ void call_reset(struct call_private *p)
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
     p->audit_kind = NULL;
-    p->audited = p->recorded = p->replay = false;
+    p->audited = p->recorded = p->claimed = p->replay = false;
     p->parked = false;
     p->c.parked_until = p->park_until;
     if (p->in_first) /* handlers complete the row they were given */
@@ -240,21 +241,17 @@ static int write_attempt(struct db *db, void *ctx, struct err *e)
     int rc = 0;
     if (p->idem_key && p->c.app->postgres && !p->recorded) {
         rc = idem_begin_pg(p, db, e);
-        if (rc == 1)
-            rc = err_set(e, ERR_IDEMPOTENCY_IN_PROGRESS, "This key's request has just been done");
     }
     if (rc == 0)
         rc = p->write_fn(&p->c, e);
     p->writing = false;
     p->c.db = p->reader;
     TRY(rc);
-    bool first = !p->audited;
-    if (first || p->events || (p->replied && !p->recorded)) {
-        bool keep = p->replied && !p->recorded;
-
-        TRY(journal_write(p, db, first ? OUTCOME_SUCCESS : OUTCOME_NONE, keep, e));
-    }
-    return 0;
+    if (p->replied && p->c.route->body == BODY_RAW && !p->body_over)
+        return err_cause(e, ERR_INTERNAL, "a handler answered before it read its body's end",
+                         "internal error");
+    enum idem_step step = p->replied ? IDEM_KEEP : p->claimed ? IDEM_NONE : IDEM_CLAIM;
+    return journal_write(p, db, p->audited ? OUTCOME_NONE : OUTCOME_SUCCESS, step, e);
 }
 
 int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct err *e)
@@ -264,6 +261,9 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
 
     if (p->writing)
         return fn(c, e);
+    if (p->recorded)
+        return err_cause(e, ERR_INTERNAL, "a handler wrote after the transaction of its answer",
+                         "internal error");
     p->write_fn = fn;
     p->replied_before = p->replied;
     p->reader = c->db;
@@ -271,8 +271,8 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
     int rc = store_write_job(c->app->store, &job, e);
     c->db = p->reader;
     if (rc == 0) {
-        p->audited = true;
-        p->recorded = p->recorded || p->replied;
+        p->audited = p->claimed = true;
+        p->recorded = p->replied;
         struct err ignored;
         if (db_read_round(p->reader, &ignored) < 0)
             log_err(LOG_WARN, "read_round_failed", &ignored);
@@ -282,6 +282,32 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
             forget_reply(p);
     }
     return rc;
+}
+
+static int claim_only(struct call *c _unused_, struct err *e _unused_)
+{
+    return 0;
+}
+
+int call_claim(struct call *c, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    if (!p->idem_key)
+        return 0;
+    if (p->idem_resumed)
+        return err_set(e, ERR_INVALID_STATE,
+                       "The first request with this Idempotency-Key was cut short: what it did is"
+                       " not known; look, and take a new key to do it again");
+    TRY(call_write(c, claim_only, e));
+    p->idem_spent = true;
+    return 0;
+}
+
+bool call_resumed(const struct call *c, struct uuid *object)
+{
+    *object = c->p->idem_object;
+    return c->p->idem_resumed;
 }
 
 static int system_attempt(struct db *db, void *ctx, struct err *e)
@@ -294,7 +320,7 @@ static int system_attempt(struct db *db, void *ctx, struct err *e)
     int rc = p->system_fn(&p->c, p->system_arg, e);
     p->writing = false;
     TRY(rc);
-    return p->events ? journal_write(p, db, OUTCOME_NONE, false, e) : 0;
+    return p->events ? journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e) : 0;
 }
 
 int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,

@@ -294,6 +294,45 @@ void config_free(struct config *c)
     free(c);
 }
 
+/* ---- while it runs */
+
+static size_t size_of(const struct config_key *k)
+{
+    switch (k->type) {
+    case CFG_INT:
+        return sizeof(int64_t);
+    case CFG_BOOL:
+        return sizeof(bool);
+    case CFG_STR:
+        break;
+    }
+    return sizeof(const char *);
+}
+
+static bool same_value(const struct config_key *k, const void *a, const void *b)
+{
+    if (k->type != CFG_STR)
+        return memcmp(a, b, size_of(k)) == 0;
+    return strcmp(*(char *const *)a, *(char *const *)b) == 0;
+}
+
+void config_follow(struct config *c, const struct config *old,
+                   void (*changed)(void *ctx, const struct config_key *key), void *ctx)
+{
+    for (size_t i = 0; i < config_n_keys; i++) {
+        const struct config_key *k = &config_keys[i];
+        char *now = (char *)c + k->offset;
+        const char *before = (const char *)old + k->offset;
+
+        if (k->reload)
+            continue;
+        if (!same_value(k, now, before))
+            changed(ctx, k);
+        memcpy(now, before, size_of(k));
+        c->origin[i] = old->origin[i];
+    }
+}
+
 /* ---- print */
 
 static void print_text(struct buf *out, const char *s)
@@ -340,7 +379,8 @@ void config_print(const struct config *c, struct buf *out)
         if (strncmp(section, k->name, n) != 0)
             buf_printf(out, "%.*s:\n", (int)n - 1, k->name);
         section = k->name;
-        buf_printf(out, "  # %s\n  # From: %s\n  %s: ", k->doc, c->origin[i], word);
+        buf_printf(out, "  # %s\n  # On a change: %s\n  # From: %s\n  %s: ", k->doc,
+                   k->reload ? "reload (SIGHUP)" : "restart", c->origin[i], word);
         if (k->type == CFG_INT)
             buf_printf(out, "%lld", (long long)*(const int64_t *)at);
         else if (k->type == CFG_BOOL)

@@ -47,12 +47,13 @@ struct config {
     int64_t idempotency_hours;
     int64_t audit_days, events_days;
     /* compute */
-    const char *runtime;        /* auto, crun, runc */
-    int64_t port_min, port_max; /* for port 0 */
-    const char *transit_cidr;   /* 198.18.0.0/15 */
-    const char *instance_types; /* JSON text of the list; default built in */
-    const char *debian_mirror;  /* for recipes; "" : the host's own */
-    bool fake_drivers;          /* live mode uses the simulation too: tests only */
+    const char *runtime;            /* auto, crun, runc */
+    int64_t port_min, port_max;     /* for port 0 */
+    const char *transit_cidr;       /* 198.18.0.0/15 */
+    const char *instance_types;     /* JSON text of the list; default built in */
+    const char *debian_mirror;      /* for recipes; "" : the host's own */
+    const char *allowed_registries; /* at internal addresses */
+    bool fake_drivers;              /* live mode uses the simulation too: tests only */
     /* log */
     const char *log_level, *log_format;
     /* Where the value of config_keys[i] came from: "default", "file PATH:LINE", "environment NAME",
@@ -68,7 +69,7 @@ struct config_key {
     size_t offset;
     const char *dflt; /* as text */
     bool secret;      /* never printed, refused in argv */
-    bool reload;      /* SIGHUP re-reads it */
+    bool reload;      /* SIGHUP takes it over; else a change waits for a restart */
     const char *doc;
     int64_t min, max;  /* CFG_INT: range */
     const char *words; /* CFG_STR: the words it may be, between spaces; NULL: any text */
@@ -86,6 +87,10 @@ struct config *config_load(const char *file, int argc, const char *const *argv,
 struct config *config_load_text(struct str yaml, const char *name, int argc,
                                 const char *const *argv, const char *const *env, struct buf *faults,
                                 struct err *e);
+/* 'c' is to follow 'old' in a process that runs: what needs a restart stays as it was ('old' lives
+ * as long as 'c'); 'changed' hears of each such key that is another now. */
+void config_follow(struct config *c, const struct config *old,
+                   void (*changed)(void *ctx, const struct config_key *key), void *ctx);
 void config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 /* As YAML with comments: key, value, where it came from, doc. */

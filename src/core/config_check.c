@@ -104,6 +104,23 @@ static bool is_cidr(struct str s)
     return cidr_parse(s, true, &c);
 }
 
+/* A network, or a host with :port or without. */
+static bool is_registry(struct str s)
+{
+    const char *colon = memchr(s.p, ':', s.n);
+    size_t n = colon ? (size_t)(colon - s.p) : s.n;
+    int64_t port;
+
+    if (is_cidr(s))
+        return true;
+    if (colon && !int_parse((struct str){ colon + 1, s.n - n - 1 }, 1, 65535, &port))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", s.p[i]))
+            return false;
+    return n > 0 && n < 254;
+}
+
 static bool is_origin(struct str s)
 {
     const char *sep = memmem(s.p, s.n, "://", 3);
@@ -220,6 +237,8 @@ void config_check(struct config_load *l)
     check_server(l);
     each_of(l, "server.cors_origins", c->cors_origins, "origin (scheme://host)", is_origin);
     each_of(l, "server.trusted_proxies", c->trusted_proxies, "address or network", is_cidr);
+    each_of(l, "compute.allowed_registries", c->allowed_registries, "host, host:port or network",
+            is_registry);
     check_folder(l, "places.state_dir", c->state_dir);
     check_folder(l, "places.run_dir", c->run_dir);
     check_folder(l, "places.cache_dir", c->cache_dir);

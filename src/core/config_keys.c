@@ -26,8 +26,8 @@ const struct config_key config_keys[] = {
     I("server.io_threads",        "io-threads",  io_threads,          "0", 0, 64,        "Threads that own sockets; 0: one per core, at most 4."),
     I("server.workers",           "workers",     workers,             "0", 0, 256,       "Threads that run blocking handlers; 0: four per core, 4 to 64."),
     I("server.max_connections",   NULL,          max_connections,     "20000", 1, 1000000, "Connections open at once; those over it are answered 503."),
-    S("server.tls_cert",          "tls-cert",    tls_cert,            "",                "PEM file of the certificate chain; empty: plain HTTP."),
-    S("server.tls_key",           "tls-key",     tls_key,             "",                "PEM file of the certificate's key."),
+    S("server.tls_cert",          "tls-cert",    tls_cert,            "",                "PEM file of the certificate chain; empty: plain HTTP.", .reload = true),
+    S("server.tls_key",           "tls-key",     tls_key,             "",                "PEM file of the certificate's key.", .reload = true),
     B("server.allow_plain",       "allow-plain", allow_plain,         "false",           "Serves plain HTTP on addresses other than loopback."),
     S("server.cors_origins",      NULL,          cors_origins,        "",                "Origins that browsers may call from, separated by commas; * is any.", .reload = true),
     S("server.trusted_proxies",   NULL,          trusted_proxies,     "",                "CIDRs of proxies whose X-Forwarded-For is believed, separated by commas.", .reload = true),
@@ -54,11 +54,12 @@ const struct config_key config_keys[] = {
     I("platform.audit_days",      NULL,          audit_days,          "90", 1, 3650,     "Days for which audit records are kept.", .reload = true),
     I("platform.events_days",     NULL,          events_days,         "30", 1, 3650,     "Days for which events are kept.", .reload = true),
     S("compute.runtime",          NULL,          runtime,             "auto",            "OCI runtime: auto, crun or runc.", .words = " auto crun runc "),
-    I("compute.port_min",         NULL,          port_min,            "30000", 1, 65535, "First port that port 0 may pick.", .reload = true),
-    I("compute.port_max",         NULL,          port_max,            "32767", 1, 65535, "Last port that port 0 may pick.", .reload = true),
+    I("compute.port_min",         NULL,          port_min,            "30000", 1, 65535, "First port that port 0 may pick."),
+    I("compute.port_max",         NULL,          port_max,            "32767", 1, 65535, "Last port that port 0 may pick."),
     S("compute.transit_cidr",     NULL,          transit_cidr,        "198.18.0.0/15",   "Addresses between the host and its VPCs; no VPC may touch them."),
     S("compute.instance_types",   NULL,          instance_types,      INSTANCE_TYPES,    "Instance types as a JSON list."),
     S("compute.debian_mirror",    NULL,          debian_mirror,       "",                "Mirror for built-in images; empty: the host's own."),
+    S("compute.allowed_registries", NULL,        allowed_registries,  "",                "Registries at internal addresses that images may come from: hosts (with :port or without) and networks, separated by commas."),
     B("compute.fake_drivers",     NULL,          fake_drivers,        "false",           "Live mode runs on the simulation too: for tests of the API alone."),
     S("log.level",                "log-level",   log_level,           "info",            "Least level that is logged.", .words = " debug info warn error ", .reload = true),
     S("log.format",               "log-format",  log_format,          "json",            "json or text.", .words = " json text "),
@@ -76,6 +77,7 @@ static const struct plan plans[] = {
 };
 enum { PLANS = sizeof(plans) / sizeof(plans[0]) };
 
+#define GB(n) ((int64_t)(n) << 30)
 /* What a tenant may have at once.  'tenants' counts what one tenant's members made from it. */
 static const struct quota {
     const char *name;
@@ -88,6 +90,8 @@ static const struct quota {
     { "vpcs",      {    2,      5,      20,          50,       5000 } },
     { "subnets",   {    4,     20,     100,         500,      50000 } },
     { "images",    {    5,     20,     100,         500,      10000 } },
+    /* Of imports and of what registries gave; built-in images are everybody's. */
+    { "image_bytes", { GB(2), GB(20),  GB(100),     GB(500),  GB(10240) } },
     { "queues",    {    5,     20,     200,        1000,     100000 } },
     { "keys",      {   10,     25,     100,         500,      10000 } },
     { "tenants",   {    2,      5,      20,         100,      10000 } },

@@ -84,6 +84,34 @@ static void later_sources_win(void **state _unused_)
     assert_non_null(strstr(text, "  # From: default\n  region: \"local\"\n"));
 }
 
+static void heard(void *ctx, const struct config_key *key)
+{
+    buf_printf(ctx, "%s ", key->name);
+}
+
+static void what_needs_a_restart_stays_and_is_named(void **state _unused_)
+{
+    OUTCOME old =
+        load("server: {workers: 3, cors_origins: 'https://a'}\nplaces: {user: x}\n", NULL, NULL);
+    OUTCOME new =
+        load("server: {workers: 4, cors_origins: 'https://b', allow_plain: true}\n", NULL, NULL);
+    _cleanup_(buf_free) struct buf b = BUF(KIB(64));
+
+    config_follow(new.c, old.c, heard, &b);
+    assert_string_equal(buf_cstr(&b), "server.workers server.allow_plain places.user ");
+    assert_int_equal(new.c->workers, 3);
+    assert_false(new.c->allow_plain);
+    assert_string_equal(new.c->user, "x");
+    assert_string_equal(new.c->cors_origins, "https://b");
+    buf_clear(&b);
+    config_print(new.c, &b);
+    assert_non_null(
+        strstr(buf_cstr(&b), "# On a change: restart\n  # From: file test.yaml:1\n  workers: 3\n"));
+    assert_non_null(strstr(
+        buf_cstr(&b),
+        "# On a change: reload (SIGHUP)\n  # From: file test.yaml:1\n  cors_origins: \"https://b\"\n"));
+}
+
 static void what_is_printed_reads_back_the_same(void **state _unused_)
 {
     OUTCOME o =
@@ -296,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_given_gives_the_defaults),
         cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(what_needs_a_restart_stays_and_is_named),
         cmocka_unit_test(what_is_printed_reads_back_the_same),
         cmocka_unit_test(every_fault_is_reported_with_its_line),
         cmocka_unit_test(what_is_no_yaml_is_reported_with_its_line),

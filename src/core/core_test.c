@@ -390,6 +390,69 @@ TEST(versions_are_known_and_echoed_and_others_refused)
               "unsupported_version");
 }
 
+/* The version that answers without the header, or with it. */
+static const char *version_with(struct world *w, const char *key, const char *header_text)
+{
+    return header(ask(w, GET, "/things", key, header_text, NULL), "X-API-Version");
+}
+
+TEST(a_key_remembers_the_version_of_its_first_use_and_the_header_overrides)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *old = "X-API-Version: 2026-01-01", *new = "X-API-Version: 2026-04-01";
+
+    CHECK_STR(version_with(w, "test-dated-a", old), "2026-01-01");
+    CHECK_STR(version_with(w, "test-dated-a", NULL), "2026-01-01");
+    CHECK_STR(version_with(w, "test-dated-a", new), "2026-04-01");
+    CHECK_STR(version_with(w, "test-dated-a", NULL), "2026-01-01");
+    CHECK_STR(version_with(w, "test-dated-b", NULL), "2026-04-01");
+    CHECK_STR(version_with(w, "test-dated-b", old), "2026-01-01");
+    CHECK_STR(version_with(w, "test-dated-b", NULL), "2026-04-01");
+    post(w, "/things", "{'name':'flush'}");
+    world_restart(w);
+    CHECK_STR(version_with(w, "test-dated-a", NULL), "2026-01-01");
+    CHECK_STR(version_with(w, "test-dated-b", NULL), "2026-04-01");
+    /* A tag is of the version that it was given in. */
+    const char *path = fmt("/things/%s", member(get(w, "/things"), "0.id"));
+    const char *tag = header(ask(w, GET, path, "test-dated-a", NULL, NULL), "ETag");
+    CHECK(strstr(tag, "-20260101\"") != NULL);
+    CHECK(header(ask(w, GET, "/things", "", NULL, NULL), "X-API-Version") == NULL);
+    CHECK_EQ(ask(w, GET, "/things", "test-dated-a", "X-API-Version: 2026-02-30", NULL).status, 400);
+}
+
+TEST(a_route_that_is_going_says_so_in_each_answer)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = get(w, "/v1/old-things");
+
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(header(r, "Deprecation"), "@1767225600");
+    CHECK_STR(header(r, "Sunset"), "Sat, 01 Jan 2028 00:00:00 GMT");
+    CHECK_STR(header(r, "Link"), "</v1/things>; rel=\"successor-version\"");
+    r = as(w, AS_NO_SCOPE, GET, "/old-things", NULL);
+    CHECK_EQ(r.status, 403);
+    CHECK_STR(header(r, "Link"), "</things>; rel=\"successor-version\"");
+    CHECK(header(get(w, "/things"), "Deprecation") == NULL);
+    CHECK_EQ(get(w, "/old-things?limit=0").status, 400);
+}
+
+TEST(a_route_that_demands_if_match_is_428_without_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply made = post(w, "/things", "{'name':'one'}");
+    const char *path = arena_strdup(&world_app(w)->arena, fmt("/strict/%s", made.id));
+    struct reply r = patch(w, path, "{'size':8}");
+
+    CHECK_EQ(r.status, 428);
+    CHECK_STR(r.code, "precondition_required");
+    CHECK_EQ(member_int(get(w, "/things/%s", made.id), "size"), 7);
+    CHECK_EQ(with(w, PATCH, path, "If-Match: \"other\"", "{'size':8}").status, 412);
+    r = with(w, PATCH, path, fmt("If-Match: %s", header(made, "ETag")), "{'size':8}");
+    CHECK_EQ(r.status, 200);
+    CHECK_EQ(patch(w, path, "{'size':1000}").status, 400);
+    CHECK_EQ(as(w, AS_STRANGER, PATCH, path, "{'size':8}").status, 404);
+}
+
 TEST(an_error_is_a_problem_for_who_asks_for_one_and_406_is_for_who_takes_no_json)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -682,6 +745,10 @@ TEST(every_method_of_the_service_validates_and_is_the_tenants_own)
     CHECK_EQ(post(w, "/v1/resources", "{'name':'two'}").status, 201);
     CHECK_EQ(post(w, "/long-things", "{'name':'one'}").status, 409);
     CHECK_EQ(post(w, "/long-things", "{'name':'slow'}").status, 201);
+    CHECK_EQ(post(w, "/twice-things", "{}").status, 400);
+    CHECK_EQ(post(w, "/twice-things", "{'name':'twice'}").status, 201);
+    CHECK_EQ(post(w, "/once", "{}").status, 400);
+    CHECK_EQ(post(w, "/once", "{'name':'once'}").status, 200);
     CHECK_EQ(get(w, "/wait").status, 200);
 }
 

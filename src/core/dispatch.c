@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "core/private.h"
 
-enum { SMALL_BODY = 65536 };
+enum { SMALL_BODY = 65536, AT_ONCE_MAX = 100, WRITE_WEIGHT = 5 };
 
 static void after_credential(struct call_private *p);
 static void answer_denied(struct call_private *p, const struct err *e);
@@ -21,18 +21,18 @@ static void answer_error(struct call_private *p, const struct err *e)
 
 static void client_ip(struct call_private *p)
 {
-    const struct app *app = p->c.app;
+    const struct lists *lists = p->c.app->lists;
     const struct ip *peer = http_req_peer(p->r);
     struct ip ip = *peer;
     struct str list = { NULL, 0 };
 
-    if (app->n_proxies)
+    if (lists->n_proxies)
         list = http1_header(http_req_head(p->r), "x-forwarded-for");
     for (;;) {
         bool trusted = false;
 
-        for (size_t i = 0; i < app->n_proxies && !trusted; i++)
-            trusted = cidr_contains(&app->proxies[i], &ip);
+        for (size_t i = 0; i < lists->n_proxies && !trusted; i++)
+            trusted = cidr_contains(&lists->proxies[i], &ip);
         if (!trusted || list.n == 0)
             break;
         const char *comma = memrchr(list.p, ',', list.n);
@@ -82,45 +82,51 @@ static void trace_of(struct call_private *p)
     memcpy(p->trace_id, s.p + 3, 32);
 }
 
-static bool has_word(struct str list, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (size_t i = 0; i + n <= list.n; i++)
-        if (strncasecmp(list.p + i, word, n) == 0)
-            return true;
-    return false;
-}
-
 static int read_accept(struct call_private *p, struct err *e)
 {
-    static const char *const fine[] = { "*/*", "application/*", "json", "text/event-stream" };
+    static const char *const named_only[] = { "application/problem+json", "text/event-stream" };
     struct str accept = http1_header(http_req_head(p->r), "accept");
+    bool named, any = false;
 
     if (!accept.n)
         return 0;
-    p->problem_json = has_word(accept, "application/problem+json");
-    if (p->mount && !p->c.route->out)
+    for (size_t i = 0; i < ARRAY_LEN(named_only); i++)
+        if (accept_quality(accept, named_only[i], &named) && named) {
+            any = true;
+            p->problem_json |= i == 0;
+        }
+    if ((p->mount && !p->c.route->out) || any || accept_quality(accept, "application/json", &named))
         return 0;
-    for (size_t i = 0; i < ARRAY_LEN(fine); i++)
-        if (has_word(accept, fine[i]))
-            return 0;
     return err_set(e, ERR_NOT_ACCEPTABLE, "The answer is application/json");
+}
+
+static const char *const versions[] = { "2026-01-01", "2026-04-01" };
+
+/* NULL: there is no such version. */
+static const char *version_of(struct str v)
+{
+    for (size_t i = 0; i < ARRAY_LEN(versions); i++)
+        if (str_is(v, versions[i]))
+            return versions[i];
+    return NULL;
 }
 
 static int read_version(struct call_private *p, struct err *e)
 {
-    static const char *const known[] = { "2026-01-01", "2026-04-01" };
     struct str v = http1_header(http_req_head(p->r), "x-api-version");
 
-    if (!v.p)
+    if (!v.p || (p->version = version_of(v)))
         return 0;
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (str_is(v, known[i])) {
-            p->version = known[i];
-            return 0;
-        }
     return err_set(e, ERR_UNSUPPORTED_VERSION, "X-API-Version must be 2026-01-01 or 2026-04-01");
+}
+
+/* Where no header says it: the version of the credential's first use, which may be this one. */
+static void settle_version(struct call_private *p)
+{
+    if (!p->version)
+        p->version = version_of(str_of(p->who.version));
+    if (!p->version)
+        p->version = versions[ARRAY_LEN(versions) - 1];
 }
 
 /* ---- the route */
@@ -244,8 +250,20 @@ static int read_id(struct call_private *p, struct err *e)
     return 0;
 }
 
+/* Refused, not redirected, so that a secret that was sent in clear is noticed. */
+static int check_tls(struct call_private *p, struct err *e)
+{
+    const char *cert = p->c.app->config->tls_cert;
+
+    if (!cert || !*cert || http_req_tls(p->r))
+        return 0;
+    http_close_after(p->r);
+    return err_set(e, ERR_HTTPS_REQUIRED, "This is served over https only");
+}
+
 static int read_head(struct call_private *p, struct err *e)
 {
+    TRY(check_tls(p, e));
     int rc = find_route(p, e);
 
     if (rc)
@@ -316,36 +334,68 @@ void dispatch_head(void *ctx, struct http_req *r, int io)
 
 /* ---- limits */
 
-static int limit_key(struct call_private *p, struct err *e)
+/* 0: counted, in p->limit; 1: the store must be asked. */
+static int limit_take(struct call_private *p, const char *name, int64_t rate, int64_t burst)
 {
     struct app *app = p->c.app;
-    const struct principal *who = &p->who;
-    int64_t now = p->c.now, wait = 0;
-    size_t n = sizeof(who->key_id.s);
-    bool test = who->mode == MODE_TEST;
 
-    if (test) {
-        p->limit = (struct ratelimit_answer){ true, 1000000, 1000000, now + MINUTES(1), 0 };
-    } else {
-        int64_t rate = who->rate > 0 ? who->rate : 60;
-
-        ratelimit_take(app->limits, who->key_id.s, n, rate, who->burst, now, &p->limit);
-        if (p->limit.allowed &&
-            !ratelimit_weight(app->limits, who->key_id.s, n, p->mount->info->writes ? 5 : 1,
-                              5 * (rate + who->burst), now, &wait)) {
-            p->limit.allowed = false;
-            p->limit.retry_after = wait;
-        }
-    }
     p->limited = true;
+    if (!app->leases) {
+        ratelimit_take(app->limits, name, strlen(name), rate, burst, p->c.now, &p->limit);
+        return 0;
+    }
+    if (p->limit_key || /* it has been asked, and its answer is there */
+        lease_take(app->leases, name, rate, p->c.now, clock_mono(app->clock), &p->limit))
+        return 0;
+    p->limited = false;
+    p->limit_key = arena_new(http_req_arena(p->r), struct limit_key);
+    *p->limit_key = (struct limit_key){ .rate = rate, .burst = burst };
+    snprintf(p->limit_key->name, sizeof(p->limit_key->name), "%s", name);
+    return 1;
+}
+
+/* The plan's number, and beside it a weight a minute (spec 5, 10): who has a burst allowance may
+ * read with all of it, and write as often as the plan says. */
+static int limit_rate(struct call_private *p, struct err *e)
+{
+    struct ratelimit *limits = p->c.app->limits;
+    const struct principal *who = &p->who;
+    int64_t rate = who->rate > 0 ? who->rate : 60;
+    size_t n = sizeof(who->key_id.s);
+
+    if (limit_take(p, who->key_id.s, rate, who->burst))
+        return 1;
     if (!p->limit.allowed)
-        return err_set(e, ERR_RATE_LIMITED, "Over %lld requests a minute",
-                       (long long)p->limit.limit);
-    p->entered = ratelimit_enter(app->limits, who->key_id.s, n, 100);
+        return err_set(e, ERR_RATE_LIMITED, "Over %lld requests a minute", (long long)rate);
+    if (ratelimit_weight(limits, who->key_id.s, n, p->mount->info->writes ? WRITE_WEIGHT : 1,
+                         WRITE_WEIGHT * rate, p->c.now, &p->limit.retry_after))
+        return 0;
+    p->limit.allowed = false;
+    return err_set(e, ERR_RATE_LIMITED, "Over a weight of %lld a minute, of which a write is %d",
+                   (long long)(WRITE_WEIGHT * rate), WRITE_WEIGHT);
+}
+
+/* 0; 1: the store must be asked; -1. */
+static int limit_key(struct call_private *p, struct err *e)
+{
+    const struct principal *who = &p->who;
+    int rc = 0;
+
+    if (who->mode == MODE_TEST) {
+        p->limited = true;
+        p->limit = (struct ratelimit_answer){ true, 1000000, 1000000, p->c.now + MINUTES(1), 0 };
+    } else {
+        rc = limit_rate(p, e);
+    }
+    if (rc)
+        return rc;
+    p->entered =
+        ratelimit_enter(p->c.app->limits, who->key_id.s, sizeof(who->key_id.s), AT_ONCE_MAX);
     if (p->entered)
         return 0;
     p->limit.retry_after = 1;
-    return err_set(e, ERR_RATE_LIMITED, "Over 100 requests of this credential run at once");
+    return err_set(e, ERR_RATE_LIMITED, "Over %d requests of this credential run at once",
+                   AT_ONCE_MAX);
 }
 
 static int limit_ip(struct call_private *p, struct err *e)
@@ -353,18 +403,40 @@ static int limit_ip(struct call_private *p, struct err *e)
     char key[192];
 
     snprintf(key, sizeof(key), "auth %s %s", p->ip, p->c.route->path);
-    ratelimit_take(p->c.app->limits, key, strlen(key), 5, 0, p->c.now, &p->limit);
-    p->limited = true;
+    if (limit_take(p, key, 5, 0))
+        return 1;
     if (p->limit.allowed)
         return 0;
     return err_set(e, ERR_RATE_LIMITED, "Over 5 requests a minute from %s", p->ip);
+}
+
+static void limit_asked(void *ctx)
+{
+    struct call_private *p = ctx;
+
+    if (p->why.code == ERR_NONE)
+        after_credential(p);
+    else
+        answer_error(p, &p->why);
+}
+
+static void limit_ask(void *ctx, void *worker _unused_)
+{
+    struct call_private *p = ctx;
+    struct app *app = p->c.app;
+    const struct limit_key *k = p->limit_key;
+
+    if (lease_ask(app->leases, app->store, app->clock, k->name, k->rate, k->burst, &p->limit,
+                  &p->why) == 0)
+        p->why.code = ERR_NONE;
+    http_run(app->server, p->io, limit_asked, p);
 }
 
 /* ---- a refusal is on record before it is answered */
 
 static int denied_run(struct db *db, void *ctx, struct err *e)
 {
-    return journal_write(ctx, db, OUTCOME_DENIED, false, e);
+    return journal_write(ctx, db, OUTCOME_DENIED, IDEM_NONE, e);
 }
 
 static void denied_done(void *ctx, int rc, struct err *e)
@@ -381,21 +453,28 @@ static void answer_denied(struct call_private *p, const struct err *e)
 {
     reply_error(p, e);
     p->job = (struct db_job){ .run = denied_run, .done = denied_done, .ctx = p };
-    if (!store_submit(p->c.app->store, &p->job))
-        reply_send(p);
+    if (store_submit(p->c.app->store, &p->job))
+        return;
+    struct err full;
+    err_set(&full, ERR_OVERLOADED, "Too many writes are waiting");
+    answer_error(p, &full);
 }
 
+/* 0; 1: the store must be asked for the limit, and then again; -1. */
 static int check_caller(struct call_private *p, struct err *e)
 {
     const struct route *route = p->c.route;
 
     if (route->limit == LIMIT_AUTH)
-        TRY(limit_ip(p, e));
+        return limit_ip(p, e);
     if (!route->public) {
         TRY(auth_admit(p, e));
-        TRY(limit_key(p, e));
+        settle_version(p);
+        int rc = limit_key(p, e);
+        if (rc)
+            return rc;
         TRY(auth_allowed(p, e));
-        auth_touch(p->c.app, &p->who, p->c.now);
+        auth_touch(p);
     }
     return 0;
 }
@@ -418,7 +497,13 @@ static void after_credential(struct call_private *p)
     const struct http_head *h = http_req_head(p->r);
     struct err e;
 
-    if (check_caller(p, &e) < 0) {
+    int rc = check_caller(p, &e);
+    if (rc > 0) {
+        if (pool_take(p->c.app->pool, limit_ask, p))
+            return;
+        rc = err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
+    }
+    if (rc < 0) {
         if (e.code == ERR_FORBIDDEN)
             answer_denied(p, &e);
         else

@@ -2,15 +2,31 @@
 /* Idempotency keys (contracts 3): which requests run at this moment, and what earlier ones
  * answered. The record is a part of the write's own journal row.  On SQLite one process owns the
  * store: what keys there are is kept in memory and only the answer is read; on PostgreSQL a unique
- * index and an advisory lock decide. */
+ * index and an advisory lock decide.
+ *
+ * A LONG call has several transactions: the first claims the key, the last keeps the answer in the
+ * claim's place.  A claim that nobody runs any more is of a run that was cut short: its retry goes
+ * on.
+ *
+ * A raw body is summed up while its handler reads it, so its print is whole only when the body is:
+ * the first half of the print (all but the body) is compared before anything is read; the second
+ * when a retry's body has been read, for which no handler runs.  Nothing is kept of a body that was
+ * not read to its end. */
 #include <sodium.h>
 
 #include "base/log.h"
 #include "core/private.h"
 
+enum { PRINT_HALF = (PRINT_HEX - 1) / 2, DRAIN = 16384 };
+static const char claim_mark[] = "begun ";
+
 struct record_known {
     int64_t seq, until;
+    bool claim;
     char print[PRINT_HEX];
+};
+struct idem_body {
+    crypto_hash_sha256_state sum;
 };
 struct idem {
     pthread_mutex_t lock;
@@ -58,14 +74,14 @@ static void record_name(const char *scope, const char *key, uint8_t out[32])
 }
 
 static void remember(struct idem *i, const char *scope, const char *key, int64_t seq,
-                     const char *print, int64_t until)
+                     const char *print, int64_t until, bool claim)
 {
     struct record_known *k = calloc(1, sizeof(*k));
     uint8_t name[32];
 
     if (!k)
         abort();
-    *k = (struct record_known){ .seq = seq, .until = until };
+    *k = (struct record_known){ .seq = seq, .until = until, .claim = claim };
     snprintf(k->print, sizeof(k->print), "%s", print);
     record_name(scope, key, name);
     pthread_mutex_lock(&i->lock);
@@ -73,10 +89,20 @@ static void remember(struct idem *i, const char *scope, const char *key, int64_t
     pthread_mutex_unlock(&i->lock);
 }
 
+static void forget(struct idem *i, const char *scope, const char *key)
+{
+    uint8_t name[32];
+
+    record_name(scope, key, name);
+    pthread_mutex_lock(&i->lock);
+    free(map_del(i->known, name, sizeof(name)));
+    pthread_mutex_unlock(&i->lock);
+}
+
 static int load_one(void *ctx, const struct col *c, size_t n, struct err *e _unused_)
 {
-    if (n == 5 && c[1].s && c[2].s && c[3].s)
-        remember(ctx, c[1].s, c[2].s, c[0].i, c[3].s, c[4].i);
+    if (n == 6 && c[1].s && c[2].s && c[3].s)
+        remember(ctx, c[1].s, c[2].s, c[0].i, c[3].s, c[4].i, c[5].i != 0);
     return 0;
 }
 
@@ -88,7 +114,8 @@ int idem_load(struct app *app, struct err *e)
     if (!db)
         return -1;
     int rc = db_each(db,
-                     "SELECT seq, idem_scope, idem_key, idem_print, idem_until FROM journal"
+                     "SELECT seq, idem_scope, idem_key, idem_print, idem_until,"
+                     " CASE WHEN idem_answer LIKE 'begun %' THEN 1 ELSE 0 END FROM journal"
                      " WHERE idem_key IS NOT NULL AND idem_until > $1",
                      ARGS(A(clock_wall(app->clock))), load_one, app->idem, e);
     store_reader_back(app->store, db);
@@ -177,6 +204,47 @@ static void fingerprint(struct call_private *p)
     }
     crypto_hash_sha256_final(&s, sum);
     hex_encode(sum, sizeof(sum), p->idem_print);
+    if (p->c.route->body != BODY_RAW)
+        return;
+    memset(p->idem_print + PRINT_HALF, '0', PRINT_HALF);
+    p->idem_body = arena_new(p->c.arena, struct idem_body);
+    crypto_hash_sha256_init(&p->idem_body->sum);
+}
+
+void idem_body_read(struct call_private *p, const void *bytes, size_t n)
+{
+    uint8_t sum[32];
+
+    if (p->body_over)
+        return;
+    p->body_over = n == 0;
+    if (!p->idem_body)
+        return;
+    if (n) {
+        crypto_hash_sha256_update(&p->idem_body->sum, bytes, n);
+        return;
+    }
+    crypto_hash_sha256_final(&p->idem_body->sum, sum);
+    hex_encode(sum, PRINT_HALF / 2, p->idem_print + PRINT_HALF);
+}
+
+int body_end(struct call *c, struct err *e)
+{
+    struct call_private *p = c->p;
+    char *piece = arena_alloc(c->arena, DRAIN);
+    ssize_t n = p->body_over ? 0 : 1;
+
+    while (n > 0)
+        n = body_read(c, piece, DRAIN, e);
+    return (int)n;
+}
+
+static bool same_print(const struct call_private *p, const char *print)
+{
+    /* Of a raw body that has not been read: all but the body. */
+    size_t n = p->idem_body && !p->body_over ? PRINT_HALF : PRINT_HEX - 1;
+
+    return strncmp(print, p->idem_print, n) == 0;
 }
 
 int idem_header(struct call_private *p, struct err *e)
@@ -223,10 +291,12 @@ static struct str bound_to(struct call_private *p)
 
 /* Status, type, tag, headers, an empty line, the body: sealed, for it may hold a secret shown once.
  */
-const char *idem_pack(struct call_private *p)
+const char *idem_pack(struct call_private *p, enum idem_step step)
 {
     struct buf b = BUF(MIB(72));
 
+    if (step == IDEM_CLAIM)
+        return arena_printf(p->c.arena, "%s%s", claim_mark, p->audit_kind ? p->audit_id.s : "");
     buf_printf(&b, "%d %d\n%s\n%s\n", p->status, (int)p->code,
                p->content_type ? p->content_type : "", p->etag ? p->etag : "");
     for (const struct reply_header *h = p->headers; h; h = h->next)
@@ -299,7 +369,7 @@ static int in_progress(struct err *e)
 struct found {
     struct call_private *p;
     const char *print, *answer;
-    int64_t until;
+    int64_t seq, until;
 };
 
 static int found_row(void *ctx, const struct col *c, size_t n _unused_, struct err *e _unused_)
@@ -309,16 +379,26 @@ static int found_row(void *ctx, const struct col *c, size_t n _unused_, struct e
     f->print = arena_strdup(f->p->c.arena, c[0].s);
     f->answer = arena_strdup(f->p->c.arena, c[1].s);
     f->until = c[2].i;
+    f->seq = c[3].i;
     return 0;
 }
+
+static bool is_claim(const struct found *f)
+{
+    return strncmp(f->answer, claim_mark, sizeof(claim_mark) - 1) == 0;
+}
+
+#define RECORD_COLUMNS "SELECT idem_print, idem_answer, idem_until, seq FROM journal"
+static const char sql_by_seq[] = RECORD_COLUMNS " WHERE seq = $1 AND idem_key IS NOT NULL";
+static const char sql_record[] =
+    RECORD_COLUMNS " WHERE idem_scope = $1 AND idem_key = $2 AND idem_key IS NOT NULL";
 
 static int replay_seq(struct call_private *p, struct db *db, int64_t seq, struct err *e)
 {
     struct found f = { .p = p };
 
     TRY(db_read_round(db, e));
-    TRY(db_each(db, "SELECT idem_print, idem_answer, idem_until FROM journal WHERE seq = $1",
-                ARGS(A(seq)), found_row, &f, e));
+    TRY(db_each(db, sql_by_seq, ARGS(A(seq)), found_row, &f, e));
     if (!f.answer)
         return err_cause(e, ERR_INTERNAL, "an idempotency record has gone", "internal error");
     TRY(unpack(p, f.answer, e));
@@ -337,13 +417,15 @@ int idem_begin(struct call_private *p, struct db *db, struct err *e)
     struct record_known *k = map_get(i->known, name, sizeof(name));
     if (map_get(i->running, name, sizeof(name)))
         rc = in_progress(e);
-    else if (k && k->until > p->c.now && strcmp(k->print, p->idem_print) != 0)
+    else if (k && k->until > p->c.now && !same_print(p, k->print))
         rc = reused(e);
-    else if (k && k->until > p->c.now)
+    else if (k && k->until > p->c.now && !k->claim && !p->idem_body)
         seq = k->seq;
     else if (!k && map_count(i->known) >= i->most)
         rc = err_set(e, ERR_OVERLOADED, "Too many idempotency keys are remembered");
     else {
+        if (k && k->until > p->c.now)
+            p->idem_row = k->seq; /* looked at by idem_begin_long() */
         map_set(i->running, name, sizeof(name), i);
         p->idem_held = true;
     }
@@ -351,18 +433,62 @@ int idem_begin(struct call_private *p, struct db *db, struct err *e)
     return seq ? replay_seq(p, db, seq, e) : rc;
 }
 
-static const char sql_record[] =
-    "SELECT idem_print, idem_answer, idem_until FROM journal"
-    " WHERE idem_scope = $1 AND idem_key = $2 AND idem_key IS NOT NULL";
+static int64_t lock_number(const struct call_private *p)
+{
+    uint8_t name[32];
+    int64_t number;
 
-int idem_seen_pg(struct call_private *p, struct db *db, struct err *e)
+    record_name(p->idem_scope, p->idem_key, name);
+    memcpy(&number, name, sizeof(number));
+    return number;
+}
+
+/* Held by the worker's own connection while the handler runs: it goes with the process. */
+static int lock_long(struct call_private *p, struct db *db, struct err *e)
+{
+    int64_t got;
+
+    TRY(db_int(db, "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END",
+               ARGS(A(lock_number(p))), 0, &got, e));
+    if (!got)
+        return in_progress(e);
+    p->idem_locked = true;
+    return 0;
+}
+
+static int resume(struct call_private *p, const struct found *f)
+{
+    const char *id = f->answer + sizeof(claim_mark) - 1;
+
+    p->idem_resumed = true;
+    if (!uuid_parse(str_of(id), &p->idem_object))
+        p->idem_object = (struct uuid){ "" };
+    return 0;
+}
+
+int idem_begin_long(struct call_private *p, struct db *db, struct err *e)
 {
     struct found f = { .p = p };
 
-    TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
+    if (!p->idem_key)
+        return 0;
+    if (p->c.app->postgres) {
+        TRY(lock_long(p, db, e));
+        TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
+    } else if (p->idem_row) {
+        TRY(db_read_round(db, e));
+        TRY(db_each(db, sql_by_seq, ARGS(A(p->idem_row)), found_row, &f, e));
+    }
+    p->idem_row = f.seq; /* one that has had its time is written over */
     if (!f.answer || f.until <= p->c.now)
         return 0;
-    if (strcmp(f.print, p->idem_print) != 0)
+    if (!same_print(p, f.print))
+        return reused(e);
+    if (is_claim(&f))
+        return resume(p, &f);
+    if (p->idem_body)
+        TRY(body_end(&p->c, e));
+    if (!same_print(p, f.print))
         return reused(e);
     TRY(unpack(p, f.answer, e));
     return 1;
@@ -371,17 +497,15 @@ int idem_seen_pg(struct call_private *p, struct db *db, struct err *e)
 int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
 {
     struct found f = { .p = p };
-    uint8_t name[32];
-    int64_t number, got;
+    int64_t got = 1;
 
-    record_name(p->idem_scope, p->idem_key, name);
-    memcpy(&number, name, sizeof(number));
-    TRY(db_int(db, "SELECT CASE WHEN pg_try_advisory_xact_lock($1) THEN 1 ELSE 0 END",
-               ARGS(A(number)), 0, &got, e));
+    if (!p->idem_locked)
+        TRY(db_int(db, "SELECT CASE WHEN pg_try_advisory_xact_lock($1) THEN 1 ELSE 0 END",
+                   ARGS(A(lock_number(p))), 0, &got, e));
     if (!got)
         return in_progress(e);
     TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
-    if (!f.answer)
+    if (!f.answer || f.seq == p->idem_row)
         return 0;
     if (f.until <= p->c.now)
         return db_exec(db,
@@ -389,8 +513,10 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
                        " idem_answer = NULL, idem_until = NULL"
                        " WHERE idem_scope = $1 AND idem_key = $2",
                        ARGS(A(p->idem_scope), A(p->idem_key)), e);
-    if (strcmp(f.print, p->idem_print) != 0)
+    if (!same_print(p, f.print))
         return reused(e);
+    if (p->idem_locked || is_claim(&f))
+        return in_progress(e);
     TRY(unpack(p, f.answer, e));
     return 1;
 }
@@ -398,12 +524,30 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
 void idem_committed(struct call_private *p)
 {
     struct app *app = p->c.app;
+    int64_t until = p->c.now + HOURS(app->config->idempotency_hours);
+    bool claim = p->idem_step == IDEM_CLAIM;
 
-    if (!p->idem_seq || app->postgres)
+    if (!p->idem_seq)
         return;
-    remember(app->idem, p->idem_scope, p->idem_key, p->idem_seq, p->idem_print,
-             p->c.now + HOURS(app->config->idempotency_hours));
+    p->idem_row = p->idem_step == IDEM_DROP ? 0 : p->idem_seq;
+    if (!app->postgres && p->idem_step == IDEM_DROP)
+        forget(app->idem, p->idem_scope, p->idem_key);
+    else if (!app->postgres)
+        remember(app->idem, p->idem_scope, p->idem_key, p->idem_seq, p->idem_print, until, claim);
     p->idem_seq = 0;
+}
+
+static void unlock_long(struct call_private *p)
+{
+    int64_t had;
+    struct err e;
+
+    if (!p->idem_locked)
+        return;
+    p->idem_locked = false;
+    if (db_int(p->reader, "SELECT CASE WHEN pg_advisory_unlock($1) THEN 1 ELSE 0 END",
+               ARGS(A(lock_number(p))), 0, &had, &e) < 0)
+        log_err(LOG_WARN, "idempotency_lock_stays", &e);
 }
 
 void idem_end(struct call_private *p)
@@ -411,6 +555,7 @@ void idem_end(struct call_private *p)
     struct idem *i = p->c.app->idem;
     uint8_t name[32];
 
+    unlock_long(p);
     if (!p->idem_held)
         return;
     p->idem_held = false;

@@ -42,22 +42,44 @@ static const char sql_plain[] = COLUMNS ")" VALUES ")";
 static const char sql_keyed[] =
     COLUMNS ", idem_scope, idem_key, idem_print, idem_answer, idem_until)" VALUES
             ", $19, $20, $21, $22, $23) RETURNING seq";
+static const char sql_again[] =
+    "UPDATE journal SET idem_print = $1, idem_answer = $2, idem_until = $3 WHERE seq = $4";
+static const char sql_drop[] =
+    "UPDATE journal SET idem_scope = NULL, idem_key = NULL, idem_print = NULL, idem_answer = NULL,"
+    " idem_until = NULL WHERE seq = $1";
 
-int journal_write(struct call_private *p, struct db *db, enum outcome outcome, bool keep,
+/* A LONG call's record stands in the row of its first transaction. */
+static int record_again(struct call_private *p, struct db *db, enum idem_step step, struct err *e)
+{
+    int64_t until = p->c.now + HOURS(p->c.app->config->idempotency_hours);
+
+    p->idem_seq = p->idem_row;
+    p->idem_step = step;
+    if (step == IDEM_DROP)
+        return db_exec(db, sql_drop, ARGS(A(p->idem_row)), e);
+    return db_exec(
+        db, sql_again,
+        ARGS(A((const char *)p->idem_print), A(idem_pack(p, step)), A(until), A(p->idem_row)), e);
+}
+
+int journal_write(struct call_private *p, struct db *db, enum outcome outcome, enum idem_step step,
                   struct err *e)
 {
     struct call *c = &p->c;
     const struct principal *who = c->who;
     const struct route_info *info = p->mount ? p->mount->info : NULL;
-    bool keyed = keep && p->idem_key;
+    bool again = p->idem_key && p->idem_row && step != IDEM_NONE;
+    bool keyed = p->idem_key && !again && (step == IDEM_CLAIM || step == IDEM_KEEP);
     bool audited = outcome != OUTCOME_NONE;
     const char *kind = p->audit_kind ? p->audit_kind : info ? info->service->name : NULL;
     const struct uuid *object = p->audit_kind ? &p->audit_id : &c->id;
-    const char *sealed = keyed ? idem_pack(p) : NULL;
+    const char *sealed = keyed ? idem_pack(p, step) : NULL;
     struct uuid id;
 
     if (info && info->route->no_audit)
         audited = false;
+    if (again)
+        TRY(record_again(p, db, step, e));
     if (!audited && !keyed && !p->events)
         return 0;
     uuid_new(c->app->clock, &id);
@@ -88,6 +110,7 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, b
     };
     if (!keyed)
         return db_exec(db, sql_plain, args, 18, e);
+    p->idem_step = step;
     return db_int(db, sql_keyed, args, ARRAY_LEN(args), 0, &p->idem_seq, e);
 }
 
@@ -116,6 +139,11 @@ static int forget_some(struct call *c, void *arg, struct err *e)
     return db_exec_n(c->db, sql_forget, ARGS(A(c->now - kept)), arg, e);
 }
 
+static int forget_rates(struct call *c, void *arg, struct err *e)
+{
+    return lease_sweep(c->db, c->now, arg, e);
+}
+
 static void sweep_with(struct app *app, int (*some)(struct call *c, void *arg, struct err *e))
 {
     int64_t n = 1;
@@ -132,5 +160,7 @@ void journal_sweep(struct app *app)
 {
     sweep_with(app, sweep_some);
     sweep_with(app, forget_some);
+    if (app->leases)
+        sweep_with(app, forget_rates);
     idem_forget(app, clock_wall(app->clock));
 }

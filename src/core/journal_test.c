@@ -107,6 +107,94 @@ TEST(records_outlive_a_restart_and_end_after_a_day)
     CHECK(header(b, "Idempotent-Replayed") == NULL);
 }
 
+static struct reply put_raw(struct world *w, const char *key, const char *body)
+{
+    return with(w, PUT, "/raw",
+                fmt("Content-Type: application/octet-stream\nIdempotency-Key: %s", key), body);
+}
+
+TEST(another_raw_body_under_the_same_key_is_422)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static char text[300001];
+
+    memset(text, 'a', sizeof(text) - 1);
+    struct reply a = put_raw(w, "r1", text), b = put_raw(w, "r1", text);
+    CHECK_EQ(a.status, 200);
+    CHECK(header(a, "Idempotent-Replayed") == NULL);
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK(str_eq(a.body, b.body));
+    text[299999] = 'b';
+    struct reply c = put_raw(w, "r1", text);
+    CHECK_EQ(c.status, 422);
+    CHECK_STR(c.code, "idempotency_key_reused");
+    text[299999] = '\0';
+    CHECK_EQ(put_raw(w, "r1", text).status, 422);
+    CHECK_EQ(put_raw(w, "r2", text).status, 200);
+    world_restart(w);
+    CHECK_STR(header(put_raw(w, "r2", text), "Idempotent-Replayed"), "true");
+    CHECK_EQ(put_raw(w, "r2", "another").status, 422);
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: r2", "{'name':'one'}").status, 422);
+}
+
+TEST(a_long_call_that_was_cut_short_goes_on_where_it_ended)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "Idempotency-Key: cut";
+
+    cut_short = true;
+    CHECK_EQ(with(w, POST, "/twice-things", h, "{'name':'one'}").status, 503);
+    cut_short = false;
+    CHECK_EQ(get(w, "/things").len, 1);
+    CHECK_EQ(with(w, POST, "/twice-things", h, "{'name':'other'}").status, 422);
+    world_restart(w);
+    CHECK_EQ(with(w, POST, "/twice-things", h, "{'name':'other'}").status, 422);
+    struct reply a = with(w, POST, "/twice-things", h, "{'name':'one'}");
+    CHECK_EQ(a.status, 201);
+    CHECK(header(a, "Idempotent-Replayed") == NULL);
+    CHECK_STR(a.id, member(get(w, "/things"), "0.id"));
+    struct reply b = with(w, POST, "/twice-things", h, "{'name':'one'}");
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK(str_eq(a.body, b.body));
+    CHECK_EQ(get(w, "/things").len, 1);
+    world_restart(w);
+    CHECK_STR(header(with(w, POST, "/twice-things", h, "{'name':'one'}"), "Idempotent-Replayed"),
+              "true");
+}
+
+TEST(a_long_call_that_failed_gives_its_key_back_and_one_that_decided_keeps_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "Idempotency-Key: once";
+    int before = effects;
+
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'refused'}").status, 400);
+    CHECK_EQ(effects, before);
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'done'}").status, 200);
+    CHECK_STR(header(with(w, POST, "/once", h, "{'name':'done'}"), "Idempotent-Replayed"), "true");
+    CHECK_EQ(effects, before + 1);
+    h = "Idempotency-Key: lost";
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'lost'}").status, 503);
+    for (int i = 0; i < 2; i++) {
+        struct reply r = with(w, POST, "/once", h, "{'name':'lost'}");
+
+        CHECK_EQ(r.status, 409);
+        CHECK_STR(r.code, "invalid_state");
+        if (i == 0)
+            world_restart(w);
+    }
+    CHECK_EQ(effects, before + 2);
+}
+
+TEST(a_long_handler_that_answers_after_its_last_transaction_is_an_error)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    CHECK_EQ(with(w, POST, "/long-things", "Idempotency-Key: l", "{'name':'late'}").status, 500);
+    CHECK_EQ(get(w, "/things").len, 1);
+    CHECK_EQ(with(w, POST, "/long-things", "Idempotency-Key: m", "{'name':'fine'}").status, 201);
+}
+
 TEST(while_a_keyed_request_runs_another_with_its_key_is_409)
 {
     _cleanup_(world_freep) struct world *w = world_new();

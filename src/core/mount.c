@@ -5,6 +5,8 @@
 
 #include "core/private.h"
 
+enum { SUPPORT_DAYS = 547 }; /* 18 months */
+
 static bool surface_path(const char *path)
 {
     return strncmp(path, "/v1/", 4) == 0 || strncmp(path, "/.", 2) == 0;
@@ -44,10 +46,14 @@ static int check_route(const struct route *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "route %s has no action and is not public", r->path);
     if (r->action && !action_fits(r->action))
         return err_set(e, ERR_INTERNAL, "route %s: '%s' is no action", r->path, r->action);
+    if (r->limit == LIMIT_AUTH && !r->public)
+        return err_set(e, ERR_INTERNAL, "route %s: LIMIT_AUTH is for public ones", r->path);
     if (r->work == QUICK && r->method != GET)
         return err_set(e, ERR_INTERNAL, "route %s: QUICK is for GET", r->path);
     if (r->body == BODY_RAW && r->work != LONG)
         return err_set(e, ERR_INTERNAL, "route %s: raw bodies are for LONG", r->path);
+    if (r->sunset && r->sunset < r->deprecated + SUPPORT_DAYS * 86400)
+        return err_set(e, ERR_INTERNAL, "route %s: its sunset is too early", r->path);
     TRY(check_record(r->in, e));
     TRY(check_record(r->query, e));
     return check_record(r->out, e);

@@ -422,7 +422,7 @@ static void operation(struct doc *d, const struct entry *en)
     json_open(o, '[');
     json_str(o, en->service->name);
     json_close(o);
-    if (en->alias)
+    if (en->alias || r->deprecated)
         json_kbool(o, "deprecated", true);
     if (r->public) {
         json_key(o, "security");

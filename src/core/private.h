@@ -12,8 +12,10 @@
 #include "base/metric.h"
 #include "codec/cidr.h"
 #include "codec/id.h"
+#include "codec/negotiate.h"
 #include "codec/text.h"
 #include "core/app.h"
+#include "core/lease.h"
 #include "core/listing.h"
 #include "core/ratelimit.h"
 #include "core/rowcache.h"
@@ -59,9 +61,18 @@ struct worker { /* of the pool: one thread's */
     int64_t held_since; /* mono: when it began to hold its answers */
 };
 
+/* What the configuration says in lists. */
+struct lists {
+    struct cidr proxies[PROXY_MAX];
+    size_t n_proxies;
+    const char *origins[CORS_MAX];
+    size_t n_origins;
+};
+
 struct app {
     struct app_opts o;
-    struct config *config;
+    const struct config *_Atomic config; /* the one in force: app_reload() */
+    const struct lists *_Atomic lists;   /* of it */
     struct clock *clock;
     struct store *store;
     bool postgres;
@@ -73,6 +84,7 @@ struct app {
     const struct auth_class *auth;
     struct auth_cache *auth_cache;
     struct ratelimit *limits;
+    struct leases *leases; /* NULL on SQLite */
     struct rowcache *rows; /* NULL on PostgreSQL */
     struct idem *idem;
     struct park *park;
@@ -81,11 +93,8 @@ struct app {
     struct reconcile *reconcile;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
-    struct cidr proxies[PROXY_MAX];
-    size_t n_proxies;
-    const char *origins[CORS_MAX];
-    size_t n_origins;
-    struct arena arena; /* lives as long as the app */
+    struct arena arena;       /* lives as long as the app */
+    struct mail *_Atomic mail;
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;
@@ -128,6 +137,11 @@ struct reply_header {
 
 enum { REQUEST_ID_MAX = TYPEID_MAX, TRACE_ID = 33, PRINT_HEX = 65 };
 
+/* What a transaction does with the idempotency record: claims the key, so that a retry after a
+ * crash knows that there was a first run; keeps the answer; gives the key back. */
+enum idem_step { IDEM_NONE, IDEM_CLAIM, IDEM_KEEP, IDEM_DROP };
+struct idem_body; /* idempotency.c's own */
+
 struct call_private {
     struct call c;
     struct principal who;
@@ -146,10 +160,10 @@ struct call_private {
     bool matched;          /* If-Match has been looked at in this run */
     bool replied_before;   /* LONG: had replied before this call_write() */
     int io;
-    bool head_too;           /* Allow: HEAD beside GET */
-    bool not_allowed;        /* 405: Allow is due */
-    bool problem_json;       /* errors as RFC 9457 */
-    const char *version;     /* X-API-Version, or NULL */
+    bool head_too;       /* Allow: HEAD beside GET */
+    bool not_allowed;    /* 405: Allow is due */
+    bool problem_json;   /* errors as RFC 9457 */
+    const char *version; /* of the API: X-API-Version, else the credential's; NULL: no credential */
     struct json_value *json; /* BODY_FREE: parsed once, freed with the call */
     struct str raw_body;
 
@@ -158,7 +172,11 @@ struct call_private {
     struct uuid tenant_wanted; /* X-Tenant-ID */
     const char *www_error;     /* of WWW-Authenticate: invalid_token, insufficient_scope */
     bool authenticated;
-    bool limited; /* 'limit' is filled */
+    bool limited;      /* 'limit' is filled */
+    struct limit_key { /* what the store is to be asked for */
+        char name[192];
+        int64_t rate, burst;
+    } * limit_key;
     bool entered; /* counted among the credential's requests at once */
     struct ratelimit_answer limit;
 
@@ -188,13 +206,22 @@ struct call_private {
     bool published;
     bool audited;  /* the call's audit record is written */
     bool recorded; /* its idempotency record too */
+    bool claimed;  /* LONG: a transaction of this run has committed without the answer */
 
     /* idempotency */
     const char *idem_scope, *idem_key; /* NULL: none */
     char idem_print[PRINT_HEX];
-    bool idem_held;   /* in the set of those running */
-    bool replay;      /* the answer is an old one */
-    int64_t idem_seq; /* journal row of the record */
+    bool idem_held;              /* in the set of those running */
+    bool idem_locked;            /* LONG on PostgreSQL: holds the key's lock by 'reader' */
+    bool replay;                 /* the answer is an old one */
+    int64_t idem_row;            /* LONG: journal row that has this key already, or 0 */
+    int64_t idem_seq;            /* row that this transaction writes to */
+    enum idem_step idem_step;    /* what it writes there */
+    bool idem_resumed;           /* an earlier run of this request was cut short */
+    bool idem_spent;             /* what it does cannot be undone: see call_claim() */
+    struct uuid idem_object;     /* what that run had made, or nil */
+    struct idem_body *idem_body; /* of a raw body: the sum of what was read */
+    bool body_over;              /* a raw body has been read to its end */
 
     /* parking */
     bool parked, in_park, watched;
@@ -248,9 +275,8 @@ void call_release(struct call_private *p); /* frees what the arena does not */
 
 /* ---- journal.c */
 enum outcome { OUTCOME_NONE, OUTCOME_SUCCESS, OUTCOME_FAILURE, OUTCOME_DENIED };
-/* One row: audit (unless NONE), events so far, and the idempotency record if the call is keyed and
- * 'keep'. */
-int journal_write(struct call_private *p, struct db *db, enum outcome outcome, bool keep,
+/* One row: audit (unless NONE), events so far, and the idempotency record if the call is keyed. */
+int journal_write(struct call_private *p, struct db *db, enum outcome outcome, enum idem_step step,
                   struct err *e) _must_check_;
 void journal_sweep(struct app *app);
 
@@ -264,7 +290,6 @@ void page_open(struct call *c, struct page *page);
 void page_rows(struct call *c, const struct record *r, const struct rows *rows);
 int page_close(struct call *c, const struct page *page, const char *next);
 /* A page of 'rows'; 'next' is the cursor after it, or NULL. */
-int reply_page(struct call *c, const struct record *r, const struct rows *rows, const char *next);
 void reply_error(struct call_private *p, const struct err *e); /* fills the answer */
 void reply_send(struct call_private *p); /* sends it; 'p' is gone afterwards */
 /* 'details' NULL: what is to be said of the code in general. */
@@ -286,12 +311,16 @@ void auth_cache_put(struct auth_cache *c, struct str secret, const struct uuid *
                     const struct principal *p, uint64_t epoch);
 void auth_cache_drop(struct auth_cache *c, const struct uuid *user_id, const struct uuid *key_id);
 bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now);
+/* The credential's first use was of this version. */
+void auth_cache_pin(struct auth_cache *c, struct str secret, const struct uuid *tenant,
+                    const char *version);
 int auth_credential(struct call_private *p, struct err *e) _must_check_;
 int auth_lookup(struct call_private *p, struct db *db, struct err *e) _must_check_;
 int auth_admit(struct call_private *p, struct err *e) _must_check_;   /* expiry, host, IP, tenant */
 int auth_allowed(struct call_private *p, struct err *e) _must_check_; /* scope, role, operator */
 bool auth_scope_covers(const char *scopes, const struct route_info *info);
-void auth_touch(struct app *app, const struct principal *who, int64_t now);
+/* Notes the use, and the version of a first one. */
+void auth_touch(struct call_private *p);
 
 /* ---- idempotency.c */
 struct idem *idem_new(size_t max);
@@ -303,12 +332,15 @@ int idem_header(struct call_private *p, struct err *e) _must_check_;
 int idem_begin(struct call_private *p, struct db *db, struct err *e) _must_check_;
 /* PostgreSQL, inside the transaction: as idem_begin(). */
 int idem_begin_pg(struct call_private *p, struct db *db, struct err *e) _must_check_;
-/* PostgreSQL, before a LONG handler: 1 if there is a record already. */
-int idem_seen_pg(struct call_private *p, struct db *db, struct err *e) _must_check_;
+/* Before a LONG handler, on its worker: 0 go on, 1 the answer is filled from the record. */
+int idem_begin_long(struct call_private *p, struct db *db, struct err *e) _must_check_;
+/* A raw body's next bytes, as its handler gets them; 0: its end. */
+void idem_body_read(struct call_private *p, const void *bytes, size_t n);
 void idem_committed(struct call_private *p);
 void idem_end(struct call_private *p);
 bool idem_kept(enum err_code code);
-const char *idem_pack(struct call_private *p);
+/* The columns of the record: what is sealed, or says that the first run has begun. */
+const char *idem_pack(struct call_private *p, enum idem_step step);
 void idem_forget(struct app *app, int64_t now);
 
 /* ---- park.c */

@@ -252,6 +252,7 @@ static const char *advice_of(enum err_code code)
     static const struct { enum err_code code; const char *text; } advice[] = {
         { ERR_UNAUTHORIZED,            "Send an API key as X-API-Key, or a key or token as Authorization: Bearer" },
         { ERR_FORBIDDEN,               "The credential's role, scopes or policies do not allow this action" },
+        { ERR_HTTPS_REQUIRED,          "Send it to https://, and replace a credential that was sent in clear" },
         { ERR_QUOTA_EXCEEDED,          "Delete what is not needed, or have the limit raised" },
         { ERR_NOT_FOUND,               "It does not exist, or is another tenant's" },
         { ERR_ROUTE_NOT_FOUND,         "All paths are in /v1/openapi.json" },

@@ -70,23 +70,15 @@ static int row_read(struct call *c, const struct record *r, const struct uuid *i
 /* True if one of the tags in 'header' is 'base' ("x-r1" with its quotes), bare or with a suffix. */
 static bool match_strong(struct str header, const char *base)
 {
-    size_t n = strlen(base) - 1; /* without the closing quote */
+    size_t n = strlen(base) - 2; /* without its quotes */
+    struct etag t;
 
-    for (size_t i = 0; i < header.n; i++) {
-        bool weak = i >= 2 && header.p[i - 1] == '/' && header.p[i - 2] == 'W';
-
-        if (header.p[i] == '*')
+    if (etag_any(header))
+        return true;
+    while (etag_next(&header, &t))
+        if (!t.weak && t.opaque.n >= n && memcmp(t.opaque.p, base + 1, n) == 0 &&
+            (t.opaque.n == n || t.opaque.p[n] == '-'))
             return true;
-        if (header.p[i] != '"')
-            continue;
-        size_t end = i + 1;
-        while (end < header.n && header.p[end] != '"')
-            end++;
-        if (!weak && end - i >= n && memcmp(header.p + i, base, n) == 0 &&
-            (end - i == n || header.p[i + n] == '-'))
-            return true;
-        i = end;
-    }
     return false;
 }
 
@@ -99,6 +91,9 @@ static int match_check(struct call *c, const struct record *r, const void *row, 
         return 0;
     p->matched = true;
     struct str want = http1_header(http_req_head(p->r), "if-match");
+    if (!want.p && c->route->must_match)
+        return err_set(e, ERR_PRECONDITION_REQUIRED, "This takes If-Match: the %s as it was read",
+                       r->name);
     if (!want.p)
         return 0;
     const char *tag = etag_of(c->arena, uuid_in(r, row, "id"), *FIELD_CAT(row, rev, int64_t));
@@ -379,5 +374,21 @@ int call_delete(struct call *c, const struct record *r, const void *row, struct 
         return no_such(r, e);
     call_changed(c, r, id);
     event_of(c, r, "deleted", row, NULL);
+    return 0;
+}
+
+/* ---- what single columns are read into */
+
+int take_uuid(void *uuid, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    snprintf(((struct uuid *)uuid)->s, sizeof(struct uuid), "%s", cols[0].s ? cols[0].s : "");
+    return 0;
+}
+
+int take_text(void *text_out, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct text_out *out = text_out;
+
+    out->s = cols[0].s ? arena_strdup(out->arena, cols[0].s) : NULL;
     return 0;
 }

@@ -154,7 +154,8 @@ static int write_run(struct db *db, void *ctx, struct err *e)
         return err_cause(e, ERR_INTERNAL, "a handler gave no answer", "internal error");
     if (p->code != ERR_NONE)
         return err_set(e, p->code, "The answer is too large: ask for less");
-    return journal_write(p, db, p->mount->info->writes ? OUTCOME_SUCCESS : OUTCOME_NONE, true, e);
+    return journal_write(p, db, p->mount->info->writes ? OUTCOME_SUCCESS : OUTCOME_NONE, IDEM_KEEP,
+                         e);
 }
 
 static enum outcome outcome_of(const struct call_private *p, const struct err *e)
@@ -173,8 +174,8 @@ static int write_failed(struct db *db, void *ctx, const struct err *why, struct 
         return 0;
     call_undo(p);
     reply_error(p, why);
-    bool keep = idem_kept(why->code);
-    return journal_write(p, db, outcome_of(p, why), keep, e);
+    return journal_write(p, db, outcome_of(p, why), idem_kept(why->code) ? IDEM_KEEP : IDEM_NONE,
+                         e);
 }
 
 static void write_committed(void *ctx)
@@ -218,14 +219,14 @@ static void submit_write(struct call_private *p)
 struct late {
     struct call_private *p;
     enum outcome outcome;
-    bool keep;
+    enum idem_step step;
 };
 
 static int late_run(struct db *db, void *ctx, struct err *e)
 {
     struct late *l = ctx;
 
-    return journal_write(l->p, db, l->outcome, l->keep, e);
+    return journal_write(l->p, db, l->outcome, l->step, e);
 }
 
 static void late_committed(void *ctx)
@@ -236,15 +237,29 @@ static void late_committed(void *ctx)
 }
 
 /* The record of a LONG call that no transaction of its own has written. */
-static void write_late(struct call_private *p, enum outcome outcome, bool keep)
+static void write_late(struct call_private *p, enum outcome outcome, enum idem_step step)
 {
-    struct late l = { p, outcome, keep };
+    struct late l = { p, outcome, step };
     struct db_job job = { .run = late_run, .committed = late_committed, .ctx = &l };
     struct err e;
 
     call_undo(p);
     if (store_write_job(p->c.app->store, &job, &e) < 0)
         log_err(LOG_ERROR, "journal_not_written", &e);
+}
+
+/* What becomes of the key where no transaction of the handler's own has kept its answer. */
+static enum idem_step late_step(struct call_private *p, int rc, const struct err *e)
+{
+    bool failed = rc < 0, raw = p->c.route->body == BODY_RAW;
+    struct err ignored;
+
+    if (!p->idem_key || p->recorded || p->streaming)
+        return IDEM_NONE;
+    if ((!failed || idem_kept(e->code)) && (!raw || body_end(&p->c, &ignored) == 0))
+        return IDEM_KEEP;
+    /* What cannot be undone stays claimed, unless it was refused before it began. */
+    return !failed || (p->idem_spent && err_status(e->code) >= 500) ? IDEM_NONE : IDEM_DROP;
 }
 
 static void long_end(struct call_private *p, int rc, struct err *e)
@@ -255,14 +270,16 @@ static void long_end(struct call_private *p, int rc, struct err *e)
         rc = err_cause(e, ERR_INTERNAL, "a handler gave no answer", "internal error");
     if (rc == 0 && p->code != ERR_NONE)
         rc = err_set(e, p->code, "The answer is too large: ask for less");
-    if (rc < 0) {
-        if (!p->streaming)
-            reply_error(p, e);
-        if (info->writes)
-            write_late(p, outcome_of(p, e), idem_kept(e->code) && !p->recorded && !p->streaming);
-    } else if (info->writes && (!p->audited || (p->idem_key && !p->recorded))) {
-        write_late(p, p->audited ? OUTCOME_NONE : OUTCOME_SUCCESS, !p->recorded && !p->streaming);
-    }
+    if (rc == 0 && info->keyed && p->audited && !p->recorded && !p->idem_spent && !p->streaming)
+        rc = err_cause(e, ERR_INTERNAL, "a LONG handler answered after its last transaction",
+                       "internal error");
+    enum idem_step step = late_step(p, rc, e);
+    if (rc < 0 && !p->streaming)
+        reply_error(p, e);
+    if (rc < 0 && info->writes)
+        write_late(p, outcome_of(p, e), step);
+    else if (info->writes && (!p->audited || step != IDEM_NONE))
+        write_late(p, p->audited ? OUTCOME_NONE : OUTCOME_SUCCESS, step);
     if (p->streaming)
         stream_finish(p);
     else
@@ -272,20 +289,21 @@ static void long_end(struct call_private *p, int rc, struct err *e)
 static void run_long(struct call_private *p, struct db *db)
 {
     struct err e = { 0 };
-    int rc = 0;
+    int rc;
 
     call_reset(p);
     p->c.db = db;
     p->reader = db;
-    if (p->idem_key && p->c.app->postgres) {
-        rc = idem_seen_pg(p, db, &e);
-        if (rc == 1) {
-            reply_send(p);
-            return;
-        }
+    rc = idem_begin_long(p, db, &e);
+    if (rc) {
+        /* Another run of this key has its record, or makes it. */
+        db_read_done(db);
+        if (rc < 0)
+            reply_error(p, &e);
+        reply_send(p);
+        return;
     }
-    if (rc == 0)
-        rc = db_read_round(db, &e);
+    rc = db_read_round(db, &e);
     if (rc == 0)
         rc = p->c.route->handler(&p->c, &e);
     db_read_done(db);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The end of a request: conditions, compression, the headers that every answer has, counting. Hides
  * that the request is gone the moment it is handed to the server. */
+#include <time.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -94,11 +95,11 @@ static void rate_headers(struct call_private *p)
         header_int(p->r, "Retry-After", l->retry_after > 0 ? l->retry_after : 1);
 }
 
-static bool origin_allowed(const struct app *app, struct str origin, bool *any)
+static bool origin_allowed(const struct lists *l, struct str origin, bool *any)
 {
-    for (size_t i = 0; i < app->n_origins; i++) {
-        *any = strcmp(app->origins[i], "*") == 0;
-        if (*any || str_is(origin, app->origins[i]))
+    for (size_t i = 0; i < l->n_origins; i++) {
+        *any = strcmp(l->origins[i], "*") == 0;
+        if (*any || str_is(origin, l->origins[i]))
             return true;
     }
     return false;
@@ -106,14 +107,14 @@ static bool origin_allowed(const struct app *app, struct str origin, bool *any)
 
 static bool cors_headers(struct call_private *p)
 {
-    const struct app *app = p->c.app;
+    const struct lists *lists = p->c.app->lists;
     struct str origin = { NULL, 0 };
     bool any = false;
 
-    if (app->n_origins == 0)
+    if (lists->n_origins == 0)
         return false;
     origin = http1_header(http_req_head(p->r), "origin");
-    if (!origin.p || !origin_allowed(app, origin, &any))
+    if (!origin.p || !origin_allowed(lists, origin, &any))
         return true;
     http_header(p->r, "Access-Control-Allow-Origin",
                 any ? "*" : arena_dup(p->c.arena, origin.p, origin.n));
@@ -141,6 +142,22 @@ static void timing_header(struct http_req *r, int64_t micros)
     http_header(r, "Server-Timing", text);
 }
 
+/* RFC 9745, RFC 8594. */
+static void deprecation_headers(struct call_private *p, const struct route *route)
+{
+    time_t until = (time_t)route->sunset;
+    char text[64];
+    struct tm tm;
+
+    http_headerf(p->r, "Deprecation", "@%lld", (long long)route->deprecated);
+    if (route->sunset && gmtime_r(&until, &tm) &&
+        strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm))
+        http_header(p->r, "Sunset", text);
+    if (route->successor)
+        http_headerf(p->r, "Link", "<%s%s>; rel=\"successor-version\"",
+                     p->c.surface == PLATFORM ? "/v1" : "", route->successor);
+}
+
 static void common_headers(struct call_private *p, int64_t micros, bool vary_coding)
 {
     bool vary_origin = cors_headers(p);
@@ -150,6 +167,8 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
         http_header(p->r, "X-API-Version", p->version);
     if (p->limited)
         rate_headers(p);
+    if (p->mount && p->c.route->deprecated)
+        deprecation_headers(p, p->c.route);
     if (p->content_type && (p->body.n || p->streaming))
         http_header(p->r, "Content-Type", p->content_type);
     if (vary_coding || vary_origin)
@@ -169,32 +188,6 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
 
 /* ---- encodings */
 
-/* True if 'coding' is offered with a weight other than 0. */
-static bool offered(struct str header, const char *coding)
-{
-    size_t n = strlen(coding);
-
-    for (size_t i = 0; i + n <= header.n; i++) {
-        if (strncasecmp(header.p + i, coding, n) != 0 ||
-            (i > 0 && header.p[i - 1] != ' ' && header.p[i - 1] != ',' && header.p[i - 1] != '\t'))
-            continue;
-        size_t at = i + n;
-        while (at < header.n && (header.p[at] == ' ' || header.p[at] == '\t'))
-            at++;
-        if (at == header.n || header.p[at] == ',')
-            return true;
-        if (header.p[at] != ';')
-            continue;
-        while (at < header.n && header.p[at] != ',' && header.p[at] != '=')
-            at++;
-        for (at++; at < header.n && header.p[at] != ','; at++)
-            if (header.p[at] >= '1' && header.p[at] <= '9')
-                return true;
-        return false;
-    }
-    return false;
-}
-
 static enum coding coding_of(const struct call_private *p)
 {
     struct str accept = { NULL, 0 };
@@ -204,9 +197,10 @@ static enum coding coding_of(const struct call_private *p)
     accept = http1_header(http_req_head(p->r), "accept-encoding");
     if (!accept.p)
         return PLAIN;
-    if (offered(accept, "zstd"))
+    int zstd = coding_quality(accept, "zstd"), gzip = coding_quality(accept, "gzip");
+    if (zstd && zstd >= gzip)
         return ZSTD;
-    return offered(accept, "gzip") ? GZIP : PLAIN;
+    return gzip ? GZIP : PLAIN;
 }
 
 static bool compress_gzip(struct str in, struct buf *out)
@@ -256,21 +250,16 @@ static const char *tag_of(struct call_private *p, enum coding coding)
 
 bool etag_matches(struct str header, const char *tag)
 {
-    const char *opaque = strchr(tag, '"');
-    size_t n = opaque ? strlen(opaque) : 0;
+    struct str own = str_of(tag);
+    struct etag want, t;
 
-    for (size_t i = 0; n && i < header.n; i++) {
-        if (header.p[i] == '*')
+    if (etag_any(header))
+        return true;
+    if (!etag_next(&own, &want))
+        return false;
+    while (etag_next(&header, &t))
+        if (str_eq(t.opaque, want.opaque))
             return true;
-        if (header.p[i] != '"')
-            continue;
-        size_t end = i + 1;
-        while (end < header.n && header.p[end] != '"')
-            end++;
-        if (end < header.n && end - i + 1 == n && memcmp(header.p + i, opaque, n) == 0)
-            return true;
-        i = end;
-    }
     return false;
 }
 
@@ -428,5 +417,9 @@ void stream_finish(struct call_private *p)
 
 ssize_t body_read(struct call *c, void *to, size_t n, struct err *e)
 {
-    return http_body_read(c->p->r, to, n, e);
+    ssize_t got = http_body_read(c->p->r, to, n, e);
+
+    if (got > 0 || (got == 0 && n > 0))
+        idem_body_read(c->p, to, (size_t)got);
+    return got;
 }

@@ -59,7 +59,8 @@ enum { PRINCIPAL_SCOPES = 512 };
 struct principal {
     struct uuid key_id;     /* of the key or session behind the credential */
     struct uuid user_id;    /* nil for a project key */
-    struct uuid tenant_id;  /* the tenant this request acts in */
+    struct uuid tenant_id;  /* the tenant this request acts in; nil for a user who is in none: only
+                               routes of .own_account serve them */
     struct uuid project_id; /* project key: its project */
     enum mode mode;
     enum role role;     /* in tenant_id */
@@ -69,7 +70,8 @@ struct principal {
     int64_t rate;       /* requests a minute of its plan */
     int64_t burst;      /* further requests, refilled over ten minutes */
     char plan[16];
-    char actor[256];               /* e-mail or key name, for the audit */
+    char version[11]; /* of the API, as of the credential's first use; "" before that */
+    char actor[256];  /* e-mail or key name, for the audit */
     char scopes[PRINCIPAL_SCOPES]; /* space-separated; "*" is all */
     char allowed_ips[256];         /* space-separated CIDRs; "" is any */
 };
@@ -80,8 +82,10 @@ struct auth_class {
      * ERR_UNAUTHORIZED: nobody; ERR_FORBIDDEN: not a member of that tenant. */
     int (*lookup)(struct app *app, struct db *db, struct arena *a, struct str secret,
                   const struct uuid *tenant, struct principal *out, struct err *e);
-    /* The credential was used: note it, at most once a minute. Called in a write job. */
-    int (*touched)(struct db *db, const struct uuid *key_id, int64_t now, struct err *e);
+    /* The credential was used: note it, at most once a minute, and the version of the API in its
+     * first use. Called in a write job. */
+    int (*touched)(struct db *db, const struct uuid *key_id, const char *version, int64_t now,
+                   struct err *e);
 };
 
 /* ---- routes */
@@ -109,6 +113,10 @@ struct route {
     unsigned on;                /* CLASSIC, PLATFORM; 0: both */
     const char *const *alias;   /* older classic paths; ends with NULL */
     const struct record *query; /* parameters beside paging, or NULL */
+    int64_t deprecated, sunset; /* since and until when, seconds since the epoch; 0: it is not.  At
+                                   least 18 months lie between them */
+    const char *successor;      /* path of what replaces it, or NULL */
+    bool must_match;            /* 428 without If-Match */
     bool list;                  /* answers a list of .out: paging, filters, sort, fields of .out */
     bool public;                /* no credential */
     bool operator;              /* operators only */
@@ -231,17 +239,37 @@ int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, 
              struct err *e) _must_check_;
 
 /* LONG handlers: 'fn' runs as a WRITE handler would, in a transaction of its own (c->db is its
- * connection meanwhile).  Its events and audit go with it; so does the idempotency record, if 'fn'
- * replies: a LONG handler replies in its last 'fn', for then a retry after a crash finds effect and
- * record or neither. */
+ * connection meanwhile).  Its events and audit go with it.  A keyed request's first 'fn' claims its
+ * key; its last one replies, and the answer goes on record with it: to write after that, or to
+ * reply after the last 'fn', is an error (500) of any route that takes keys. */
 int call_write(struct call *c, int (*fn)(struct call *c, struct err *e),
                struct err *e) _must_check_;
+/* True if an earlier run of this keyed request was cut short (kill -9) after it had claimed its
+ * key; 'object' is what that run's first 'fn' had made (its audit object), or nil.  The handler
+ * goes on where that one ended.  Nobody else runs this request meanwhile. */
+bool call_resumed(const struct call *c, struct uuid *object);
+/* Before an effect that no transaction holds and that must not come twice (a command that is run):
+ * claims the key, if there is one.  The handler then replies without a further 'fn'.  A retry of a
+ * run that was cut short, or that failed with 502 or more, is refused with 409: nobody knows what
+ * it did. */
+int call_claim(struct call *c, struct err *e) _must_check_;
+
+/* For db_each() of statements with one column: an id into a struct uuid; text into a struct
+ * text_out, whose arena keeps it.  Both are as they were if no row comes. */
+struct text_out {
+    struct arena *arena;
+    const char *s;
+};
+int take_uuid(void *uuid, const struct col *cols, size_t n, struct err *e);
+int take_text(void *text_out, const struct col *cols, size_t n, struct err *e);
 
 /* ---- answers: exactly one before returning 0 */
 
 int reply_row(struct call *c, const struct record *r,
               const void *row); /* with ETag where revisioned */
 int reply_rows(struct call *c, const struct record *r, const struct rows *rows); /* a whole list */
+/* A page of a list: 'next' is the cursor to go on from, or NULL. */
+int reply_page(struct call *c, const struct record *r, const struct rows *rows, const char *next);
 int reply_json(struct call *c);                         /* what was written to c->out */
 int reply_message(struct call *c, const char *fmt, ...) /* {"message":…} */
     __attribute__((format(printf, 2, 3)));
@@ -256,8 +284,11 @@ void reply_header(struct call *c, const char *name, const char *value);
 int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
 int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
 bool stream_gone(struct call *c); /* also when the server drains */
-/* Raw bodies (BODY_RAW, LONG): 0 at the end. */
+/* Raw bodies (BODY_RAW, LONG): 0 at the end.  They are read to their end before the handler replies
+ * in its last call_write(): a key's record says which body it was for. */
 ssize_t body_read(struct call *c, void *p, size_t n, struct err *e);
+/* Reads what is left of it and lets that go. */
+int body_end(struct call *c, struct err *e) _must_check_;
 
 /* ---- ready-made handlers for owned records (.out is the record) */
 int crud_list(struct call *c, struct err *e);  /* filters, sort, cursor, limit, offset */

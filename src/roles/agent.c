@@ -49,7 +49,8 @@ static int open_drivers(struct parts *p, const struct agent_opts *o, struct err 
                             .port_max = o->port_max };
     struct image_local_opts images = { .dir = sub(p, o, "images"),
                                        .cache_dir = o->cache_dir,
-                                       .mirror = o->mirror };
+                                       .mirror = o->mirror,
+                                       .registries = o->registries };
     struct compute_oci_opts oci = { .dir = sub(p, o, "instances"),
                                     .installation = o->installation,
                                     .runtime = o->runtime,
@@ -115,6 +116,7 @@ int agent_run(const struct agent_opts *o, struct err *e)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before the first thread, so that all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* nothing of what it was started with may change */
     _cleanup_close_ int signals = signalfd(-1, &set, SFD_CLOEXEC);
     if (signals < 0)
         return err_sys(e, errno, "signalfd");

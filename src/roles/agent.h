@@ -16,7 +16,8 @@ struct agent_opts {
     const char *transit_cidr;
     int port_min, port_max;
     const char *mirror;
-    uid_t api_uid; /* who may give orders, beside root */
+    const char *registries; /* that may be at internal addresses */
+    uid_t api_uid;          /* who may give orders, beside root */
     const char *shim_path;
     int ready_fd; /* closed once it serves, after one byte; -1: none */
 };

@@ -24,6 +24,13 @@
 /* For visits that wait for an agent; a destroy may wait ten seconds for its instance. */
 static const int64_t LEAVE = SECONDS(2);
 
+/* A configuration that has been in force, if only for a moment: requests may still read it. */
+struct inforce {
+    struct inforce *before;
+    struct config *config;
+    struct mail *mail;
+};
+
 struct api {
     struct config *config;
     struct launch *launch;
@@ -33,12 +40,13 @@ struct api {
     struct store *store;
     struct compute *live, *test;
     struct image_store *images_live, *images_test;
-    struct mail *mail;
     struct app *app;
     struct hosts *hosts;
     struct http_server *server;
     struct control *control;
     int signals;
+    struct inforce first, *all; /* 'all': what SIGHUP brought */
+    const struct inforce *now;
     bool serving;  /* the start is done */
     bool hopeless; /* what went wrong stays wrong */
 };
@@ -153,18 +161,17 @@ static int mail_password(struct config *c, struct str *out, struct err *e)
     return 0;
 }
 
-static int open_mail(struct api *p, struct err *e)
+static int open_mail(struct config *c, struct mail **out, struct err *e)
 {
-    struct config *c = p->config;
     struct str password;
 
     if (!*c->smtp_url) {
-        p->mail = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), c->mail_from);
+        *out = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), c->mail_from);
         return 0;
     }
     TRY(mail_password(c, &password, e));
-    p->mail = mail_smtp(c->smtp_url, c->smtp_user, arena_dup(&c->arena, password.p, password.n),
-                        c->mail_from);
+    *out = mail_smtp(c->smtp_url, c->smtp_user, arena_dup(&c->arena, password.p, password.n),
+                     c->mail_from);
     return 0;
 }
 
@@ -187,7 +194,7 @@ static int open_app(struct api *p, struct err *e)
         .compute_test = p->test,
         .images_live = p->images_live,
         .images_test = p->images_test,
-        .mail = p->mail,
+        .mail = p->first.mail,
         .runtime_ok = hosts_answer,
         .runtime_ctx = p->live,
         .master_key = p->master,
@@ -242,7 +249,9 @@ static int start(struct api *p, struct err *e)
     TRY(block_signals(p, e));
     TRY(open_store(p, e));
     open_drivers(p);
-    TRY(open_mail(p, e));
+    p->first.config = p->config;
+    p->now = &p->first;
+    TRY(open_mail(p->config, &p->first.mail, e));
     TRY(open_app(p, e));
     p->hosts = hosts_new(p->app, p->live);
     TRY(first_run(p, e));
@@ -251,19 +260,46 @@ static int start(struct api *p, struct err *e)
     return p->control ? 0 : -1;
 }
 
-/* Takes over what may change while it runs: the level of the log. */
+static void known(void *ctx _unused_, const struct config_key *key _unused_)
+{
+}
+
+/* All or nothing of what may change while it runs. */
+static int take_over(struct api *p, const struct inforce *new, struct err *e)
+{
+    const struct config *c = new->config;
+    struct err none;
+
+    TRY(app_reload(p->app, c, new->mail, e));
+    if (http_server_tls(p->server, *c->tls_cert ? c->tls_cert : NULL, c->tls_key, e) == 0) {
+        role_log_level(c);
+        p->now = new;
+        return 0;
+    }
+    if (app_reload(p->app, p->now->config, p->now->mail, &none) < 0)
+        abort(); /* it was in force a moment ago */
+    return -1;
+}
+
 static void reload(struct api *p)
 {
+    const struct launch *l = p->launch;
+    struct inforce *new = arena_new(&p->config->arena, struct inforce);
     struct err e = { 0 };
-    struct config *c = p->launch->supervisor ? role_config(&e) : NULL;
 
-    if (!c) {
-        log_event(LOG_WARN, "not_reloaded", L_STR("reason", e.msg));
+    new->config = l->supervisor ? role_config(&e) : serve_config(l->argc, l->argv, l->env);
+    if (!new->config) {
+        log_event(LOG_ERROR, "not_reloaded", L_STR("reason", "the configuration has faults"));
         return;
     }
-    role_log_level(c);
-    log_event(LOG_INFO, "reloaded", L_STR("log_level", c->log_level));
-    config_free(c);
+    new->before = TAKE(p->all);
+    p->all = new;
+    /* Where there is a supervisor, that says it. */
+    config_follow(new->config, p->config, l->supervisor ? known : role_needs_restart, NULL);
+    if (open_mail(new->config, &new->mail, &e) < 0 || take_over(p, new, &e) < 0)
+        log_err(LOG_ERROR, "not_reloaded", &e);
+    else
+        log_event(LOG_INFO, "reloaded");
 }
 
 static void serve(struct api *p)
@@ -300,7 +336,11 @@ static void stop(struct api *p)
         app_stop(p->app);
     http_server_free(p->server);
     app_free(p->app);
-    mail_free(p->mail);
+    for (struct inforce *x = p->all; x; x = x->before) {
+        mail_free(x->mail);
+        config_free(x->config);
+    }
+    mail_free(p->first.mail);
     if (p->images_live)
         image_free(p->images_live);
     if (p->images_test)

@@ -127,16 +127,7 @@ static void on_hangup(void *ctx)
         log_event(LOG_ERROR, "not_reloaded", L_STR("reason", "the configuration has faults"));
         return;
     }
-    /* What cannot change while it runs stays as it was. */
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *k = &config_keys[i];
-        size_t n = k->type == CFG_INT    ? sizeof(int64_t)
-                   : k->type == CFG_BOOL ? sizeof(bool)
-                                         : sizeof(const char *);
-
-        if (!k->reload)
-            memcpy((char *)c + k->offset, (const char *)s->config + k->offset, n);
-    }
+    config_follow(c, s->config, role_needs_restart, NULL);
     if (write_config(s->config_fd, c, &e) < 0)
         log_err(LOG_ERROR, "not_reloaded", &e);
     role_log_level(c);

@@ -219,7 +219,7 @@ def test_an_accept_that_cannot_be_met_is_406(api):
 def test_traceparent_is_logged(api):
     trace = uuid.uuid4().hex
     assert api.admin.get("/queues", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}).status == 200
-    assert api.log_find(trace)
+    assert api.logs(trace)
     for bad in ("00", "zz-" + "0" * 60, "00-" + "x" * 32 + "-00f067aa0ba902b7-01", ""):
         assert api.admin.get("/queues", headers={"traceparent": bad}).status == 200
 

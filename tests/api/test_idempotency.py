@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints 1 to 6: a keyed request has one effect and one answer."""
 import socket
+import subprocess
 import threading
 import time
 import uuid
 
+import cloud as clouds
 import pytest
 
 
@@ -145,6 +147,32 @@ def test_6_of_many_at_once_one_has_the_effect(me):
     assert sum("Idempotent-Replayed" not in a.headers for a in good) == 1
 
 
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+def test_5_a_raw_body_is_compared(me):
+    path = "/images/import?name=mine&format=rootfs"
+    body = b"x" * 700000
+    a, b = (me.req("POST", path, raw=body, headers={**keyed("raw"), **OCTETS}) for _ in range(2))
+    assert a.status == 201 and same(a, b), (a, b)
+    assert b.headers["Idempotent-Replayed"] == "true" and "Idempotent-Replayed" not in a.headers
+    for other in (body[:-1], body[:-1] + b"y", b""):
+        r = me.req("POST", path, raw=other, headers={**keyed("raw"), **OCTETS})
+        assert (r.status, r.code) == (422, "idempotency_key_reused"), r
+    assert len(me.get("/images").json) == 1
+
+
+def test_3_a_conflict_is_kept_for_a_raw_body_too(me):
+    path = "/images/import?name=mine&format=rootfs"
+    image = me.req("POST", path, raw=b"one", headers=OCTETS)
+    a = me.req("POST", path, raw=b"two" * 1000, headers={**keyed("c"), **OCTETS})
+    assert a.status == 409, a
+    assert me.delete(f"/images/{image.json['id']}").status == 200
+    b = me.req("POST", path, raw=b"two" * 1000, headers={**keyed("c"), **OCTETS})
+    assert b.status == 409 and b.body == a.body and b.headers["Idempotent-Replayed"] == "true"
+    assert me.req("POST", path, raw=b"six" * 1000, headers={**keyed("c"), **OCTETS}).status == 422
+
+
 def test_gets_and_public_routes_ignore_the_header(me):
     assert me.get("/queues", headers=keyed("g")).status == 200
     me.made("/queues", {"name": "later"})
@@ -159,3 +187,29 @@ def test_6_the_record_outlives_a_restart(make_cloud):
     c.start()
     b = c.admin.as_key(key).post("/queues", {"name": "one"}, headers=keyed("k"))
     assert a.body == b.body and b.headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_4_an_upload_that_a_kill_cut_short_is_driven_to_its_end(make_cloud, store, request):
+    settings = {}
+    if store == "postgres":
+        url, name = request.getfixturevalue("postgres").url, f"idem{uuid.uuid4().hex[:8]}"
+        subprocess.run(["psql", "-q", url, "-c", f"CREATE DATABASE {name}"], check=True)
+        settings["store.url"] = url.rsplit("/", 1)[0] + "/" + name
+    c = make_cloud(settings).start()
+    path = "/images/import?name=slow&format=rootfs"
+    body = b"0123456789" * 100000
+    with socket.create_connection(("127.0.0.1", c.port)) as s:
+        s.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nX-API-Key: {c.key}\r\nIdempotency-Key: cut\r\n"
+                  f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:300000])
+        assert clouds.until(lambda: [i["status"] for i in c.admin.get("/images").json] == ["building"])
+        c.kill_role("api")
+    c.wait_ready()
+    first = c.admin.get("/images").json
+    assert [i["status"] for i in first] == ["building"]
+    assert c.admin.req("POST", path + "&cmd=[]", raw=body, headers={**keyed("cut"), **OCTETS}).status == 422
+    a, b = (c.admin.req("POST", path, raw=body, headers={**keyed("cut"), **OCTETS}) for _ in range(2))
+    assert a.status == 201 and a.json["id"] == first[0]["id"] and a.json["status"] == "ready", a
+    assert "Idempotent-Replayed" not in a.headers and same(a, b) and b.headers["Idempotent-Replayed"] == "true"
+    assert c.admin.req("POST", path, raw=body[1:], headers={**keyed("cut"), **OCTETS}).status == 422
+    assert len(c.admin.get("/images").json) == 1

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rate limits and quotas, by their numbers."""
+import os
 import re
+import shutil
+import subprocess
+import threading
 import time
+import uuid
 
+import cloud as clouds
 import pytest
+from conftest import end
 
 
 @pytest.fixture(scope="module")
 def small(request):
-    import cloud as clouds
-    from conftest import end
     c = clouds.Cloud({"compute.fake_drivers": "true", "platform.default_plan": "free"}, name="free")
     try:
         c.start()
@@ -85,3 +90,55 @@ def test_a_quota_is_403_and_names_itself(small):
     assert (r.status, r.code) == (403, "quota_exceeded") and "queues" in r.error["message"] and "5" in r.error["message"]
     u.delete("/queues/q0")
     u.made("/queues", {"name": "q5"})
+
+
+@pytest.fixture
+def two(postgres):
+    """Two replicas of one cloud: one database, one master key."""
+    name = f"two{uuid.uuid4().hex[:8]}"
+    subprocess.run(["psql", "-q", postgres.url, "-c", f"CREATE DATABASE {name}"], check=True)
+    settings = {"compute.fake_drivers": "true", "platform.default_plan": "free", "store.url": postgres.url.rsplit("/", 1)[0] + "/" + name}
+    a, b = clouds.Cloud(settings, name="one"), clouds.Cloud(settings, name="two")
+    try:
+        a.start()
+        b.state.mkdir(mode=0o750)
+        for p in (b.state, b.state / "master.key"):
+            if p != b.state:
+                shutil.copy(a.state / "master.key", p)
+            st = os.stat(a.state / p.relative_to(b.state))
+            os.chown(p, st.st_uid, st.st_gid)
+            p.chmod(st.st_mode & 0o7777)
+        b.start()
+        yield a, b
+        assert a.stop() == 0 and b.stop() == 0
+    finally:
+        a.remove()
+        b.remove()
+
+
+def test_replicas_share_a_credentials_window(two):
+    a, b = two
+    u = a.user()
+    answers = []
+
+    def ask(c):
+        mine = c.admin.as_key(u.key)
+        for _ in range(80):
+            answers.append(mine.get("/queues"))
+    threads = [threading.Thread(target=ask, args=(c,)) for c in (a, b)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    passed = [r for r in answers if r.status == 200]
+    assert {r.status for r in answers} == {200, 429} and len(passed) == 60, len(passed)
+    assert all(r.headers["X-RateLimit-Limit"] == "60" and 0 <= int(r.headers["X-RateLimit-Remaining"]) < 60 for r in answers)
+    assert len({int(r.headers["X-RateLimit-Reset"]) // 3 for r in answers}) <= 2, "one window, by the database's clock"
+    # A replica that is killed gives nobody more.
+    b.kill_role("api")
+    b.wait_ready()
+    assert b.admin.as_key(u.key).get("/queues").status == 429
+
+
+def test_replicas_share_the_limit_of_an_address(two):
+    nobody = [c.admin.as_key(None).as_ip("10.88.0.1") for c in two]
+    answers = [nobody[i % 2].post("/auth/login", {"email": "nobody@example.com", "password": "wrong password"}).status for i in range(8)]
+    assert answers == [401] * 5 + [429] * 3
