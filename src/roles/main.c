@@ -67,6 +67,7 @@ static int config(int argc, const char *const *argv, const char *const *env)
 
         for (size_t w = 0; w < ARRAY_LEN(words); w++)
             known |= !strcmp(words[w], argv[i]);
+        known |= i == 0 && argv[i][0] != '-';
         if (known) {
             const char *all[64] = { "config" };
 
@@ -91,9 +92,10 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, const char *const *argv, const char *const *env);
+        bool own_help;
     } parts[] = {
-        { "serve", serve_main },   { "version", version },    { "config", config },
-        { "doctor", doctor_main }, { "backup", backup_main }, { "restore", restore_main },
+        { "serve", serve_main, true }, { "version", version },    { "config", config, true },
+        { "doctor", doctor_main },     { "backup", backup_main }, { "restore", restore_main },
         { "--version", version },
     };
     /* Few heaps for many threads: what one gives back, another uses. */
@@ -102,8 +104,12 @@ int main(int argc, char **argv)
     const char *const *args = (const char *const *)(void *)argv;
     const char *const *env = (const char *const *)(void *)environ;
 
+    bool help = argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"));
+
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
-        if (!strcmp(parts[i].name, argv[1]))
+        if (!strcmp(parts[i].name, argv[1]) && help && !parts[i].own_help)
+            return client(2, (const char *const[]){ "help", argv[1] }, env);
+        else if (!strcmp(parts[i].name, argv[1]))
             return parts[i].run(argc - 2, args + 2, env);
     return client(argc ? argc - 1 : 0, args + 1, env);
 }

@@ -78,9 +78,12 @@ static int log_in(struct cli *c, const char *email, struct str password, const c
                ? json_get_str(c->arena, x.json, "api_key", NULL)
                : NULL;
     if (x.status == 401)
-        fputs("brume: the address or the password is wrong\n", c->err);
+        fprintf(c->err,
+                "brume: the address or the password is wrong. `brume auth forgot-password --email "
+                "%s` mails a token that sets a new one.\n",
+                email);
     if (x.status == 401)
-        rc = CLI_API;
+        rc = CLI_DENIED;
     else if (x.status >= 300 || !*key)
         rc = cli_refused(c, NULL, &x);
     cli_answer_done(&x);
@@ -288,6 +291,7 @@ int cli_config(struct cli *c, int argc, const char *const *argv)
         return change(c, &all, false, word[1], NULL);
     if (!strcmp(word[0], "set") && n == 3)
         return change(c, &all, true, word[1], word[2]);
-    fputs(help, c->err);
-    return CLI_USAGE;
+    return cli_usage(c, "%s%s%s. `brume config --help` lists what there is.",
+                     *word[0] ? "this is not how to use " : "a word is missing",
+                     *word[0] ? "config " : "", word[0]);
 }

@@ -29,6 +29,12 @@ int cli_usage(struct cli *c, const char *fmt, ...)
     return CLI_USAGE;
 }
 
+int cli_misused(struct cli *c, const struct command *k, const struct err *e)
+{
+    return cli_usage(c, "%s. Usage: brume %s; --help says more.", e->msg,
+                     cli_usage_of(c->arena, k, true));
+}
+
 static void over(const char **to, const char *v)
 {
     if (v)
@@ -138,11 +144,9 @@ static int nobody(struct cli *c, const struct err *e, const char *reason)
     bool local = !strncmp(c->who.url, "unix:", 5) || strstr(c->who.url, "//127.") ||
                  strstr(c->who.url, "//localhost") || strstr(c->who.url, "//[::1]");
 
-    fprintf(c->err, "brume: cannot reach %s: %s\n", c->who.url, why);
-    if (local)
-        fputs("Is `brume serve` running there? `brume doctor` checks this machine.\n", c->err);
-    else
-        fputs("Check the address: --url, BRUME_URL, or `brume config profiles`.\n", c->err);
+    fprintf(c->err, "brume: cannot reach %s: %s. %s\n", c->who.url, why,
+            local ? "Is `brume serve` running there? `brume doctor` checks this machine."
+                  : "Check the address: --url, BRUME_URL, or `brume config profiles`.");
     return CLI_CONNECT;
 }
 
@@ -222,27 +226,141 @@ int cli_upload(struct cli *c, struct arena *a, enum method m, const char *path, 
     return send_it(c, a, path, &q, out);
 }
 
-/* What to do next about an answer of that status. */
-static void advise(struct cli *c, const struct command *k, int status, const char *code)
+/* ---- refusals */
+
+struct refusal {
+    int status;
+    const char *code, *message, *field; /* field: of the only fault */
+    const char *help;                   /* the server's own advice, or NULL */
+    const char *retry, *request;
+};
+
+static int exit_of(int status)
 {
-    if (status == 401 && !c->who.api_key)
-        fputs("You are not logged in: `brume login`, or set BRUME_API_KEY.\n", c->err);
-    else if (status == 401)
-        fputs("The key is not valid (any more): `brume login` gets a new one.\n", c->err);
-    else if (status == 403 && code && !strcmp(code, "quota_exceeded"))
-        fputs("Delete something of that kind, or ask the operator for a larger plan.\n", c->err);
-    else if (status == 403 && k && k->route->action)
-        fprintf(c->err, "This needs the scope %s; `brume key list` shows what your keys have.\n",
-                k->route->action);
-    else if (status == 404 && k && k->n_params && (!code || strcmp(code, "not_found") == 0))
-        fprintf(c->err, "`brume %s list` shows what there is.\n", k->word[0]);
-    else if (status == 404 && code && !strcmp(code, "route_not_found"))
-        fprintf(c->err, "%s does not know this command: is it an older brume?\n", c->who.url);
-    else if (status == 400 && k)
-        fprintf(c->err, "`brume %s %s --help` shows what it takes.\n", k->word[0],
-                k->n_words > 1 ? k->word[1] : "");
-    else if (status == 429 || status == 503)
-        fputs("Try again in a moment.\n", c->err);
+    switch (status) {
+    case 401:
+    case 403:
+        return CLI_DENIED;
+    case 404:
+        return CLI_MISSING;
+    case 409:
+    case 412:
+        return CLI_CONFLICT;
+    case 429:
+    case 503:
+        return CLI_LATER;
+    default:
+        return CLI_API;
+    }
+}
+
+/* The command that lists what the last parameter of 'k' names: beside it, or, of things that are
+ * listed below others, the shortest one that lists their like. */
+static const struct command *list_near(const struct cli *c, struct arena *a,
+                                       const struct command *k)
+{
+    const char *path = k->route->path, *last = strrchr(path, '{');
+    const struct command *list, *held;
+
+    if (!last-- || !strchr(last, '}'))
+        return NULL;
+    list = commands_route(&c->commands, GET, arena_dup(a, path, (size_t)(last - path)));
+    if (list && route_lists(list->route))
+        return list;
+    held = commands_holder(&c->commands, a, path, (size_t)(strchr(last, '}') + 1 - path));
+    list = NULL;
+    for (size_t i = 0; held && held->route->out && i < c->commands.n; i++) {
+        const struct command *o = &c->commands.v[i];
+
+        if (route_lists(o->route) && !strcmp(o->word[0], k->word[0]) &&
+            o->route->out == held->route->out && (!list || o->n_words < list->n_words))
+            list = o;
+    }
+    return list;
+}
+
+static const char *missing_advice(const struct cli *c, struct arena *a, const struct command *k,
+                                  const struct refusal *r)
+{
+    const struct command *list = k ? list_near(c, a, k) : NULL;
+
+    if (!strcmp(r->code, "route_not_found"))
+        return arena_printf(a, "%s does not know this command: is it an older brume?", c->who.url);
+    if (list)
+        return arena_printf(a, "`brume %s` shows what there is.", cli_usage_of(a, list, false));
+    return r->help;
+}
+
+static const char *denied_advice(struct arena *a, const struct command *k, const struct refusal *r)
+{
+    if (!strcmp(r->code, "quota_exceeded"))
+        return "Delete something of that kind, or ask the operator for a larger plan.";
+    if (k && k->route->action && strstr(r->message, k->route->action))
+        return arena_printf(a,
+                            "`brume key list` shows what your keys may do; this needs one with "
+                            "the scope %s.",
+                            k->route->action);
+    if (strstr(r->message, "tenant"))
+        return "`brume tenant list` shows where you are a member.";
+    return r->help;
+}
+
+/* What to do next, or NULL. */
+static const char *advice(const struct cli *c, struct arena *a, const struct command *k,
+                          const struct refusal *r)
+{
+    switch (r->status) {
+    case 400:
+        if (r->field && !strcmp(r->field, "X-Tenant-ID"))
+            return "`brume tenant list` shows their ids.";
+        return k ? arena_printf(a, "`brume %s --help` shows what it takes.",
+                                cli_usage_of(a, k, false))
+                 : r->help;
+    case 401:
+        return c->who.api_key ? "`brume login` gets a new one."
+                              : "Run `brume login`, or set BRUME_API_KEY.";
+    case 403:
+        return denied_advice(a, k, r);
+    case 404:
+        return missing_advice(c, a, k, r);
+    case 429:
+    case 503:
+        return r->retry ? arena_printf(a, "Try again in %s s.", r->retry)
+                        : "Try again in a moment.";
+    case 500:
+        return arena_printf(a, "The server's log has the reason under %s.",
+                            r->request ? r->request : "this time");
+    default:
+        return r->help;
+    }
+}
+
+/* A credential that is missing or wrong, in the words of who uses the client. */
+static const char *unauthorized(const struct cli *c, struct arena *a)
+{
+    if (!c->who.api_key)
+        return arena_printf(a, "you are not logged in to %s", c->who.url);
+    if (cli_env(c, "BRUME_API_KEY"))
+        return arena_printf(a, "the key in BRUME_API_KEY is not valid at %s", c->who.url);
+    return arena_printf(a, "the key in profile \"%s\" is not valid at %s (any more)", c->who.name,
+                        c->who.url);
+}
+
+static void fault_lines(struct cli *c, struct arena *a, const struct json_value *faults)
+{
+    for (size_t i = 0; i < json_len(faults); i++) {
+        const struct json_value *d = json_at(faults, i);
+
+        if (json_type_of(d) == JSON_OBJ)
+            fprintf(c->err, "  %s: %s\n", json_get_str(a, d, "field", "?"),
+                    json_get_str(a, d, "message", "is wrong"));
+    }
+}
+
+/* The answer's own words made harmless for a terminal. */
+static const char *clean(struct arena *a, const char *s)
+{
+    return s ? output_clean(a, s, strlen(s), 0) : NULL;
 }
 
 int cli_refused(struct cli *c, const struct command *k, const struct cli_answer *x)
@@ -250,34 +368,37 @@ int cli_refused(struct cli *c, const struct command *k, const struct cli_answer 
     struct arena a = ARENA(MIB(4));
     const struct json_value *error =
         x->json && json_type_of(x->json) == JSON_OBJ ? json_get(x->json, "error") : NULL;
-    const struct json_value *details;
-    const char *code, *id, *retry = client_header(&x->http, "retry-after");
+    const struct json_value *details, *one;
+    struct refusal r = { .status = x->status, .retry = client_header(&x->http, "retry-after") };
+    const char *next;
+    bool many;
 
     if (!error || json_type_of(error) != JSON_OBJ) {
-        fprintf(c->err, "brume: %s answered with status %d, and not as brume does\n", c->who.url,
-                x->status);
-        return CLI_API;
+        fprintf(c->err,
+                "brume: %s answered with status %d, and not as brume does. Check the address: "
+                "--url, BRUME_URL, or `brume config profiles`.\n",
+                c->who.url, x->status);
+        return exit_of(x->status);
     }
-    code = json_get_str(&a, error, "code", "");
-    fprintf(c->err, "brume: %s (%s)\n", json_get_str(&a, error, "message", "it was refused"), code);
+    r.code = clean(&a, json_get_str(&a, error, "code", ""));
+    r.message = clean(&a, json_get_str(&a, error, "message", "it was refused"));
+    r.request = clean(&a, json_get_str(&a, error, "request_id", NULL));
+    r.help = clean(&a, json_get_str(&a, error, "details", NULL));
     details = json_get(error, "details");
-    if (details && json_type_of(details) == JSON_ARR) {
-        for (size_t i = 0; i < json_len(details); i++) {
-            const struct json_value *d = json_at(details, i);
-
-            if (json_type_of(d) == JSON_OBJ)
-                fprintf(c->err, "  %s: %s\n", json_get_str(&a, d, "field", "?"),
-                        json_get_str(&a, d, "message", "is wrong"));
-        }
-    } else if (details && json_type_of(details) == JSON_STR) {
-        fprintf(c->err, "  %s\n", json_str_of(details, NULL));
+    many = details && json_type_of(details) == JSON_ARR;
+    one = many && json_len(details) == 1 ? json_at(details, 0) : NULL;
+    if (one && json_type_of(one) == JSON_OBJ) {
+        many = false;
+        r.field = clean(&a, json_get_str(&a, one, "field", "it"));
+        r.message = arena_printf(&a, "%s %s", r.field,
+                                 clean(&a, json_get_str(&a, one, "message", "is wrong")));
     }
-    if (retry)
-        fprintf(c->err, "  try again in %s s\n", retry);
-    id = json_get_str(&a, error, "request_id", NULL);
-    if (id)
-        fprintf(c->err, "  request %s\n", id);
-    advise(c, k, x->status, code);
+    if (r.status == 401 && !strcmp(r.code, "unauthorized"))
+        r.message = unauthorized(c, &a);
+    next = advice(c, &a, k, &r);
+    fprintf(c->err, "brume: %s (%s)%s%s\n", r.message, r.code, next ? ". " : "", next ? next : "");
+    if (many)
+        fault_lines(c, &a, details);
     arena_free(&a);
-    return CLI_API;
+    return exit_of(r.status);
 }

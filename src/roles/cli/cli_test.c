@@ -259,7 +259,7 @@ static void a_name_is_looked_up_where_the_server_wants_an_id(void **state _unuse
            { "PATCH /things/01890000-0000-7000-8000-000000000001", 200, "{\"id\":\"t1\"}" });
 
     assert_int_equal(RUN("thing", "update", "web", "--size", "2").rc, CLI_OK);
-    assert_int_equal(RUN("thing", "update", "none", "--size", "2").rc, CLI_API);
+    assert_int_equal(RUN("thing", "update", "none", "--size", "2").rc, CLI_MISSING);
     assert_int_equal(
         RUN("thing", "update", "01890000-0000-7000-8000-000000000001", "--size", "2").rc, CLI_OK);
     assert_asked();
@@ -288,25 +288,100 @@ static void every_fault_of_a_refusal_is_a_line(void **state _unused_)
     assert_int_equal(r.rc, CLI_API);
     assert_asked();
     assert_string_equal(r.out, "");
-    assert_non_null(strstr(r.err, "2 faults (invalid_request)"));
+    assert_non_null(strstr(r.err, "2 faults (invalid_request). `brume thing create --help`"));
     assert_non_null(strstr(r.err, "  name: is too long\n"));
     assert_non_null(strstr(r.err, "  ports[0]: is no port\n"));
-    assert_non_null(strstr(r.err, "req_7"));
-    assert_non_null(strstr(r.err, "`brume thing create --help`"));
 }
 
-static void refusals_say_what_to_do(void **state _unused_)
+static size_t lines_in(const char *s)
 {
-    SCRIPT({ "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
-           { "GET /things/x", 403, "{\"error\":{\"code\":\"forbidden\",\"message\":\"no\"}}" },
-           { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
-           { "GET /things/x", 200, "hello" }, { "GET /things/x", 502, "<html>bad gateway" });
+    size_t n = 0;
 
-    assert_non_null(strstr(RUN("thing", "get", "x").err, "`brume login`"));
-    assert_non_null(strstr(RUN("thing", "get", "x").err, "scope thing:get"));
-    assert_non_null(strstr(RUN("thing", "get", "x").err, "`brume thing list`"));
+    for (; *s; s++)
+        n += *s == '\n';
+    return n;
+}
+
+/* One line, with these words, and this exit code. */
+static void assert_says(struct result r, int rc, const char *words, const char *advice)
+{
+    if (!strstr(r.err, words) || !strstr(r.err, advice) || lines_in(r.err) != 1)
+        fail_msg("\"%s\" and \"%s\" are not in the one line of: %s", words, advice, r.err);
+    assert_int_equal(r.rc, rc);
+    assert_string_equal(r.out, "");
+}
+
+static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
+{
+    SCRIPT({ "POST /things", 400,
+             "{\"error\":{\"code\":\"invalid_request\",\"message\":\"x\",\"details\":["
+             "{\"field\":\"size\",\"message\":\"must be 1 to 9\"}]}}" },
+           { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
+           { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
+           { "GET /things/x", 403,
+             "{\"error\":{\"code\":\"forbidden\",\"message\":\"Missing scope: thing:get\"}}" },
+           { "POST /things", 403,
+             "{\"error\":{\"code\":\"quota_exceeded\",\"message\":\"quota 'things' is 1\"}}" },
+           { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
+           { "GET /parts/01890000-0000-7000-8000-000000000001", 404,
+             "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
+           { "POST /things", 409,
+             "{\"error\":{\"code\":\"already_exists\",\"message\":\"taken\",\"details\":\"Take "
+             "another\"}}" },
+           { "GET /things/x", 429, "{\"error\":{\"code\":\"rate_limited\",\"message\":\"slow\"}}" },
+           { "GET /things/x", 500,
+             "{\"error\":{\"code\":\"internal_error\",\"message\":\"oh\",\"request_id\":"
+             "\"req_7\"}}" },
+           { "GET /things/x", 502, "<html>bad gateway" });
+    const char *const key[] = { "BRUME_API_KEY=thecloud_k", NULL };
+
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_API, "size must be 1 to 9",
+                "`brume thing create --help`");
+    assert_says(RUN("thing", "get", "x"), CLI_DENIED, "you are not logged in", "`brume login`");
+    assert_says(run_env(key, ARGV("thing", "get", "x")), CLI_DENIED, "key in BRUME_API_KEY",
+                "`brume login`");
+    assert_says(RUN("thing", "get", "x"), CLI_DENIED, "scope thing:get", "`brume key list`");
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_DENIED, "quota", "Delete something");
+    assert_says(RUN("thing", "get", "x"), CLI_MISSING, "no (not_found)", "`brume thing list`");
+    assert_says(RUN("part", "get", "01890000-0000-7000-8000-000000000001"), CLI_MISSING, "no",
+                "`brume part list VPC`");
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_CONFLICT, "taken", "Take another");
+    assert_says(RUN("thing", "get", "x"), CLI_LATER, "slow", "Try again");
+    assert_says(RUN("thing", "get", "x"), CLI_API, "oh", "req_7");
+    assert_says(RUN("thing", "get", "x"), CLI_API, "502", "BRUME_URL");
+    assert_asked();
+}
+
+static void a_wrong_command_line_is_one_line_that_says_how_it_is_used(void **state _unused_)
+{
+    SCRIPT({ "GET /vpcs?limit=2&name=none", 200, "[]" });
+
+    assert_says(RUN("thing", "create"), CLI_USAGE, "--name is missing",
+                "brume thing create --name …");
+    assert_says(RUN("thing", "get"), CLI_USAGE, "THING is missing", "brume thing get THING");
+    assert_says(RUN("thing", "get", "a", "b"), CLI_USAGE, "\"b\"", "brume thing get THING");
+    assert_says(RUN("thing", "exec", "a"), CLI_USAGE, "--cmd is missing", "-- COMMAND");
+    assert_says(RUN("thing", "list", "--limt", "3"), CLI_USAGE, "did you mean --limit?", "--help");
+    assert_says(RUN("thing", "lst"), CLI_USAGE, "did you mean \"list\"?", "`brume thing --help`");
+    assert_says(RUN("thimg", "list"), CLI_USAGE, "did you mean \"thing\"?", "`brume help`");
+    assert_says(RUN("thing", "list", "-o", "xml"), CLI_USAGE, "xml", "json");
+    assert_says(RUN("vpc", "send", "x", "--wait", "--name", "a"), CLI_USAGE, "--wait", "nothing");
+    assert_says(RUN("thing", "create", "--name", "a", "--vpc-id", "none"), CLI_MISSING,
+                "there is no vpc of the name \"none\"", "`brume vpc list`");
+    assert_says(RUN("--url", "http://127.0.0.1:1", "thing", "list"), CLI_CONNECT, "cannot reach",
+                "brume serve");
+    assert_says(RUN("--profile", "nobody", "thing", "list"), CLI_USAGE, "nobody",
+                "`brume config profiles`");
+    assert_says(RUN("completion", "tcsh"), CLI_USAGE, "shell", "bash|zsh|fish");
+    assert_says(RUN("config", "frobnicate"), CLI_USAGE, "frobnicate", "`brume config --help`");
+    assert_asked();
+}
+
+static void what_is_no_json_is_shown_as_it_is(void **state _unused_)
+{
+    SCRIPT({ "GET /things/x", 200, "hello" });
+
     assert_string_equal(RUN("thing", "get", "x").out, "hello");
-    assert_int_equal(RUN("thing", "get", "x").rc, CLI_API);
     assert_asked();
 }
 
@@ -327,7 +402,7 @@ static void wrong_words_are_a_usage_error(void **state _unused_)
     assert_int_equal(RUN("thing", "get").rc, CLI_USAGE);
     assert_int_equal(RUN("thing", "list", "--nonsense").rc, CLI_USAGE);
     assert_int_equal(RUN("--nonsense").rc, CLI_USAGE);
-    assert_non_null(strstr(RUN("thing", "frobnicate").err, "thing purge THING"));
+    assert_non_null(strstr(RUN("thing").err, "thing purge THING"));
 }
 
 static void waiting_ends_when_the_status_stands_still(void **state _unused_)
@@ -388,7 +463,7 @@ static void a_stream_is_passed_through_and_its_error_is_not(void **state _unused
     assert_int_equal(r.rc, CLI_OK);
     assert_string_equal(r.out, "one\ntwo\n");
     r = RUN("thing", "logs", "a", "--tail", "3");
-    assert_int_equal(r.rc, CLI_API);
+    assert_int_equal(r.rc, CLI_MISSING);
     assert_string_equal(r.out, "");
     assert_non_null(strstr(r.err, "no thing"));
     assert_asked();
@@ -488,16 +563,73 @@ static void profiles_are_listed_used_and_removed(void **state _unused_)
     assert_int_equal(RUN("--profile", "nobody", "thing", "list").rc, CLI_USAGE);
 }
 
+static void watching_shows_each_change_and_ends_when_it_is_gone(void **state _unused_)
+{
+    SCRIPT({ "GET /things/a", 200, "{\"id\":\"a\",\"status\":\"pending\",\"size\":1}" },
+           { "GET /things/a", 200, "{\"id\":\"a\",\"status\":\"running\",\"size\":1}" },
+           { "GET /things/a", 200, "{\"id\":\"a\",\"status\":\"running\",\"size\":2}" },
+           { "GET /things/a", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" });
+    struct result r = RUN("thing", "get", "a", "--watch");
+
+    assert_int_equal(r.rc, CLI_OK);
+    assert_asked();
+    assert_non_null(strstr(r.out, "size:   1\n"));
+    assert_non_null(strstr(r.out, "  status: pending → running\n"));
+    assert_non_null(strstr(r.out, "  size: 1 → 2\n"));
+    assert_non_null(strstr(r.out, "It is gone.\n"));
+    assert_int_equal(lines_in(r.out), 6);
+}
+
+static void a_watched_list_is_shown_again_when_it_has_changed(void **state _unused_)
+{
+    SCRIPT({ "GET /things?limit=100", 200, "[{\"id\":\"a\"}]" },
+           { "GET /things?limit=100", 200, "[{\"id\":\"a\"}]" },
+           { "GET /things?limit=100", 200, "[{\"id\":\"a\"},{\"id\":\"b\"}]" },
+           { "GET /things?limit=100", 404,
+             "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" });
+    struct result r = RUN("thing", "list", "--watch", "-o", "id");
+
+    assert_asked();
+    assert_string_equal(r.out, "a\na\nb\nIt is gone.\n");
+}
+
+#define COMPLETES(words, ...) assert_string_equal(RUN("__complete", __VA_ARGS__).out, words)
+
 static void completion_comes_from_the_tables(void **state _unused_)
 {
-    struct result r = RUN("__complete", "thi");
+    struct result r = RUN("__complete", "thin");
 
-    assert_string_equal(r.out, "thing\n");
-    assert_string_equal(RUN("__complete", "things", "pu").out, "purge\n");
-    assert_non_null(strstr(RUN("__complete", "thing", "create", "--v").out, "--vpc-id\n"));
-    assert_string_equal(RUN("__complete", "thing", "list", "--status", "r").out, "running\n");
+    assert_string_equal(r.out, "thing\nthing-type\n");
+    COMPLETES("purge\n", "things", "pu");
+    COMPLETES("create\nlist\n", "vpc", "part", "");
+    COMPLETES("get\ncreate\nlist\n", "part", "");
+    COMPLETES("", "vpc", "mai"); /* understood, not offered */
+    COMPLETES("list\n", "-o", "json", "thing", "li");
+    COMPLETES("--vpc-id\n", "thing", "create", "--v");
+    COMPLETES("", "thing", "create", "--wan");
+    COMPLETES("--wanted\n", "thing", "update", "x", "--wan");
+    COMPLETES("running\n", "thing", "list", "--status", "r");
+    COMPLETES("running\n", "thing", "list", "--status", "=", "r");
+    COMPLETES("pending\nrunning\n", "thing", "list", "--status", "=");
+    COMPLETES("--status=running\n", "thing", "list", "--status=r");
+    COMPLETES("json\n", "thing", "list", "-o", "j");
+    COMPLETES("json\n", "--output", "j");
+    COMPLETES("note\n", "thing", "update", "x", "--clear", "");
+    COMPLETES("bash\n", "completion", "b");
+    COMPLETES("remove\n", "config", "r");
+    COMPLETES("purge\n", "help", "thing", "pu");
+    COMPLETES("", "thing", "exec", "x", "--", "l");
     assert_non_null(strstr(RUN("completion", "bash").out, "brume __complete"));
     assert_int_equal(RUN("completion", "tcsh").rc, CLI_USAGE);
+    assert_int_equal(RUN("completion", "--help").rc, CLI_OK);
+}
+
+static void profiles_are_completed_by_name(void **state _unused_)
+{
+    RUN("config", "set", "url", "http://x", "--profile", "office");
+    COMPLETES("office\n", "--profile", "of");
+    COMPLETES("office\n", "config", "use", "of");
+    RUN("config", "remove", "office");
 }
 
 static void help_is_read_from_the_tables(void **state _unused_)
@@ -513,6 +645,12 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_non_null(strstr(r.out, "--name TEXT"));
     assert_non_null(strstr(r.out, "(required)"));
     assert_non_null(strstr(r.out, "How large it is."));
+    assert_null(strstr(r.out, "--wanted"));
+    assert_non_null(strstr(r.out, "--wait"));
+    assert_null(strstr(RUN("vpc", "send", "--help").out, "--wait"));
+    assert_non_null(strstr(RUN("thing", "exec", "--help").out, "-- COMMAND"));
+    assert_non_null(strstr(RUN("help", "serve").out, "brume serve"));
+    assert_int_equal(RUN("help", "--help").rc, CLI_OK);
 }
 
 int main(void)
@@ -528,7 +666,9 @@ int main(void)
         cmocka_unit_test(a_name_is_looked_up_where_the_server_wants_an_id),
         cmocka_unit_test(key_and_tenant_of_the_environment_are_sent),
         cmocka_unit_test(every_fault_of_a_refusal_is_a_line),
-        cmocka_unit_test(refusals_say_what_to_do),
+        cmocka_unit_test(a_refusal_is_one_line_that_says_what_to_do),
+        cmocka_unit_test(a_wrong_command_line_is_one_line_that_says_how_it_is_used),
+        cmocka_unit_test(what_is_no_json_is_shown_as_it_is),
         cmocka_unit_test(nobody_there_is_an_exit_code_of_its_own),
         cmocka_unit_test(wrong_words_are_a_usage_error),
         cmocka_unit_test(waiting_ends_when_the_status_stands_still),
@@ -542,6 +682,9 @@ int main(void)
         cmocka_unit_test(a_profiles_key_is_not_shown_to_another_cloud),
         cmocka_unit_test(profiles_are_listed_used_and_removed),
         cmocka_unit_test(completion_comes_from_the_tables),
+        cmocka_unit_test(profiles_are_completed_by_name),
+        cmocka_unit_test(watching_shows_each_change_and_ends_when_it_is_gone),
+        cmocka_unit_test(a_watched_list_is_shown_again_when_it_has_changed),
         cmocka_unit_test(help_is_read_from_the_tables),
     };
 

@@ -14,51 +14,15 @@
 
 enum { VALUE_FILE_MAX = 1 << 20 };
 
-/* clang-format off */
-struct paging {
-    int64_t limit, offset, created_after, created_before, updated_after;
-    const char *cursor, *sort;
-};
-#define T struct paging
-static const struct field paging_fields[] = {
-    FIELD_INT (T, limit,          FF_CREATE, .doc = "At most so many on a page."),
-    FIELD_STR (T, cursor,         FF_CREATE, .doc = "Goes on where a page ended."),
-    FIELD_INT (T, offset,         FF_CREATE, .doc = "Leaves out so many."),
-    FIELD_STR (T, sort,           FF_CREATE, .doc = "A field, '-' before it for descending."),
-    FIELD_TIME(T, created_after,  FF_CREATE, .doc = "Made after this time or date."),
-    FIELD_TIME(T, created_before, FF_CREATE, .doc = "Made before this time or date."),
-    FIELD_TIME(T, updated_after,  FF_CREATE, .doc = "Changed after this time or date."),
-};
-#undef T
-const struct record cli_paging_record = RECORD(paging, NULL, paging_fields);
-/* clang-format on */
-
-bool field_is_secret(const struct field *f)
+/* True if the first 'n' characters of a field's name are this flag. */
+static bool name_is(const char *field, size_t n, struct str flag)
 {
-    size_t n = strlen(f->name);
-
-    return f->flags & FF_SECRET || (n >= 8 && !strcmp(f->name + n - 8, "password")) ||
-           !strcmp(f->name, "secret");
-}
-
-const char *flag_name(struct arena *a, const struct field *f)
-{
-    char *s = arena_strdup(a, f->name);
-
-    for (char *p = s; *p; p++)
-        if (*p == '_')
-            *p = '-';
-    return s;
-}
-
-static bool name_is(const char *field, struct str flag)
-{
-    size_t i = 0;
-
-    for (; field[i] && i < flag.n; i++)
+    if (flag.n != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
         if (field[i] != flag.p[i] && !(field[i] == '_' && flag.p[i] == '-'))
             return false;
-    return !field[i] && i == flag.n;
+    return true;
 }
 
 /* "--vpc" means vpc_id. */
@@ -66,17 +30,10 @@ static bool is_field(const struct field *f, struct str flag)
 {
     size_t n = strlen(f->name);
 
-    if (name_is(f->name, flag) || (f->alias && name_is(f->alias, flag)))
+    if (name_is(f->name, n, flag) || (f->alias && name_is(f->alias, strlen(f->alias), flag)))
         return true;
-    return f->type == F_REF && n > 3 && flag.n == n - 3 && !strcmp(f->name + n - 3, "_id") &&
-           !strncmp(f->name, flag.p, flag.n);
-}
-
-bool flags_takes(const struct command *c, const struct field *f)
-{
-    bool update = c->route->method == PATCH || c->route->partial;
-
-    return f->flags & (update ? FF_UPDATE : FF_CREATE | FF_UPDATE);
+    return f->type == F_REF && n > 3 && !strcmp(f->name + n - 3, "_id") &&
+           name_is(f->name, n - 3, flag);
 }
 
 static const struct field *body_field(const struct command *c, struct str flag)
@@ -133,10 +90,9 @@ int flags_common(struct cli_common *o, int argc, const char *const *argv, int *a
     } known[] = {
         { "--all", NULL, &o->all },       { "--watch", "-w", &o->watch },
         { "--wait", NULL, &o->wait },     { "--follow", "-f", &o->follow },
-        { "--yes", "-y", &o->yes },       { "--help", "-h", &o->help },
-        { "--url", NULL, NULL, &o->url }, { "--tenant", NULL, NULL, &o->tenant },
-        { "--ca", NULL, NULL, &o->ca },   { "--profile", NULL, NULL, &o->profile },
-        { "--output", "-o", NULL, NULL },
+        { "--help", "-h", &o->help },     { "--url", NULL, NULL, &o->url },
+        { "--ca", NULL, NULL, &o->ca },   { "--tenant", NULL, NULL, &o->tenant },
+        { "--output", "-o", NULL, NULL }, { "--profile", NULL, NULL, &o->profile },
     };
     const char *arg = argv[*at];
 
@@ -252,6 +208,23 @@ static int take_flag(struct arena *a, const struct command *c, int argc, const c
     return 1;
 }
 
+static int unknown_flag(struct arena *a, const struct command *c, const char *arg, struct err *e)
+{
+    const char *all[FLAG_VALUES], *near;
+    size_t n = flags_names(a, c, all, ARRAY_LEN(all));
+    size_t len = strcspn(arg, "=");
+    const struct record *r = c->route->in;
+
+    for (size_t i = 0; r && len > 2 && i < r->n_fields; i++)
+        if (r->fields[i].flags & (FF_CREATE | FF_UPDATE) &&
+            is_field(&r->fields[i], (struct str){ arg + 2, len - 2 }))
+            return err_set(e, ERR_INVALID, "--%s cannot be %s", flag_name(a, &r->fields[i]),
+                           c->route->method == POST ? "given at creation" : "changed");
+    near = word_nearest(arena_dup(a, arg, len), all, n);
+    return err_set(e, ERR_INVALID, "unknown flag %.*s%s%s%s", (int)MIN(len, (size_t)60), arg,
+                   near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+}
+
 static int take_word(const struct command *c, const char *arg, struct flags *out, struct err *e)
 {
     if (out->n_values == c->n_params)
@@ -291,7 +264,23 @@ static int take_one(struct arena *a, const struct command *c, int argc, const ch
     }
     TRY(rc = flags_common(&out->common, argc, argv, at, e));
     if (rc == 0)
-        return err_set(e, ERR_INVALID, "unknown flag %.60s", arg);
+        return unknown_flag(a, c, arg, e);
+    return 0;
+}
+
+/* A flag of the client that this command has no use for would be a wish unheard. */
+static int check_common(const struct command *c, const struct cli_common *o, struct err *e)
+{
+    const struct route *r = c->route;
+
+    if (o->all && !route_lists(r))
+        return err_set(e, ERR_INVALID, "--all is for lists");
+    if (o->watch && (r->method != GET || r->work == WRITE || r->work == STREAM))
+        return err_set(e, ERR_INVALID, "--watch is for what shows or lists things");
+    if (o->wait && r->method == GET)
+        return err_set(e, ERR_INVALID, "--wait is for what makes or changes things: see --watch");
+    if (o->follow && !(r->query && record_field(r->query, "follow")))
+        return err_set(e, ERR_INVALID, "--follow is for logs: see --watch");
     return 0;
 }
 
@@ -312,7 +301,31 @@ int flags_parse(struct arena *a, const struct command *c, int argc, const char *
         return err_set(e, ERR_INVALID, "%s is missing", c->param[out->n_values]);
     if (out->data && !c->route->in && c->route->body == BODY_AUTO)
         return err_set(e, ERR_INVALID, "this command sends no data");
-    return 0;
+    return check_common(c, &out->common, e);
+}
+
+/* What comes as --data the server looks at. */
+int flags_required(struct arena *a, const struct command *c, const struct flags *f, struct err *e)
+{
+    const struct record *r = c->route->in;
+    struct buf b = BUF(1024);
+    size_t n = 0;
+
+    for (size_t i = 0; r && i < r->n_fields && !f->data; i++) {
+        const struct field *q = &r->fields[i];
+        bool given = f->n_rest && q == flags_rest(c);
+
+        if (!flags_needs(c, q))
+            continue;
+        for (size_t j = 0; j < f->n_body; j++)
+            given |= f->body[j].field == q;
+        if (!given)
+            buf_printf(&b, "%s--%s", n++ ? ", " : "", flag_name(a, q));
+    }
+    if (n)
+        err_set(e, ERR_INVALID, "%.100s %s missing", buf_cstr(&b), n == 1 ? "is" : "are");
+    buf_free(&b);
+    return n ? -1 : 0;
 }
 
 /* ---- values */
@@ -488,26 +501,11 @@ static int put_data(struct arena *a, const struct flags *f, struct str data, str
     return 0;
 }
 
-/* The field that takes what stands after "--": a command to run. */
-static const struct field *rest_field(const struct command *c)
-{
-    static const char *const names[] = { "cmd", "command", "argv" };
-    const struct record *r = c->route->in;
-
-    for (size_t i = 0; r && i < ARRAY_LEN(names); i++) {
-        const struct field *f = record_field(r, names[i]);
-
-        if (f && (f->type == F_LIST || f->type == F_JSON))
-            return f;
-    }
-    return NULL;
-}
-
 int flags_body(struct arena *a, const struct command *c, const struct flags *f, struct buf *out,
                struct err *e)
 {
     struct json_out o = JSON_OUT(out);
-    const struct field *rest = f->n_rest ? rest_field(c) : NULL;
+    const struct field *rest = f->n_rest ? flags_rest(c) : NULL;
     struct str data = { 0 };
 
     if (f->n_rest && !rest)

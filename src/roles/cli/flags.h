@@ -13,7 +13,7 @@ enum cli_format { FORMAT_TABLE, FORMAT_JSON, FORMAT_YAML, FORMAT_ID };
 struct cli_common {
     const char *url, *tenant, *profile, *ca;
     enum cli_format format;
-    bool format_given, all, watch, wait, follow, yes, help;
+    bool format_given, all, watch, wait, follow, help;
 };
 
 enum { FLAG_VALUES = 256 };
@@ -43,8 +43,28 @@ int flags_body(struct arena *a, const struct command *c, const struct flags *f, 
                struct err *e);
 /* "?limit=3&status=running", or "". */
 const char *flags_query(struct arena *a, const struct flags *f);
-/* Fields that a command's body may have from flags; calls 'fn' for each. */
+/* True if the command's body may have this field; if it must. */
 bool flags_takes(const struct command *c, const struct field *f);
+bool flags_needs(const struct command *c, const struct field *f);
+/* ERR_INVALID naming all flags that the command needs and 'f' lacks. */
+int flags_required(struct arena *a, const struct command *c, const struct flags *f, struct err *e);
+/* Every field that is a flag of the command: of its body, its query, its list. */
+void flags_each(const struct command *c, void (*fn)(void *ctx, const struct field *f), void *ctx);
+/* The body's field that takes what stands after "--", a command to run; NULL if there is none. */
+const struct field *flags_rest(const struct command *c);
+
+/* The client's own flags, as help and completion show them. */
+struct cli_flag {
+    const char *name, *brief, *type;
+    enum { FLAG_ANY, FLAG_BODY, FLAG_FILE, FLAG_CLEAR, FLAG_LIST, FLAG_READ, FLAG_WAIT } when;
+    const char *doc;
+};
+extern const struct cli_flag cli_flags[]; /* ends with { NULL } */
+bool cli_flag_fits(const struct command *c, const struct cli_flag *f);
+/* "--name" of every flag of the command; returns how many. */
+size_t flags_names(struct arena *a, const struct command *c, const char **out, size_t most);
+/* The one that 'word' was probably meant to be, or NULL. */
+const char *word_nearest(const char *word, const char *const *all, size_t n);
 /* Parameters that every list has. */
 extern const struct record cli_paging_record;
 /* What a flag's or a field's value says: the text, "@file", "-" (standard input).  A secret is

@@ -6,22 +6,21 @@
 #include <ctype.h>
 
 const struct cli_builtin cli_builtins[] = {
-    { "serve", "Runs the cloud on this machine." },
-    { "login", "Gets a key for an account and keeps it in a profile." },
-    { "config", "Shows the server's configuration, or manages the client's profiles." },
-    { "doctor", "Checks whether this machine can run brume, and says what to do." },
-    { "backup", "Writes a consistent copy of the running store to a file." },
-    { "restore", "Puts such a copy in the store's place." },
-    { "completion", "Prints the completion script for bash, zsh or fish." },
-    { "version", "Prints the version." },
-    { "help", "Prints this." },
-    { NULL, NULL },
+    { "serve", "[flags]", "Runs the cloud on this machine." },
+    { "login", "[--url URL] [--email ADDRESS] [--profile NAME]",
+      "Gets a key for an account and keeps it in a profile." },
+    { "config", "[profiles|use|get|set|remove]",
+      "Shows the server's configuration, or manages the client's profiles." },
+    { "doctor", "[flags of serve]",
+      "Checks whether this machine can run brume, and says what to do." },
+    { "backup", "FILE [flags of serve]",
+      "Writes a consistent copy of the running store to a file." },
+    { "restore", "FILE [flags of serve]", "Puts such a copy in the store's place." },
+    { "completion", "bash|zsh|fish", "Prints the completion script of a shell." },
+    { "version", "", "Prints the version." },
+    { "help", "[COMMAND]", "Prints this, or a command's help." },
+    { NULL, NULL, NULL },
 };
-
-static const char common_help[] = "Flags everywhere:\n"
-                                  "  -o, --output table|json|yaml|id\n"
-                                  "      --profile NAME, --url URL, --tenant ID, --ca FILE\n"
-                                  "  -h, --help\n";
 
 static const char *upper_first(struct arena *a, const char *s)
 {
@@ -31,19 +30,81 @@ static const char *upper_first(struct arena *a, const char *s)
     return out;
 }
 
-/* "  word   text", in two columns. */
+enum { FIRST_COLUMN = 30 };
+
+/* "  word   text", in two columns; a long word has a line of its own. */
 static void lines(const char *const *cells, size_t rows, FILE *to)
 {
-    struct buf b = BUF(MIB(1));
+    size_t wide = 0;
 
-    output_table(cells, rows, 2, &b);
-    for (const char *p = buf_cstr(&b); *p;) {
-        size_t n = strcspn(p, "\n");
+    for (size_t i = 0; i < rows; i++)
+        if (output_width(cells[2 * i]) <= FIRST_COLUMN)
+            wide = MAX(wide, output_width(cells[2 * i]));
+    for (size_t i = 0; i < rows; i++) {
+        const char *word = cells[2 * i], *text = cells[2 * i + 1];
+        size_t n = output_width(word);
 
-        fprintf(to, "  %.*s\n", (int)n, p);
-        p += n + (p[n] == '\n');
+        if (n > FIRST_COLUMN)
+            fprintf(to, "  %s\n  %*s", word, (int)wide, "");
+        else
+            fprintf(to, "  %s%*s", word, (int)(wide - n), "");
+        fprintf(to, "%s%s\n", *text ? "  " : "", text);
     }
+}
+
+/* The words that may follow a resource, one after the other: "create, list, get". */
+static const char *verbs_of(struct cli *c, const char *resource)
+{
+    struct buf b = BUF(4096);
+    const char *out;
+
+    buf_putc(&b, ' ');
+    for (size_t i = 0; i < c->commands.n; i++) {
+        const struct command *k = &c->commands.v[i];
+
+        if (k->quiet || strcmp(k->word[0], resource) != 0 || k->n_words < 2 ||
+            strstr(buf_cstr(&b), arena_printf(c->arena, " %s,", k->word[1])))
+            continue;
+        buf_printf(&b, "%s%s,", b.n > 1 ? " " : "", k->word[1]);
+    }
+    out = b.n > 2 ? arena_dup(c->arena, b.p + 1, b.n - 2) : "";
     buf_free(&b);
+    return out;
+}
+
+/* The client's own flags of a command, or, NULL, those of all commands. */
+static size_t own_flags(struct cli *c, const struct command *k, const char **cells, size_t n)
+{
+    for (const struct cli_flag *f = cli_flags; f->name; f++) {
+        if (k ? f->when == FLAG_ANY || !cli_flag_fits(k, f) : f->when != FLAG_ANY)
+            continue;
+        if (f->when == FLAG_WAIT && !cli_waits(c, k))
+            continue;
+        cells[2 * n] = arena_printf(c->arena, "%s%s%s%s%s", f->brief ? f->brief : "",
+                                    f->brief ? ", " : "", f->name, *f->type ? " " : "", f->type);
+        cells[2 * n++ + 1] = f->doc;
+    }
+    return n;
+}
+
+static void everywhere(struct cli *c, FILE *to)
+{
+    const char *cells[2 * 32];
+    size_t n = own_flags(c, NULL, cells, 0);
+
+    fputs("\nFlags everywhere:\n", to);
+    lines(cells, n, to);
+}
+
+bool cli_help_builtin(const char *name, FILE *to)
+{
+    for (const struct cli_builtin *b = cli_builtins; b->name; b++) {
+        if (strcmp(b->name, name) != 0)
+            continue;
+        fprintf(to, "brume %s%s%s\n%s\n", b->name, *b->use ? " " : "", b->use, b->doc);
+        return true;
+    }
+    return false;
 }
 
 void cli_help(struct cli *c, FILE *to)
@@ -61,25 +122,30 @@ void cli_help(struct cli *c, FILE *to)
     n = 0;
     for (size_t i = 0; i < c->commands.n; i++) {
         const struct command *k = &c->commands.v[i];
-        bool seen = false;
+        bool seen = k->quiet;
 
         for (size_t j = 0; j < n && !seen; j++)
             seen = !strcmp(cells[2 * j], k->word[0]);
         if (seen)
             continue;
         cells[2 * n] = k->word[0];
-        cells[2 * n++ + 1] = k->service->doc ? k->service->doc : "";
+        cells[2 * n++ + 1] = verbs_of(c, k->word[0]);
     }
     if (n) {
-        fputs("\nResources (`brume <resource> --help` lists the verbs):\n", to);
+        fputs("\nResources (`brume <resource> --help` says what each verb does):\n", to);
         lines(cells, n, to);
     }
-    fprintf(to, "\n%s", common_help);
-    fputs("\nExit codes: 0 done, 1 the API refused, 2 wrong command line, 3 nobody answers.\n", to);
+    everywhere(c, to);
+    fputs("\nExit codes: 0 done, 1 the API refused, 2 wrong command line, 3 nobody answers, 4 not\n"
+          "logged in or not allowed, 5 there is no such thing, 6 in conflict with what there is,\n"
+          "7 too much at once: try again later. `brume instance exec` ends as its command does.\n",
+          to);
 }
 
-static const char *usage_of(struct arena *a, const struct command *k)
+const char *cli_usage_of(struct arena *a, const struct command *k, bool flags)
 {
+    const struct record *r = k->route->in;
+    const struct field *rest = flags_rest(k);
     struct buf b = BUF(4096);
     const char *out;
 
@@ -87,6 +153,15 @@ static const char *usage_of(struct arena *a, const struct command *k)
         buf_printf(&b, "%s%s", i ? " " : "", k->word[i]);
     for (size_t i = 0; i < k->n_params; i++)
         buf_printf(&b, " %s", k->param[i]);
+    for (size_t i = 0; flags && r && i < r->n_fields; i++)
+        if (flags_needs(k, &r->fields[i]) && &r->fields[i] != rest)
+            buf_printf(&b, " --%s …", flag_name(a, &r->fields[i]));
+    if (flags && k->route->body == BODY_RAW)
+        buf_puts(&b, " --data @FILE");
+    if (flags && (r || k->route->query || k->route->list))
+        buf_puts(&b, " [flags]");
+    if (flags && rest && flags_needs(k, rest))
+        buf_puts(&b, " -- COMMAND [ARGUMENT…]");
     out = arena_strdup(a, buf_cstr(&b));
     buf_free(&b);
     return out;
@@ -100,16 +175,16 @@ void cli_help_resource(struct cli *c, const char *word, FILE *to)
     for (size_t i = 0; i < c->commands.n; i++) {
         const struct command *k = &c->commands.v[i];
 
-        if (!command_word_is(k, 0, word))
+        if (k->quiet || !command_word_is(k, 0, word))
             continue;
-        cells[2 * n] = usage_of(c->arena, k);
+        cells[2 * n] = cli_usage_of(c->arena, k, false);
         cells[2 * n++ + 1] = k->route->doc ? k->route->doc : "";
     }
     lines(cells, n, to);
     fputs("\n`brume <command> --help` shows a command's flags.\n", to);
 }
 
-static const char *type_word(struct arena *a, const struct field *f)
+static const char *type_word(struct cli *c, const struct field *f)
 {
     struct buf b = BUF(4096);
     const char *out;
@@ -125,7 +200,7 @@ static const char *type_word(struct arena *a, const struct field *f)
     case F_UUID:
         return "ID";
     case F_REF:
-        return "ID|NAME";
+        return f->ref && commands_list_of(&c->commands, f->ref) ? "ID|NAME" : "ID";
     case F_LIST:
         return "TEXT…";
     case F_MAP:
@@ -139,56 +214,47 @@ static const char *type_word(struct arena *a, const struct field *f)
     }
     for (const struct enum_name *n = f->names; n && n->name; n++)
         buf_printf(&b, "%s%s", b.n ? "|" : "", n->name);
-    out = arena_strdup(a, buf_cstr(&b));
+    out = arena_strdup(c->arena, buf_cstr(&b));
     buf_free(&b);
     return out;
 }
 
-static size_t add_flag(struct arena *a, const struct field *f, bool required, const char **cells,
-                       size_t n)
-{
-    const char *type = type_word(a, f);
+enum { HELP_FLAGS = 220 };
+struct flag_lines {
+    struct cli *cli;
+    const struct command *command;
+    const char *cells[2 * (HELP_FLAGS + 32)];
+    size_t n;
+};
 
-    cells[2 * n] = arena_printf(a, "--%s%s%s", flag_name(a, f), *type ? " " : "", type);
-    cells[2 * n + 1] = arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
-                                    required ? " (required)" : "");
-    return n + 1;
+static void add_flag(void *ctx, const struct field *f)
+{
+    struct flag_lines *x = ctx;
+    struct arena *a = x->cli->arena;
+    const char *type = type_word(x->cli, f);
+    bool body = x->command->route->in && record_field(x->command->route->in, f->name) == f;
+
+    if (x->n == HELP_FLAGS)
+        return;
+    x->cells[2 * x->n] = arena_printf(a, "--%s%s%s", flag_name(a, f), *type ? " " : "", type);
+    x->cells[2 * x->n++ + 1] =
+        arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
+                     body && flags_needs(x->command, f) ? " (required)" : "");
 }
 
 void cli_help_command(struct cli *c, const struct command *k, FILE *to)
 {
-    const struct route *r = k->route;
-    const char *cells[2 * 256];
-    size_t n = 0;
+    struct flag_lines *x = arena_alloc(c->arena, sizeof(*x));
 
-    fprintf(to, "brume %s%s\n", usage_of(c->arena, k),
-            r->in || r->query || r->list ? " [flags]" : "");
-    if (r->doc)
-        fprintf(to, "%s\n", r->doc);
-    for (size_t i = 0; r->in && i < r->in->n_fields && n < 200; i++)
-        if (flags_takes(k, &r->in->fields[i]))
-            n = add_flag(c->arena, &r->in->fields[i],
-                         r->in->fields[i].flags & FF_REQUIRED && r->method == POST, cells, n);
-    for (size_t i = 0; r->query && i < r->query->n_fields && n < 200; i++)
-        n = add_flag(c->arena, &r->query->fields[i], false, cells, n);
-    for (size_t i = 0; r->list && r->out && i < r->out->n_fields && n < 200; i++)
-        if (r->out->fields[i].flags & FF_FILTER)
-            n = add_flag(c->arena, &r->out->fields[i], false, cells, n);
-    for (size_t i = 0; r->list && i < cli_paging_record.n_fields; i++)
-        n = add_flag(c->arena, &cli_paging_record.fields[i], false, cells, n);
-    if (n) {
+    *x = (struct flag_lines){ .cli = c, .command = k };
+    fprintf(to, "brume %s\n", cli_usage_of(c->arena, k, true));
+    if (k->route->doc)
+        fprintf(to, "%s\n", k->route->doc);
+    flags_each(k, add_flag, x);
+    x->n = own_flags(c, k, x->cells, x->n);
+    if (x->n) {
         fputs("\nFlags:\n", to);
-        lines(cells, n, to);
+        lines(x->cells, x->n, to);
     }
-    if (r->body == BODY_RAW)
-        fputs("  --data @FILE|-        the file that is sent\n", to);
-    else if (r->in || r->body == BODY_FREE)
-        fputs("  --data JSON|@FILE|-   the whole body at once; other flags go over it\n", to);
-    if (route_lists(r))
-        fputs("  --all                 every page\n", to);
-    if (r->method == GET)
-        fputs("  -w, --watch           again each second\n", to);
-    else
-        fputs("  --wait                until its status stands still\n", to);
-    fprintf(to, "\n%s", common_help);
+    everywhere(c, to);
 }

@@ -22,8 +22,7 @@ const struct json_value *output_list(const struct json_value *v)
     return data && json_type_of(data) == JSON_ARR && json_get(v, "has_more") ? data : NULL;
 }
 
-/* Characters, not bytes: what an aligned column counts. */
-static size_t width_of(const char *s)
+size_t output_width(const char *s)
 {
     size_t n = 0;
 
@@ -43,8 +42,8 @@ void output_table(const char *const *cells, size_t rows, size_t columns, struct 
             if (c + 1 == columns)
                 break;
             for (size_t i = 0; i < rows; i++)
-                wide = MAX(wide, width_of(cells[i * columns + c]));
-            buf_printf(out, "%*s", (int)(wide - width_of(s)) + 2, "");
+                wide = MAX(wide, output_width(cells[i * columns + c]));
+            buf_printf(out, "%*s", (int)(wide - output_width(s)) + 2, "");
         }
         while (out->n && out->p[out->n - 1] == ' ')
             out->n--;
@@ -138,8 +137,9 @@ static size_t add_column(const char **cols, size_t n, const char *name)
     return n + 1;
 }
 
-/* Fields that say little in a list. */
-static bool dull(const struct field *f)
+/* Fields that say little in a list: who owns a thing, but not who is meant by a row that is about
+ * somebody. */
+static bool dull(const struct record *r, const struct field *f)
 {
     static const char *const names[] = { "tenant_id",  "user_id", "project_id", "arn",
                                          "updated_at", "mode",    "revision",   "status_reason" };
@@ -148,27 +148,37 @@ static bool dull(const struct field *f)
         return true;
     if (f->type == F_JSON || f->type == F_MAP || f->type == F_LIST)
         return true;
+    if (!strcmp(f->name, "user_id") && !record_field(r, "id"))
+        return false;
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (!strcmp(names[i], f->name))
             return true;
     return false;
 }
 
-/* Names of a record's members, those of one kind. */
-static size_t add_fields(const struct record *r, bool refs, const char **cols, size_t n)
+/* What is asked of a record's members: what is counted or made when it is shown says most, other
+ * things' ids least. */
+enum kind { KIND_SHOWN, KIND_KEPT, KIND_REF };
+
+static enum kind kind_of(const struct field *f)
+{
+    if (f->type == F_REF || f->type == F_UUID)
+        return KIND_REF;
+    return f->flags & FF_VIRTUAL && !(f->flags & FF_CREATE) ? KIND_SHOWN : KIND_KEPT;
+}
+
+static size_t add_fields(const struct record *r, enum kind kind, const char **cols, size_t n)
 {
     for (size_t i = 0; i < r->n_fields; i++) {
         const struct field *f = &r->fields[i];
 
-        if (!dull(f) && !is_age(f->name) && (f->type == F_REF || f->type == F_UUID) == refs &&
-            n < COLUMNS_MAX - 1)
+        if (!dull(r, f) && !is_age(f->name) && kind_of(f) == kind && n < COLUMNS_MAX - 1)
             n = add_column(cols, n, f->name);
     }
     return n;
 }
 
-/* id, name, status, then what the table lists first, other things' ids where there is room, and the
- * age at the end. */
+/* id, name, status, then what the table lists first of each kind, and the age at the end. */
 static size_t choose_columns(const struct record *r, const struct json_value *first,
                              const char **cols)
 {
@@ -179,8 +189,8 @@ static size_t choose_columns(const struct record *r, const struct json_value *fi
     for (size_t i = 0; r && i < ARRAY_LEN(main_ones); i++)
         if (record_field(r, main_ones[i]))
             n = add_column(cols, n, main_ones[i]);
-    if (r)
-        n = add_fields(r, true, cols, add_fields(r, false, cols, n));
+    for (enum kind kind = KIND_SHOWN; r && kind <= KIND_REF; kind++)
+        n = add_fields(r, kind, cols, n);
     for (size_t i = 0; !r && first && json_type_of(first) == JSON_OBJ && i < json_len(first); i++) {
         const char *key;
         enum json_type t = json_type_of(json_member(first, i, &key));
@@ -233,7 +243,7 @@ static void object_table(struct arena *a, const struct json_value *v, struct buf
         const char *key;
 
         json_member(v, i, &key);
-        wide = MAX(wide, width_of(key));
+        wide = MAX(wide, output_width(key));
     }
     for (size_t i = 0; i < n; i++) {
         const char *key;
@@ -246,7 +256,7 @@ static void object_table(struct arena *a, const struct json_value *v, struct buf
             output_yaml(m, 1, out);
             continue;
         }
-        buf_printf(out, "%*s%s\n", (int)(wide - width_of(key)) + 1, "", cell_text(a, m, 0));
+        buf_printf(out, "%*s%s\n", (int)(wide - output_width(key)) + 1, "", cell_text(a, m, 0));
     }
 }
 

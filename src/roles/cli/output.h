@@ -24,5 +24,7 @@ void output_json(const struct json_value *v, int depth, struct buf *out);
 void output_yaml(const struct json_value *v, int depth, struct buf *out);
 /* Rows of cells, aligned; each row has 'columns' of them. Two spaces stand between columns. */
 void output_table(const char *const *cells, size_t rows, size_t columns, struct buf *out);
+/* Characters, not bytes: what an aligned column counts. */
+size_t output_width(const char *s);
 /* "45s", "3m", "2h", "5d" since then; "-" for what is no time. */
 const char *output_age(struct arena *a, const char *time, int64_t now);

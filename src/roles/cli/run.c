@@ -27,34 +27,60 @@ static bool is_id(const char *s)
     return id_looks_like(str_of(s));
 }
 
-/* The id of the thing of that name, by its list. A name nobody bears stays as it is: the server
- * says so. */
-static int look_up(struct cli *c, const struct record *r, const char **value)
+/* The row of that name; where the list has no filter for it, all of it is looked through. */
+static const char *id_of_name(struct cli *c, const struct json_value *rows, const char *name)
+{
+    const char *id = NULL;
+
+    for (size_t i = 0; i < json_len(rows); i++) {
+        const struct json_value *row = json_at(rows, i);
+
+        if (json_type_of(row) != JSON_OBJ ||
+            (strcmp(json_get_str(c->arena, row, "name", ""), name) != 0 &&
+             strcmp(json_get_str(c->arena, row, "slug", ""), name) != 0))
+            continue;
+        if (id)
+            return NULL; /* two of that name */
+        id = json_get_str(c->arena, row, "id", NULL);
+    }
+    return id;
+}
+
+/* The id of the thing of that name, by its list.  A name in the path that nobody bears stays as it
+ * is: the server says so; in a flag ('flag') it is said here, for the server knows ids only. */
+static int look_up(struct cli *c, const struct record *r, const char *flag, const char **value)
 {
     const struct command *list;
-    const struct field *name = record_field(r, "name");
+    const struct field *name;
     struct cli_answer x;
     const struct json_value *rows;
+    const char *id, *query = "";
     struct str enc;
     int rc;
 
-    if (is_id(*value) || !name || !(name->flags & FF_FILTER) ||
-        !(list = commands_list_of(&c->commands, r)))
+    if (is_id(*value) || !(list = commands_list_of(&c->commands, r)) ||
+        !(name = record_field(list->route->out, "name")))
         return CLI_OK;
     percent_encode(c->arena, str_of(*value), &enc);
-    rc = cli_ask(c, c->arena, GET,
-                 arena_printf(c->arena, "%s?limit=2&name=" STR_FMT, list->path, STR_ARG(enc)),
+    if (name->flags & FF_FILTER)
+        query = arena_printf(c->arena, "?limit=2&name=" STR_FMT, STR_ARG(enc));
+    rc = cli_ask(c, c->arena, GET, arena_printf(c->arena, "%s%s", list->path, query),
                  (struct str){ 0 }, NULL, &x);
     if (rc != CLI_OK)
         return rc;
     if (x.status != 200) {
         rc = cli_refused(c, list, &x);
-    } else if (x.json && (rows = output_list(x.json)) && json_len(rows) == 1 &&
-               json_type_of(json_at(rows, 0)) == JSON_OBJ) {
-        const char *id = json_get_str(c->arena, json_at(rows, 0), "id", NULL);
-
-        if (id)
+    } else if (x.json && (rows = output_list(x.json))) {
+        id = id_of_name(c, rows, *value);
+        if (id) {
             *value = id;
+        } else if (flag) {
+            fprintf(c->err,
+                    "brume: --%s: there is no %s of the name \"%s\". `brume %s` shows what "
+                    "there is.\n",
+                    flag, list->word[0], *value, cli_usage_of(c->arena, list, false));
+            rc = CLI_MISSING;
+        }
     }
     cli_answer_done(&x);
     return rc;
@@ -72,8 +98,8 @@ static const struct record *param_record(struct cli *c, const struct command *k,
             break;
         if (n < i)
             continue;
-        get = commands_route(&c->commands, GET,
-                             arena_dup(c->arena, k->route->path, (size_t)(p + 1 - k->route->path)));
+        get = commands_holder(&c->commands, c->arena, k->route->path,
+                              (size_t)(p + 1 - k->route->path));
         return get ? get->route->out : NULL;
     }
     return NULL;
@@ -89,7 +115,7 @@ static int resolve(struct cli *c, const struct command *k, struct flags *f)
         if (k->route->by_name && i == 0 && k->path == k->route->path)
             continue; /* the server takes names there */
         r = param_record(c, k, i);
-        if (r && (rc = look_up(c, r, &f->value[i])) != CLI_OK)
+        if (r && (rc = look_up(c, r, NULL, &f->value[i])) != CLI_OK)
             return rc;
     }
     for (size_t i = 0; i < f->n_body + f->n_query; i++) {
@@ -99,7 +125,7 @@ static int resolve(struct cli *c, const struct command *k, struct flags *f)
         if (v->field->type != F_REF || !v->field->ref || v->clear || !v->text.n)
             continue;
         text = arena_dup(c->arena, v->text.p, v->text.n);
-        if ((rc = look_up(c, v->field->ref, &text)) != CLI_OK)
+        if ((rc = look_up(c, v->field->ref, flag_name(c->arena, v->field), &text)) != CLI_OK)
             return rc;
         v->text = str_of(text);
     }
@@ -386,22 +412,22 @@ int cli_run(struct cli *c, const struct command *k, int argc, const char *const 
     struct err e = { 0 };
     int rc;
 
-    if (flags_parse(c->arena, k, argc, argv, &f, &e) < 0 ||
-        (!f.common.help && ask_secrets(c, k, &f, &e) < 0)) {
-        cli_usage(c, "%s", e.msg);
-        cli_help_command(c, k, c->err);
-        return CLI_USAGE;
-    }
+    if (flags_parse(c->arena, k, argc, argv, &f, &e) < 0)
+        return cli_misused(c, k, &e);
     c->common = f.common;
     if (f.common.help) {
         cli_help_command(c, k, c->out);
         return CLI_OK;
     }
+    if (ask_secrets(c, k, &f, &e) < 0 || flags_required(c->arena, k, &f, &e) < 0)
+        return cli_misused(c, k, &e);
+    if (f.common.wait && !cli_waits(c, k))
+        return cli_usage(c, "--wait: this is done at once, there is nothing to wait for");
     if ((rc = cli_who(c)) != CLI_OK || (rc = resolve(c, k, &f)) != CLI_OK)
         return rc;
     if (k->route->body != BODY_RAW && flags_body(c->arena, k, &f, &body, &e) < 0) {
         buf_free(&body);
-        return cli_usage(c, "%s", e.msg);
+        return cli_misused(c, k, &e);
     }
     if (body.n)
         sent = buf_str(&body);

@@ -14,7 +14,7 @@ struct thing {
     const char *name, *ports, *env, *tags, *note, *token;
     int64_t size, created_at, price;
     bool public_;
-    enum sample_status status;
+    enum sample_status status, wanted;
 };
 struct vpc {
     struct uuid id;
@@ -54,6 +54,7 @@ static const struct field thing_fields[] = {
     FIELD_STR  (T, note,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Anything."),
     FIELD_MICRO(T, price,      FF_CREATE, .doc = "What it costs."),
     FIELD_STR  (T, token,      FF_CREATE | FF_SECRET, .doc = "A secret."),
+    FIELD_ENUM (T, wanted,     enum sample_status, FF_UPDATE, .names = sample_status_names, .doc = "How it is to be."),
     FIELD_TIME (T, created_at, 0, .doc = "When it was made."),
 };
 #undef T
@@ -112,6 +113,12 @@ static const struct route sample_routes[] = {
     { GET,    "/projects/{id}",          "proj:get",      QUICK,  NULL, NULL, H,    200, "Shows a project.", .on = PLATFORM },
     { GET,    "/objects/{bucket}/{key...}", "obj:get",    READ,   NULL, NULL, NULL, 200, "Shows an object.", .cli = "object get" },
     { POST,   "/hidden",                 "x:hide",        WRITE,  NULL, NULL, NULL, 200, "No command.", .cli = "" },
+    { GET,    "/thing-types",            "thing:list-types", QUICK, NULL, NULL, NULL, 200, "Lists types." },
+    { GET,    "/v1/openapi.json",        NULL,            READ,   NULL, NULL, NULL, 200, "This API.", .on = PLATFORM, .public = true },
+    { POST,   "/vpcs/{id}/parts",        "part:create",   WRITE,  NULL, H,    H,    201, "Makes a part.", .by_name = true },
+    { GET,    "/vpcs/{id}/parts",        "part:list",     READ,   NULL, NULL, H,    200, "Lists parts.", .list = true, .by_name = true },
+    { GET,    "/parts/{id}",             "part:get",      READ,   NULL, NULL, H,    200, "Shows a part." },
+    { POST,   "/vpcs/{id}/mail",         "vpc:send",      WRITE,  NULL, H,    H,    201, "Sends mail.", .by_name = true, .cli = "vpc send" },
     { GET,    "/vpcs",                   "vpc:list",      QUICK,  NULL, NULL, &vpc_record, 200, "Lists VPCs.", .list = true },
     { 0 },
 };

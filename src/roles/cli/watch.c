@@ -80,6 +80,19 @@ const struct command *cli_getter(const struct cli *c, const struct command *k, b
 
 /* ---- --wait */
 
+bool cli_waits(const struct cli *c, const struct command *k)
+{
+    bool made;
+    const struct command *getter = k->route->method == GET ? NULL : cli_getter(c, k, &made);
+    const struct field *status =
+        getter && getter->route->out ? record_field(getter->route->out, "status") : NULL;
+
+    for (const struct enum_name *n = status ? status->names : NULL; n && n->name; n++)
+        if (among(n->name, moving, ARRAY_LEN(moving)))
+            return true;
+    return status && !status->names;
+}
+
 struct wait {
     struct cli *cli;
     const struct command *getter;
@@ -214,65 +227,113 @@ static void on_interrupt(int sig _unused_)
     interrupted = 1;
 }
 
-/* A line whenever the status is another one. */
-static void watch_status(struct cli *c, struct arena *a, const struct json_value *v, char *last,
-                         size_t n)
-{
-    const char *status = json_get_str(a, v, "status", NULL);
-    const char *why = json_get_str(a, v, "status_reason", NULL);
-    time_t now = time(NULL);
-    char at[16] = "";
-    struct tm tm;
+struct watch {
+    struct cli *cli;
+    const struct command *command;
+    struct json_value *before; /* what was shown last; NULL: nothing yet */
+};
 
-    if (!status || !strncmp(status, last, n - 1))
-        return;
-    if (localtime_r(&now, &tm))
-        strftime(at, sizeof(at), "%H:%M:%S", &tm);
-    fprintf(c->out, "%s %s%s%s%s%s\n", at, last, *last ? " → " : "",
-            output_clean(a, status, strlen(status), 30), why ? ": " : "",
-            why ? output_clean(a, why, strlen(why), 200) : "");
-    fflush(c->out);
-    snprintf(last, n, "%s", status);
-}
-
-static void watch_screen(struct cli *c, const struct command *k, struct arena *a,
-                         const struct json_value *v)
+static void watch_whole(struct watch *w, struct arena *a, const struct json_value *v)
 {
+    struct cli *c = w->cli;
     struct buf b = BUF(MIB(64));
 
-    if (c->out_tty)
+    if (c->out_tty && output_list(v))
         buf_puts(&b, "\033[H\033[2J");
-    output_value(a, k->route->out, v, c->common.format, clock_wall(clock_system()), &b);
+    else if (w->before && c->common.format == FORMAT_YAML)
+        buf_puts(&b, "---\n");
+    else if (w->before && c->common.format == FORMAT_TABLE)
+        buf_putc(&b, '\n');
+    output_value(a, w->command->route->out, v, c->common.format, clock_wall(clock_system()), &b);
     fwrite(b.p, 1, b.n, c->out);
     fflush(c->out);
     buf_free(&b);
 }
 
+static const char *member_text(struct arena *a, const struct json_value *v, const char *key)
+{
+    const struct json_value *m = json_get(v, key);
+    const char *s = m ? json_str_of(m, NULL) : NULL;
+
+    if (!m || json_type_of(m) == JSON_NULL)
+        return "-";
+    if (!s)
+        s = json_text(a, m);
+    return output_clean(a, s, strlen(s), 200);
+}
+
+static void watch_member(struct watch *w, struct arena *a, const struct json_value *v,
+                         const char *key)
+{
+    const char *was = member_text(a, w->before, key), *is = member_text(a, v, key);
+    time_t now = time(NULL);
+    char at[16] = "";
+    struct tm tm;
+
+    if (!strcmp(was, is) || !strcmp(key, "updated_at"))
+        return;
+    if (localtime_r(&now, &tm))
+        strftime(at, sizeof(at), "%H:%M:%S", &tm);
+    fprintf(w->cli->out, "%s  %s: %s → %s\n", at, output_clean(a, key, strlen(key), 0), was, is);
+}
+
+/* A line for each member that is another one than before. */
+static void watch_changes(struct watch *w, struct arena *a, const struct json_value *v)
+{
+    const char *key;
+
+    for (size_t i = 0; i < json_len(v); i++) {
+        json_member(v, i, &key);
+        watch_member(w, a, v, key);
+    }
+    for (size_t i = 0; i < json_len(w->before); i++) {
+        json_member(w->before, i, &key);
+        if (!json_get(v, key))
+            watch_member(w, a, v, key);
+    }
+    fflush(w->cli->out);
+}
+
+/* Shows what is new in 'x' and keeps it. */
+static void watch_show(struct watch *w, struct arena *a, struct cli_answer *x)
+{
+    struct cli *c = w->cli;
+    bool same = w->before && !strcmp(json_text(a, w->before), json_text(a, x->json));
+    bool members = w->before && c->common.format == FORMAT_TABLE &&
+                   json_type_of(x->json) == JSON_OBJ && json_type_of(w->before) == JSON_OBJ &&
+                   !output_list(x->json);
+
+    if (members)
+        watch_changes(w, a, x->json);
+    else if (!same || (c->out_tty && output_list(x->json))) /* ages go on */
+        watch_whole(w, a, x->json);
+    json_free(w->before);
+    w->before = x->json;
+    x->json = NULL;
+}
+
 int cli_watch(struct cli *c, const struct command *k, const char *path)
 {
     struct sigaction act = { .sa_handler = on_interrupt }, old;
-    char last[64] = "";
+    struct watch w = { .cli = c, .command = k };
     int rc = CLI_OK;
 
     interrupted = 0;
     sigaction(SIGINT, &act, &old);
     while (!interrupted && rc == CLI_OK) {
-        struct arena a = ARENA(MIB(160));
-        struct cli_answer x;
+        struct arena a = ARENA(MIB(256));
+        struct cli_answer x = { 0 };
 
         rc = cli_ask(c, &a, GET, path, (struct str){ 0 }, NULL, &x);
         if (interrupted) {
             rc = CLI_OK;
-        } else if (rc == CLI_OK && x.status == 404 && *last) {
+        } else if (rc == CLI_OK && x.status == 404 && w.before) {
             fputs("It is gone.\n", c->out);
             interrupted = 1;
         } else if (rc == CLI_OK && (x.status != 200 || !x.json)) {
             rc = cli_refused(c, k, &x);
-        } else if (rc == CLI_OK && json_type_of(x.json) == JSON_OBJ && json_get(x.json, "status") &&
-                   !output_list(x.json)) {
-            watch_status(c, &a, x.json, last, sizeof(last));
         } else if (rc == CLI_OK) {
-            watch_screen(c, k, &a, x.json);
+            watch_show(&w, &a, &x);
         }
         cli_answer_done(&x);
         arena_free(&a);
@@ -280,5 +341,6 @@ int cli_watch(struct cli *c, const struct command *k, const char *path)
             pause_ms(1000);
     }
     sigaction(SIGINT, &old, NULL);
+    json_free(w.before);
     return rc;
 }

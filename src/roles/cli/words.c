@@ -70,11 +70,13 @@ static bool holds_things(const struct service *const *services, const char *path
     return read && made;
 }
 
+/* By its action, "queue:list" or "tenant:list-members", where the row does not say it. */
 bool route_lists(const struct route *r)
 {
-    size_t n = r->action ? strlen(r->action) : 0;
+    const char *verb = r->action ? strchr(r->action, ':') : NULL;
 
-    return r->method == GET && (r->list || (n > 5 && !strcmp(r->action + n - 5, ":list")));
+    return r->method == GET &&
+           (r->list || (verb && !strncmp(verb, ":list", 5) && (verb[5] == '\0' || verb[5] == '-')));
 }
 
 static size_t methods_of(const struct service *const *services, const char *path)
@@ -154,7 +156,6 @@ static const char *verb_of(const struct service *const *services, const struct r
     }
 }
 
-/* '*given': the words are the route's own (.cli). */
 static void words_given(struct arena *a, struct command *c)
 {
     for (const char *p = c->route->cli; *p;) {
@@ -182,8 +183,9 @@ static void words_derived(struct arena *a, const struct service *const *services
             continue;
         if (s->holds)
             push(a, c, word_singular(a, s->text), s->text);
-        else
-            push(a, c, arena_dup(a, s->text.p, s->text.n), (struct str){ 0 });
+        else /* a file's ending says nothing here */
+            push(a, c, arena_dup(a, s->text.p, MIN(s->text.n, strcspn(s->text.p, "."))),
+                 (struct str){ 0 });
     }
     if (last->param || last->holds || c->n_words < 2 || methods_of(services, c->route->path) > 1)
         push(a, c, verb_of(services, c->route, last->param, last->holds), (struct str){ 0 });
@@ -207,15 +209,66 @@ static bool taken(const struct commands *all, const struct command *c)
     return false;
 }
 
-static void add(struct arena *a, const struct service *const *services, const struct service *s,
-                const struct route *r, struct commands *all)
+/* Who takes its words first: who was given them, then what makes, shows, changes and deletes one
+ * thing or lists them, then further verbs, then short forms; last, quietly, the paths of those that
+ * were given theirs. */
+enum turn { TURN_GIVEN, TURN_THINGS, TURN_VERBS, TURN_SHORT, TURN_QUIET, TURNS };
+
+static void put(struct commands *all, const struct command *c)
 {
-    struct command c = { .route = r, .service = s };
+    if (all->n < COMMANDS_MAX && c->n_words && !taken(all, c))
+        all->v[all->n++] = *c;
+}
+
+/* A collection below another thing whose members are shown on their own: its commands without the
+ * other thing's word. */
+static void add_short(struct arena *a, const struct service *const *services,
+                      const struct parts *parts, const struct command *c, struct commands *all)
+{
+    const struct segment *last = &parts->v[parts->n - 1];
+    const char *top = arena_printf(a, "/" STR_FMT, STR_ARG(last->text));
+    struct command s = *c;
+    bool alone = false;
+
+    if (parts->n < 3 || !last->holds)
+        return;
+    for (size_t i = 0; services[i]; i++)
+        for (const struct route *r = services[i]->routes; r && r->path; r++)
+            alone |= under(r->path, top, strlen(top));
+    if (!alone)
+        return;
+    s.n_words = 0;
+    memset(s.also, 0, sizeof(s.also));
+    push(a, &s, word_singular(a, last->text), last->text);
+    push(a, &s, verb_of(services, s.route, false, true), (struct str){ 0 });
+    put(all, &s);
+}
+
+static void add_derived(struct arena *a, const struct service *const *services,
+                        const struct parts *parts, struct command *c, struct commands *all)
+{
+    words_derived(a, services, parts, false, c);
+    if (taken(all, c)) {
+        /* Two paths with the same words: the later one keeps what stands before its resource. */
+        c->n_words = 0;
+        memset(c->also, 0, sizeof(c->also));
+        words_derived(a, services, parts, true, c);
+    }
+    /* The same words still, as of POST …/messages/delete: many at once. */
+    if (taken(all, c) && c->n_words)
+        c->word[c->n_words - 1] = arena_printf(a, "%s-many", c->word[c->n_words - 1]);
+    put(all, c);
+}
+
+static void add(struct arena *a, const struct service *const *services, const struct service *s,
+                const struct route *r, enum turn turn, struct commands *all)
+{
+    struct command c = { .route = r, .service = s, .quiet = turn == TURN_QUIET };
     bool versioned = !strncmp(r->path, "/v1/", 4); /* a path of the platform's alone */
     struct parts parts;
 
     split(versioned ? r->path + 3 : r->path, &parts);
-    if (!parts.n || (r->cli && !*r->cli) || all->n == COMMANDS_MAX)
+    if (!parts.n || (r->cli && !*r->cli))
         return;
     c.path = !r->on || r->on & CLASSIC || versioned ? r->path : arena_printf(a, "/v1%s", r->path);
     for (size_t i = 0; i < parts.n; i++) {
@@ -226,32 +279,34 @@ static void add(struct arena *a, const struct service *const *services, const st
         if (g->param)
             push_param(a, &c, i ? g - 1 : NULL, g->text);
     }
-    if (r->cli)
+    if (turn == TURN_GIVEN) {
         words_given(a, &c);
-    else
-        words_derived(a, services, &parts, false, &c);
-    if (taken(all, &c) && !r->cli) {
-        /* Two paths with the same words: the later one keeps what stands before its resource. */
-        c.n_words = 0;
-        memset(c.also, 0, sizeof(c.also));
-        words_derived(a, services, &parts, true, &c);
+        put(all, &c);
+    } else if (turn == TURN_SHORT) {
+        add_short(a, services, &parts, &c, all);
+    } else {
+        add_derived(a, services, &parts, &c, all);
     }
-    /* The same words still, as of POST …/messages/delete: many at once. */
-    if (taken(all, &c) && !r->cli && c.n_words)
-        c.word[c.n_words - 1] = arena_printf(a, "%s-many", c.word[c.n_words - 1]);
-    if (!taken(all, &c))
-        all->v[all->n++] = c;
 }
 
-/* Who takes its words first: who was given them, then what makes, shows, changes and deletes one
- * thing or lists them, then further verbs. */
-static int turn_of(const struct service *const *services, const struct route *r)
+static bool has_turn(const struct service *const *services, const struct route *r, enum turn turn)
 {
     size_t n = strlen(r->path);
+    bool thing = r->path[n - 1] == '}' || holds_things(services, r->path, n);
 
-    if (r->cli)
-        return 0;
-    return r->path[n - 1] == '}' || holds_things(services, r->path, n) ? 1 : 2;
+    switch (turn) {
+    case TURN_GIVEN:
+    case TURN_QUIET:
+        return r->cli;
+    case TURN_THINGS:
+    case TURN_SHORT:
+        return !r->cli && thing;
+    case TURN_VERBS:
+        return !r->cli && !thing;
+    case TURNS:
+        break;
+    }
+    return false;
 }
 
 void commands_build(struct arena *a, const struct service *const *services, struct commands *out)
@@ -260,13 +315,13 @@ void commands_build(struct arena *a, const struct service *const *services, stru
 
     for (size_t i = 0; services[i]; i++)
         for (const struct route *r = services[i]->routes; r && r->path; r++)
-            most++;
+            most += 2;
     *out = (struct commands){ arena_alloc(a, sizeof(struct command) * (most + 1)), 0 };
-    for (int turn = 0; turn < 3; turn++)
+    for (enum turn turn = TURN_GIVEN; turn < TURNS; turn++)
         for (size_t i = 0; services[i]; i++)
             for (const struct route *r = services[i]->routes; r && r->path; r++)
-                if (turn_of(services, r) == turn)
-                    add(a, services, services[i], r, out);
+                if (has_turn(services, r, turn))
+                    add(a, services, services[i], r, turn, out);
 }
 
 static bool same_word(const char *a, const char *b)
@@ -348,12 +403,26 @@ const struct command *commands_route(const struct commands *c, enum method m, co
     return NULL;
 }
 
+const struct command *commands_holder(const struct commands *c, struct arena *a, const char *path,
+                                      size_t n)
+{
+    const char *one = arena_dup(a, path, n), *slash = strrchr(one, '/');
+    const struct command *k = commands_route(c, GET, one);
+
+    if (!k && slash && slash > one) {
+        k = commands_route(c, GET, arena_dup(a, one, (size_t)(slash - one)));
+        if (k && !route_lists(k->route))
+            k = NULL;
+    }
+    return k;
+}
+
 const struct command *commands_list_of(const struct commands *c, const struct record *r)
 {
     for (size_t i = 0; i < c->n; i++) {
         const struct route *t = c->v[i].route;
 
-        if (t->method != GET || !t->list || !t->out || c->v[i].n_params)
+        if (!route_lists(t) || !t->out || c->v[i].n_params)
             continue;
         if (t->out == r || (r->prefix && t->out->prefix && !strcmp(t->out->prefix, r->prefix)))
             return &c->v[i];

@@ -12,7 +12,11 @@
  *
  * A static segment that holds things (a {parameter} follows it, or it can be listed) gives its
  * singular; what stands before the first of them is dropped; a last segment that holds nothing is
- * the verb.  A route's .cli has its words instead; "" makes no command. */
+ * the verb.  Things that are listed and made below another (/vpcs/{id}/subnets) and shown on their
+ * own (/subnets/{id}) have commands of both: "vpc subnet list VPC", "subnet list VPC".
+ *
+ * A route's .cli has its words instead, and those of its path are understood but not shown; ""
+ * makes no command. */
 
 #include "core/service.h"
 
@@ -27,6 +31,7 @@ struct command {
     size_t n_words;
     const char *param[COMMAND_PARAMS]; /* "QUEUE", in the order of the path */
     size_t n_params;
+    bool quiet; /* understood, but neither listed nor completed */
 };
 struct commands {
     struct command *v;
@@ -46,6 +51,10 @@ bool route_lists(const struct route *r);
 const char *command_path(struct arena *a, const struct command *c, const char *const *values);
 /* The command of that method on that path, or NULL. */
 const struct command *commands_route(const struct commands *c, enum method m, const char *path);
+/* What shows the thing whose {parameter} ends the first 'n' bytes of 'path', else what lists such
+ * things; NULL if neither is there. */
+const struct command *commands_holder(const struct commands *c, struct arena *a, const char *path,
+                                      size_t n);
 /* The list of the things that 'r' describes, outside of any other thing; NULL if there is none. */
 const struct command *commands_list_of(const struct commands *c, const struct record *r);
 /* "queues" → "queue", "policies" → "policy". */

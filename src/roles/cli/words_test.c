@@ -70,6 +70,10 @@ static void words_come_from_method_and_path(void **state _unused_)
         { GET, "/billing/summary", "billing summary" },
         { GET, "/status", "status get" },
         { GET, "/objects/{bucket}/{key...}", "object get BUCKET KEY" },
+        { GET, "/thing-types", "thing-type list" },
+        { GET, "/v1/openapi.json", "openapi get" },
+        { GET, "/vpcs/{id}/parts", "vpc part list VPC" },
+        { POST, "/vpcs/{id}/mail", "vpc send VPC" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
@@ -130,6 +134,37 @@ static void singular_and_plural_name_the_same_command(void **state _unused_)
     assert_non_null(commands_find(&commands, 4, nested, &used));
     assert_int_equal(used, 3);
     assert_null(commands_find(&commands, 2, none, &used));
+}
+
+static const char *route_of(int argc, const char *const *argv)
+{
+    int used;
+    const struct command *c = commands_find(&commands, argc, argv, &used);
+
+    return c && used == argc ? c->route->path : NULL;
+}
+
+static void what_is_listed_below_another_has_a_short_command_too(void **state _unused_)
+{
+    assert_string_equal(route_of(2, (const char *const[]){ "parts", "list" }), "/vpcs/{id}/parts");
+    assert_string_equal(route_of(2, (const char *const[]){ "part", "create" }), "/vpcs/{id}/parts");
+    assert_string_equal(route_of(2, (const char *const[]){ "part", "get" }), "/parts/{id}");
+    assert_string_equal(route_of(3, (const char *const[]){ "vpc", "parts", "list" }),
+                        "/vpcs/{id}/parts");
+}
+
+static void the_path_of_a_route_with_words_of_its_own_is_understood_quietly(void **state _unused_)
+{
+    const char *const derived[] = { "vpc", "mail", "create" };
+    int used;
+    const struct command *c = commands_find(&commands, 2, derived, &used);
+
+    if (!c)
+        c = commands_find(&commands, 3, derived, &used);
+    assert_non_null(c);
+    assert_string_equal(c->route->path, "/vpcs/{id}/mail");
+    assert_true(c->quiet);
+    assert_false(commands_route(&commands, POST, "/vpcs/{id}/mail")->quiet);
 }
 
 static void singulars_are_english_enough(void **state _unused_)
@@ -252,7 +287,18 @@ static void wrong_command_lines_are_refused_in_words(void **state _unused_)
     assert_string_equal(e.msg, "\"b\" is one word too many");
     assert_null(BODY(GET, "/things/{id}", &e, "a", "-o", "xml"));
     assert_null(BODY(PATCH, "/things/{id}", &e, "a", "--name", "new"));
-    assert_string_equal(e.msg, "unknown flag --name");
+    assert_string_equal(e.msg, "--name cannot be changed");
+    assert_null(BODY(POST, "/things", &e, "--wanted", "running"));
+    assert_string_equal(e.msg, "--wanted cannot be given at creation");
+    assert_null(BODY(POST, "/things", &e, "--nmae", "x"));
+    assert_string_equal(e.msg, "unknown flag --nmae");
+    assert_null(BODY(GET, "/things", &e, "--created-afer", "x"));
+    assert_string_equal(e.msg, "unknown flag --created-afer (did you mean --created-after?)");
+    assert_null(BODY(GET, "/things/{id}", &e, "a", "--all"));
+    assert_string_equal(e.msg, "--all is for lists");
+    assert_null(BODY(POST, "/things", &e, "--watch"));
+    assert_null(BODY(GET, "/things", &e, "--wait"));
+    assert_null(BODY(GET, "/things", &e, "--follow"));
     assert_null(BODY(GET, "/things/{id}", &e, ""));
 }
 
@@ -292,6 +338,8 @@ int main(void)
         cmocka_unit_test(no_two_commands_have_the_same_words),
         cmocka_unit_test(every_route_of_the_services_has_a_command),
         cmocka_unit_test(singular_and_plural_name_the_same_command),
+        cmocka_unit_test(what_is_listed_below_another_has_a_short_command_too),
+        cmocka_unit_test(the_path_of_a_route_with_words_of_its_own_is_understood_quietly),
         cmocka_unit_test(singulars_are_english_enough),
         cmocka_unit_test(a_path_is_filled_in_and_encoded),
         cmocka_unit_test(flags_become_json_of_their_fields_types),

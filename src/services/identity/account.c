@@ -6,7 +6,13 @@
 #include "drivers/mail/mail.h"
 #include "services/identity/identity_private.h"
 
-enum { RESET_MINUTES = 30, LOCK_MINUTES = 15, LOCK_FAILURES = 5, MAIL_HOURS = 24 };
+enum {
+    RESET_MINUTES = 30,
+    LOCK_MINUTES = 15,
+    LOCK_FAILURES = 5,
+    MAIL_HOURS = 24,
+    MAILS_AN_HOUR = 3 /* to one address, whoever asks */
+};
 
 static const struct enum_name user_status_names[] = { { USER_ACTIVE, "active" },
                                                       { USER_SUSPENDED, "suspended" },
@@ -276,11 +282,21 @@ static const char sql_reset_new[] =
 static const char sql_reset_old[] =
     "DELETE FROM password_resets WHERE user_id = $1 OR expires_at < $2";
 
+/* Returns how many mails this user has been sent in the hour that began with the first of them. */
+static const char sql_reset_mails[] =
+    "INSERT INTO reset_mails (user_id, mails, first_at) VALUES ($1, 1, $2)"
+    " ON CONFLICT (user_id) DO UPDATE SET"
+    " mails = CASE WHEN reset_mails.first_at <= $3 THEN 1 ELSE reset_mails.mails + 1 END,"
+    " first_at = CASE WHEN reset_mails.first_at <= $3 THEN $2 ELSE reset_mails.first_at END"
+    " RETURNING mails";
+
 static int forgot_write(struct call *c, struct err *e)
 {
+    static const char answer[] = "If the email exists, a reset token has been sent.";
     const struct forgot_in *in = c->in;
     struct user u;
     bool found;
+    int64_t mails;
     char token[SECRET_MAX], hash[65];
     struct mail_row m = { .address = in->email, .subject = "Reset your password" };
 
@@ -288,7 +304,12 @@ static int forgot_write(struct call *c, struct err *e)
     secret_new("reset_", token);
     app_hash_secret(c->app, str_of(token), hash);
     if (!found || u.status != USER_ACTIVE)
-        return reply_message(c, "If the email exists, a reset token has been sent.");
+        return reply_message(c, "%s", answer);
+    /* No mailbox is filled, and the tokens that are there stay good. */
+    TRY(db_int(c->db, sql_reset_mails, ARGS(A(&u.id), A(c->now), A(c->now - HOURS(1))), 0, &mails,
+               e));
+    if (mails > MAILS_AN_HOUR)
+        return reply_message(c, "%s", answer);
     uuid_new(app_clock(c->app), &m.id);
     const char *text =
         arena_printf(c->arena,
@@ -302,7 +323,7 @@ static int forgot_write(struct call *c, struct err *e)
                 e));
     TRY(db_insert(c->db, c->arena, &mail_record, &m, e));
     TRY(call_due(c, &mail_loop, &m.id, c->now, e));
-    return reply_message(c, "If the email exists, a reset token has been sent.");
+    return reply_message(c, "%s", answer);
 }
 
 int account_forgot(struct call *c, struct err *e)
@@ -353,12 +374,6 @@ static const char sql_password[] =
 static const char sql_resets_gone[] = "DELETE FROM password_resets WHERE user_id = $1";
 static const char sql_logins_gone[] =
     "DELETE FROM identity_keys WHERE user_id = $1 AND kind = 'login'";
-
-static int take_uuid(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    snprintf(((struct uuid *)ctx)->s, sizeof(struct uuid), "%s", cols[0].s);
-    return 0;
-}
 
 static int bad_token(struct call *c, struct err *e)
 {

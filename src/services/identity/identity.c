@@ -51,14 +51,17 @@ static int seat_read(void *ctx, const struct col *cols, size_t n _unused_, struc
     s->p->role = (enum role)enum_from_str(role_names, cols[0].s);
     snprintf(s->p->plan, sizeof(s->p->plan), "%s", cols[1].s);
     s->active = strcmp(cols[2].s, "active") == 0;
+    snprintf(s->p->version, sizeof(s->p->version), "%s", cols[3].s ? cols[3].s : "");
     return 0;
 }
 
 static const char sql_seat[] =
-    "SELECT m.role, t.plan, t.status FROM tenant_members m JOIN tenants t ON t.id = m.tenant_id"
-    " WHERE m.tenant_id = $1 AND m.user_id = $2";
+    "SELECT m.role, t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2)"
+    " FROM tenant_members m JOIN tenants t ON t.id = m.tenant_id"
+    " WHERE m.tenant_id = $1 AND m.user_id = $3";
 static const char sql_project_seat[] =
-    "SELECT 'admin', t.plan, t.status FROM tenants t WHERE t.id = $1";
+    "SELECT 'admin', t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2)"
+    " FROM tenants t WHERE t.id = $1";
 
 /* A JSON list as its members with spaces between; "" for none.  False: it cannot be read, and what
  * it limits must not be taken for unlimited. */
@@ -133,17 +136,23 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     bool person = !uuid_is_nil(&k.user_id);
     if (person)
         TRY(key_user(db, a, &k, &p, e));
+    bool chosen = p.pinned || !uuid_is_nil(tenant);
     if (!uuid_is_nil(tenant)) {
         if (p.pinned && !uuid_eq(tenant, &p.tenant_id))
             return err_set(e, ERR_FORBIDDEN, "This credential is bound to another tenant");
         p.tenant_id = *tenant;
     }
     TRY(db_each(db, person ? sql_seat : sql_project_seat,
-                (struct arg[]){ A(&p.tenant_id), A(&p.user_id) }, person ? 2 : 1, seat_read, &s,
-                e));
-    if (!s.found)
+                (struct arg[]){ A(&p.tenant_id), A(&p.key_id), A(&p.user_id) }, person ? 3 : 2,
+                seat_read, &s, e));
+    if (!s.found && chosen)
         return err_set(e, ERR_FORBIDDEN, "You are not a member of this tenant");
-    if (!s.active)
+    if (!s.found) {
+        /* Who was removed from their last tenant looks after their account, and makes another. */
+        p.tenant_id = (struct uuid){ 0 };
+        p.role = ROLE_VIEWER;
+        snprintf(p.plan, sizeof(p.plan), "%s", app_config(app)->default_plan);
+    } else if (!s.active)
         return err_set(e, ERR_FORBIDDEN, "This tenant is suspended");
     const struct plan *plan = config_plan(app_config(app), p.plan);
     p.rate = p.mode == MODE_TEST ? 1000000 : plan ? plan->rate : 60;
@@ -152,10 +161,14 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     return 0;
 }
 
-static int touched(struct db *db, const struct uuid *key_id, int64_t now, struct err *e)
+static int touched(struct db *db, const struct uuid *key_id, const char *version, int64_t now,
+                   struct err *e)
 {
-    return db_exec(db, "UPDATE identity_keys SET last_used = $2 WHERE id = $1 AND last_used < $2",
-                   ARGS(A(key_id), A(now)), e);
+    return db_exec(
+        db,
+        "UPDATE identity_keys SET last_used = $2, api_version = COALESCE(api_version, $3)"
+        " WHERE id = $1 AND (last_used < $2 OR api_version IS NULL)",
+        ARGS(A(key_id), A(now), A(version)), e);
 }
 
 static const struct auth_class identity_auth = { .lookup = lookup, .touched = touched };
@@ -265,17 +278,17 @@ static const struct route identity_routes[] = {
     { POST,   "/auth/login",                     NULL,                  LONG,  account_login,    &login_record,      NULL, 200, "Logs in: gives an API key.", .public = true, .limit = LIMIT_AUTH },
     { POST,   "/auth/forgot-password",           NULL,                  LONG,  account_forgot,   &forgot_record,     NULL, 200, "Mails a token that sets a new password.", .public = true, .limit = LIMIT_AUTH },
     { POST,   "/auth/reset-password",            NULL,                  LONG,  account_reset,    &reset_record,      NULL, 200, "Sets a new password by a token.", .public = true, .limit = LIMIT_AUTH },
-    { GET,    "/auth/me",                        "user:get",            READ,  account_me,       NULL,               U,    200, "Shows who you are." },
+    { GET,    "/auth/me",                        "user:get",            READ,  account_me,       NULL,               U,    200, "Shows who you are.", .own_account = true },
     { POST,   "/auth/keys",                      "key:create",          WRITE, key_create,       K,                  K,    201, "Makes an API key; its secret is shown once.", .own_account = true },
-    { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys." },
+    { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys.", .own_account = true },
     { DELETE, "/auth/keys/{id}",                 "key:delete",          WRITE, key_delete,       NULL,               NULL, 204, "Revokes an API key at once.", .own_account = true },
     { POST,   "/auth/keys/{id}/rotate",          "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "Gives an API key a new secret.", .own_account = true },
     { POST,   "/auth/keys/{id}/regenerate",      "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "As rotate.", .own_account = true },
-    { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to." },
+    { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to.", .own_account = true, .query = &page_query_record },
     { POST,   "/tenants",                        "tenant:create",       WRITE, tenant_create,    N,                  N,    201, "Makes a tenant that you own.", .own_account = true },
-    { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant." },
+    { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant.", .own_account = true },
     { POST,   "/tenants/{id}/switch",            "tenant:switch",       WRITE, tenant_switch,    NULL,               NULL, 200, "Makes it the tenant you act in.", .own_account = true },
-    { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members." },
+    { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members.", .own_account = true, .query = &page_query_record },
     { POST,   "/tenants/{id}/members",           "tenant:add-member",   WRITE, member_add,       B,                  B,    201, "Makes a user a member.", .own_account = true },
     { PATCH,  "/tenants/{id}/members/{user_id}", "tenant:change-member", WRITE, member_update,   B,                  B,    200, "Changes a member's role.", .own_account = true },
     { DELETE, "/tenants/{id}/members/{user_id}", "tenant:remove-member", WRITE, member_remove,   NULL,               NULL, 204, "Removes a member, or yourself.", .own_account = true },

@@ -64,6 +64,10 @@ extern const struct record key_rotate_record;
 /* A tenant with its owner. 'slug' NULL: made from the name. */
 int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner,
                 struct err *e) _must_check_;
+/* Who is in no tenant acts in this one from now on. */
+int tenant_adopt(struct call *c, const struct uuid *user, const struct uuid *tenant,
+                 struct err *e) _must_check_;
+extern const struct record page_query_record; /* limit and cursor of the lists of tenant.c */
 int tenant_create(struct call *c, struct err *e);
 int tenant_list(struct call *c, struct err *e);
 int tenant_get(struct call *c, struct err *e);

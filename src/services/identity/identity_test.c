@@ -439,6 +439,147 @@ TEST(a_tenant_that_was_made_makes_no_more_than_the_first_could)
     CHECK_EQ(ask(w, POST, "/tenants", NULL, fmt("X-Tenant-ID: %s", a), "{'name':'c'}").status, 403);
 }
 
+TEST(who_is_in_no_tenant_any_more_looks_after_themselves)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *key = person(w, "a@example.com");
+    const char *me = member(ask(w, GET, "/auth/me", key, NULL, NULL), "id");
+    const char *first = member(ask(w, GET, "/auth/me", key, NULL, NULL), "tenant_id");
+    const char *ours = member(get(w, "/auth/me"), "tenant_id");
+    const char *boss = member(get(w, "/auth/me"), "email");
+
+    /* Somebody else takes their tenant over and puts them out. */
+    CHECK_EQ(ask(w, POST, fmt("/tenants/%s/members", first), key, NULL,
+                 fmt("{'email':'%s','role':'owner'}", boss))
+                 .status,
+             201);
+    CHECK_EQ(del(w, "/tenants/%s/members/%s", first, me).status, 200);
+    struct reply r = ask(w, GET, "/queues", key, NULL, NULL);
+    CHECK_EQ(r.status, 403);
+    CHECK(strstr(member(r, "error.message"), "no tenant") != NULL);
+    CHECK_EQ(ask(w, POST, "/queues", key, NULL, "{'name':'x'}").status, 403);
+    CHECK_EQ(ask(w, GET, "/audit", key, NULL, NULL).status, 403);
+    CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", first), NULL).status, 403);
+
+    /* All that is about themselves. */
+    world_sleep(w, SECONDS(61));
+    r = ask(w, POST, "/auth/login", "", NULL, "{'email':'a@example.com','password':'long enough'}");
+    CHECK_EQ(r.status, 200);
+    key = member(r, "api_key");
+    r = ask(w, GET, "/auth/me", key, NULL, NULL);
+    CHECK_STR(member(r, "id"), me);
+    CHECK(member(r, "tenant_id") == NULL);
+    CHECK_EQ(ask(w, GET, "/tenants", key, NULL, NULL).len, 0);
+    CHECK_EQ(ask(w, GET, fmt("/tenants/%s", first), key, NULL, NULL).status, 404);
+    CHECK_EQ(ask(w, POST, "/auth/keys", key, NULL, "{'name':'k'}").status, 201);
+
+    /* A tenant of their own, and all works again. */
+    r = ask(w, POST, "/tenants", key, NULL, "{'name':'Again'}");
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(member(ask(w, GET, "/auth/me", key, NULL, NULL), "tenant_id"), r.id);
+    CHECK_EQ(ask(w, POST, "/queues", key, NULL, "{'name':'x'}").status, 201);
+
+    /* Or somebody takes them in. */
+    const char *other = person(w, "b@example.com");
+    const char *theirs = member(ask(w, GET, "/auth/me", other, NULL, NULL), "tenant_id");
+    const char *them = member(ask(w, GET, "/auth/me", other, NULL, NULL), "id");
+    ask(w, POST, fmt("/tenants/%s/members", theirs), other, NULL,
+        fmt("{'email':'%s','role':'owner'}", boss));
+    CHECK_EQ(ask(w, DELETE, fmt("/tenants/%s/members/%s", theirs, them), other, NULL, NULL).status,
+             200);
+    CHECK_EQ(ask(w, GET, "/queues", other, NULL, NULL).status, 403);
+    CHECK_EQ(post(w, fmt("/tenants/%s/members", ours), "{'email':'b@example.com'}").status, 201);
+    CHECK_EQ(ask(w, GET, "/queues", other, NULL, NULL).status, 200);
+}
+
+/* Path and query of the page that follows, or NULL. */
+static const char *page_after(struct reply r)
+{
+    const char *link = header(r, "Link");
+    const char *at = link ? strstr(link, "/tenants") : NULL;
+
+    return at ? fmt("%.*s", (int)strcspn(at, ">"), at) : NULL;
+}
+
+TEST(members_and_tenants_come_in_pages_that_lose_nobody)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+    const char *seen = "";
+    size_t n = 0;
+
+    for (int i = 0; i < 4; i++) {
+        person(w, fmt("p%d@example.com", i));
+        CHECK_EQ(
+            post(w, fmt("/tenants/%s/members", t), fmt("{'email':'p%d@example.com'}", i)).status,
+            201);
+        world_sleep(w, i < 2 ? 0 : SECONDS(61)); /* some at one moment */
+    }
+    size_t all = get(w, "/tenants/%s/members", t).len;
+    const char *path = fmt("/tenants/%s/members?limit=2", t);
+    while (path && n < 100) {
+        struct reply r = get(w, "%s", path);
+
+        CHECK_EQ(r.status, 200);
+        for (size_t i = 0; i < r.len; i++, n++) {
+            const char *id = member(r, fmt("%zu.user_id", i));
+
+            CHECK(strstr(seen, id) == NULL);
+            seen = fmt("%s %s", seen, id);
+        }
+        path = page_after(r);
+    }
+    CHECK_EQ(n, all);
+    CHECK_EQ(get(w, "/tenants/%s/members?limit=0", t).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/members?limit=1001", t).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/members?cursor=x", t).status, 400);
+    CHECK_EQ(get(w, "/v1/tenants/%s/members?limit=101", t).status, 400);
+
+    CHECK_EQ(post(w, "/tenants", "{'name':'b'}").status, 201);
+    world_sleep(w, SECONDS(1));
+    CHECK_EQ(post(w, "/tenants", "{'name':'c'}").status, 201);
+    struct reply r = get(w, "/tenants?limit=2");
+    CHECK_EQ(r.len, 2);
+    CHECK_STR(member(r, "0.name"), "c");
+    r = get(w, "%s", page_after(r));
+    CHECK_EQ(r.len, 1);
+    CHECK(page_after(r) == NULL);
+    CHECK_EQ(get(w, "/tenants?limit=0").status, 400);
+    CHECK_STR(member(get(w, "/v1/tenants?limit=2"), "has_more"), "true");
+}
+
+TEST(nobodys_mailbox_is_flooded)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *third = "";
+
+    person(w, "a@example.com");
+    for (int i = 0; i < 6; i++) {
+        world_sleep(w, SECONDS(61));
+        struct reply r =
+            ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'a@example.com'}");
+        CHECK_EQ(r.status, 200);
+        CHECK_STR(member(r, "message"), "If the email exists, a reset token has been sent.");
+        world_settle(w);
+        const char *token = strstr(world_mail(w), "reset_");
+        CHECK(token != NULL);
+        if (i < 3) {
+            CHECK(strncmp(third, token, 46) != 0);
+            third = fmt("%.46s", token);
+        } else {
+            CHECK(strncmp(third, token, 46) == 0); /* nothing more was sent */
+        }
+    }
+    CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL,
+                 fmt("{'token':'%s','new_password':'another one'}", third))
+                 .status,
+             200);
+    world_sleep(w, HOURS(1));
+    ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'a@example.com'}");
+    world_settle(w);
+    CHECK(strncmp(third, strstr(world_mail(w), "reset_"), 46) != 0);
+}
+
 TEST(many_tenants_of_one_name_are_made_at_once)
 {
     enum { MANY = 12 };
@@ -471,4 +612,6 @@ TESTS(identity, who_registers_can_log_in_and_is_who_they_are,
       no_key_gets_more_by_rotating_another, a_key_of_some_addresses_gives_keys_of_those_only,
       grace_does_not_outlive_the_key, a_pinned_key_sees_and_changes_nothing_of_other_tenants,
       a_tenant_that_was_made_makes_no_more_than_the_first_could,
+      who_is_in_no_tenant_any_more_looks_after_themselves,
+      members_and_tenants_come_in_pages_that_lose_nobody, nobodys_mailbox_is_flooded,
       many_tenants_of_one_name_are_made_at_once)

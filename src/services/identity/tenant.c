@@ -2,6 +2,7 @@
 /* Tenants and their members.  A tenant's routes are about the tenant in the path, which need not be
  * the one the request acts in: so the caller's role is looked up there, and a stranger reads 404.
  */
+#include "codec/text.h"
 #include "services/identity/identity_private.h"
 
 enum { SLUG_MAX = 40, TRIES = 50 };
@@ -57,6 +58,20 @@ static const struct field member_fields[] = {
 #undef T
 /* clang-format on */
 const struct record member_record = RECORD(member, NULL, member_fields);
+
+struct page_query {
+    int64_t limit;
+    const char *cursor;
+};
+/* clang-format off */
+#define T struct page_query
+static const struct field page_query_fields[] = {
+    FIELD_INT(T, limit,  FF_CREATE, .min = 1, .max = 1000, .dflt = 0, .doc = "How many at most."),
+    FIELD_STR(T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
+};
+#undef T
+/* clang-format on */
+const struct record page_query_record = RECORD(page_query, NULL, page_query_fields);
 
 /* ---- making */
 
@@ -126,6 +141,19 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
                    ARGS(A(&t->id), A(owner), A(enum_to_str(role_names, ROLE_OWNER)), A(c->now)), e);
 }
 
+static const char sql_adopt[] =
+    "UPDATE users SET default_tenant_id = $2 WHERE id = $1 AND default_tenant_id = ''";
+
+int tenant_adopt(struct call *c, const struct uuid *user, const struct uuid *tenant, struct err *e)
+{
+    int64_t n;
+
+    TRY(db_exec_n(c->db, sql_adopt, ARGS(A(user), A(tenant)), &n, e));
+    if (n)
+        call_revoke(c, user, NULL);
+    return 0;
+}
+
 static const char sql_owned[] = "SELECT count(*) FROM tenants t JOIN tenant_members m"
                                 " ON m.tenant_id = t.id AND m.user_id = t.owner_id"
                                 " WHERE m.user_id = $1";
@@ -151,41 +179,86 @@ int tenant_create(struct call *c, struct err *e)
         return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'tenants' is %lld and %lld are in use",
                        (long long)limit, (long long)owned - 1);
     TRY(tenant_make(c, t, &c->who->user_id, e));
+    TRY(tenant_adopt(c, &c->who->user_id, &t->id, e));
     call_audit_object(c, "tenant", &t->id);
     return reply_row(c, &tenant_record, t);
+}
+
+/* ---- pages: a place in a list by time and id, that only we can have written */
+
+enum { CLASSIC_PAGE = 1000, PLATFORM_PAGE = 20, PLATFORM_PAGE_MAX = 100 };
+
+struct place {
+    int64_t limit, at;
+    struct uuid id;
+    const char *bound; /* of which list */
+};
+
+/* The row after which the page begins; 'at' and 'id' stay as they are where the list does. */
+static int place_read(struct call *c, const char *list, const struct uuid *of, struct place *p,
+                      struct err *e)
+{
+    const struct page_query *q = c->query;
+    struct str plain;
+    const char *space;
+
+    p->bound = arena_printf(c->arena, "%s\n%s", list, of->s);
+    p->limit = q->limit ? q->limit : c->surface == PLATFORM ? PLATFORM_PAGE : CLASSIC_PAGE;
+    if (c->surface == PLATFORM && p->limit > PLATFORM_PAGE_MAX)
+        fault_add(c, "limit", "out_of_range", "must be from 1 to %d", PLATFORM_PAGE_MAX);
+    TRY(call_faults(c, e));
+    if (!q->cursor)
+        return 0;
+    if (app_unseal(c->app, c->arena, q->cursor, str_of(p->bound), &plain, e) == 0 &&
+        (space = memchr(plain.p, ' ', plain.n)) != NULL &&
+        int_parse((struct str){ plain.p, (size_t)(space - plain.p) }, 0, INT64_MAX, &p->at)) {
+        snprintf(p->id.s, sizeof(p->id), "%.*s", (int)(plain.p + plain.n - space - 1), space + 1);
+        return 0;
+    }
+    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
+    return call_faults(c, e);
+}
+
+static const char *place_write(struct call *c, const struct place *p, int64_t at,
+                               const struct uuid *id)
+{
+    return app_seal(c->app, c->arena,
+                    str_of(arena_printf(c->arena, "%lld %s", (long long)at, id->s)),
+                    str_of(p->bound));
 }
 
 /* ---- reading */
 
 static const char sql_tenants[] =
     "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
-    " ORDER BY created_at DESC, id DESC";
+    " AND (created_at < $2 OR (created_at = $2 AND id < $3))"
+    " ORDER BY created_at DESC, id DESC LIMIT $4";
 static const char sql_pinned_tenant[] =
     "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
     " AND id = $2";
 
 int tenant_list(struct call *c, struct err *e)
 {
+    struct place p = { .at = INT64_MAX };
+    const char *next = NULL;
     struct rows got;
 
     TRY(need_user(c, e));
-    TRY(db_query(c->db, c->arena, &tenant_record, c->who->pinned ? sql_pinned_tenant : sql_tenants,
-                 (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
-                 e));
-    return reply_rows(c, &tenant_record, &got);
-}
+    TRY(place_read(c, "tenants", &c->who->user_id, &p, e));
+    if (c->who->pinned)
+        TRY(db_query(c->db, c->arena, &tenant_record, sql_pinned_tenant,
+                     ARGS(A(&c->who->user_id), A(&c->tenant)), &got, e));
+    else
+        TRY(db_query(c->db, c->arena, &tenant_record, sql_tenants,
+                     ARGS(A(&c->who->user_id), A(p.at), A((const char *)p.id.s), A(p.limit + 1)),
+                     &got, e));
+    if ((int64_t)got.n > p.limit) {
+        const struct tenant *last = (struct tenant *)got.v + p.limit - 1;
 
-struct text_out {
-    struct arena *a;
-    const char *s;
-};
-
-static int take_text(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    struct text_out *out = ctx;
-
-    out->s = arena_strdup(out->a, cols[0].s);
-    return 0;
+        got.n = (size_t)p.limit;
+        next = place_write(c, &p, last->created_at, &last->id);
+    }
+    return reply_page(c, &tenant_record, &got, next);
 }
 
 static const char sql_role[] =
@@ -278,8 +351,9 @@ static int members_add(void *ctx, const struct col *cols, size_t n _unused_, str
 
 static const char sql_members[] =
     "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
-    " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1 ORDER BY m.created_at, m.user_id"
-    " LIMIT 1000";
+    " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1"
+    " AND (m.created_at > $2 OR (m.created_at = $2 AND m.user_id > $3))"
+    " ORDER BY m.created_at, m.user_id LIMIT $4";
 static const char sql_one_member[] =
     "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
     " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1 AND m.user_id = $2";
@@ -287,12 +361,23 @@ static const char sql_one_member[] =
 int member_list(struct call *c, struct err *e)
 {
     struct members x = { .c = c };
+    struct place p = { .at = 0 };
+    const char *next = NULL;
     struct tenant t;
     enum role role;
 
     TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
-    TRY(db_each(c->db, sql_members, ARGS(A(&t.id)), members_add, &x, e));
-    return reply_rows(c, &member_record, &(struct rows){ x.v, x.n });
+    TRY(place_read(c, "members", &t.id, &p, e));
+    TRY(db_each(c->db, sql_members,
+                ARGS(A(&t.id), A(p.at), A((const char *)p.id.s), A(p.limit + 1)), members_add, &x,
+                e));
+    if ((int64_t)x.n > p.limit) {
+        const struct member *last = &x.v[p.limit - 1];
+
+        x.n = (size_t)p.limit;
+        next = place_write(c, &p, last->created_at, &last->user_id);
+    }
+    return reply_page(c, &member_record, &(struct rows){ x.v, x.n }, next);
 }
 
 /* The user named in the body, by id or address. */
@@ -349,6 +434,7 @@ int member_add(struct call *c, struct err *e)
         return e->code == ERR_ALREADY_EXISTS
                    ? err_set(e, ERR_ALREADY_EXISTS, "This user is a member already")
                    : -1;
+    TRY(tenant_adopt(c, &m->user_id, &t.id, e));
     TRY(outbox_put(c, "tenant.member-added", &member_record, m, e));
     call_revoke(c, &m->user_id, NULL);
     return member_reply(c, &m->user_id, e);
@@ -403,8 +489,8 @@ int member_update(struct call *c, struct err *e)
     return member_reply(c, &user, e);
 }
 
-/* Who leaves acts in another tenant of theirs from now on; with none left their keys act nowhere.
- */
+/* Who leaves acts in another tenant of theirs from now on; with none left, in none until they make
+ * one or are added to one. */
 static const char sql_default_gone[] =
     "UPDATE users SET default_tenant_id = coalesce((SELECT min(tenant_id) FROM tenant_members"
     " WHERE user_id = $1), '') WHERE id = $1 AND default_tenant_id = $2";

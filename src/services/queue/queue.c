@@ -27,7 +27,7 @@ static const struct field queue_fields[] = {
     FIELD_INT (T, delay_seconds,      FF_CREATE | FF_UPDATE, .min = 0, .max = 900,
                                       .doc = "Seconds before a new message can be received."),
     FIELD_INT (T, retention_days,     FF_CREATE | FF_UPDATE, .min = 1, .max = 14, .dflt = 4,
-                                      .doc = "Days after which a message that nobody deleted is dropped."),
+                                      .doc = "Days after which a message that nobody deleted is dropped, to ten minutes."),
     FIELD_INT (T, max_message_size,   FF_CREATE | FF_UPDATE, .min = 1024, .max = 262144, .dflt = 262144,
                                       .doc = "Most bytes of a message's body and attributes."),
     FIELD_REF (T, dead_letter_queue_id, queue_record, FF_CREATE | FF_UPDATE | FF_CLEAR,
@@ -36,7 +36,7 @@ static const struct field queue_fields[] = {
                                       .doc = "Receives after which a message goes to the dead-letter queue."),
     FIELD_MAP (T, tags,               FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
     FIELD_UUID(T, box_id,             FF_HIDDEN, .doc = "Where its messages hang."),
-    FIELD_INT (T, depth,              FF_VIRTUAL, .doc = "Messages that can be received now."),
+    FIELD_INT (T, depth,              FF_VIRTUAL, .doc = "Messages that wait to be received."),
     FIELD_INT (T, in_flight,          FF_VIRTUAL, .doc = "Messages received or delayed, and so hidden now."),
 };
 #undef T
@@ -48,20 +48,51 @@ static const struct reconciler queue_sweep;
 
 /* ---- counting */
 
-/* The index (box_id, visible_at) answers both without touching a message. */
-static const char sql_all[] = "SELECT count(*) FROM queue_messages WHERE box_id = $1";
+/* What lives, and what is dead but not yet swept: by the counters, without a look at any message.
+ */
+static const char sql_counts[] =
+    "SELECT CAST(coalesce(sum(CASE WHEN bucket >= $2 THEN messages END), 0) AS BIGINT),"
+    " CAST(coalesce(sum(CASE WHEN bucket < $2 THEN messages END), 0) AS BIGINT)"
+    " FROM queue_counts WHERE box_id = $1";
+/* What is hidden now only the time can tell: the index (box_id, visible_at) has these side by side.
+ */
 static const char sql_in_flight[] = "SELECT count(*) FROM queue_messages WHERE box_id = $1"
                                     " AND visible_at > $2 AND visible_at < $3";
+static const char sql_in_flight_alive[] =
+    "SELECT count(*) FROM queue_messages WHERE box_id = $1"
+    " AND visible_at > $2 AND visible_at < $3 AND created_at > $4";
+
+struct counts {
+    int64_t alive, expired;
+};
+
+static int take_counts(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    *(struct counts *)ctx = (struct counts){ cols[0].i, cols[1].i };
+    return 0;
+}
+
+static int box_counts(struct db *db, const struct queue *q, int64_t now, struct counts *out,
+                      struct err *e)
+{
+    return db_each(db, sql_counts, ARGS(A(&q->box_id), A(queue_first_bucket(q, now))), take_counts,
+                   out, e);
+}
 
 static int queue_count(struct call *c, void *row, struct err *e)
 {
     struct queue *q = row;
-    int64_t all;
+    struct counts n = { 0 };
 
-    TRY(db_int(c->db, sql_in_flight, ARGS(A(&q->box_id), A(c->now), A(QUEUE_BEHIND)), 0,
-               &q->in_flight, e));
-    TRY(db_int(c->db, sql_all, ARGS(A(&q->box_id)), 0, &all, e));
-    q->depth = all - q->in_flight;
+    TRY(box_counts(c->db, q, c->now, &n, e));
+    if (n.expired)
+        TRY(db_int(c->db, sql_in_flight_alive,
+                   ARGS(A(&q->box_id), A(c->now), A(QUEUE_BEHIND), A(queue_oldest(q, c->now))), 0,
+                   &q->in_flight, e));
+    else if (n.alive)
+        TRY(db_int(c->db, sql_in_flight, ARGS(A(&q->box_id), A(c->now), A(QUEUE_BEHIND)), 0,
+                   &q->in_flight, e));
+    q->depth = n.alive - q->in_flight;
     return 0;
 }
 
@@ -175,6 +206,8 @@ static const char sql_empty_box[] =
 static const char sql_empty_dedup[] =
     "DELETE FROM queue_dedup WHERE box_id = $1 AND dedup_id IN"
     " (SELECT dedup_id FROM queue_dedup WHERE box_id = $1 LIMIT $2)";
+static const char sql_empty_counts[] = "DELETE FROM queue_counts WHERE box_id IN"
+                                       " (SELECT box_id FROM queue_dead_boxes WHERE queue_id = $1)";
 /* Not a box that died only just now. */
 static const char sql_forget_boxes[] =
     "DELETE FROM queue_dead_boxes WHERE queue_id = $1"
@@ -185,7 +218,11 @@ static const char sql_dead_box[] =
     " AND EXISTS (SELECT 1 FROM queue_dedup x WHERE x.box_id = d.box_id)";
 static const char sql_expire[] =
     "DELETE FROM queue_messages WHERE seq IN (SELECT seq FROM queue_messages"
-    " WHERE box_id = $1 AND created_at <= $2 LIMIT $3) RETURNING @";
+    " WHERE box_id = $1 AND created_at <= $2 ORDER BY visible_at LIMIT $3) RETURNING @";
+/* The queue's row is locked: nobody counts meanwhile. */
+static const char sql_no_counts[] =
+    "DELETE FROM queue_counts WHERE box_id = $1 AND bucket IN (SELECT bucket FROM queue_counts"
+    " WHERE box_id = $1 GROUP BY bucket HAVING sum(messages) = 0)";
 static const char sql_expire_dedup[] =
     "DELETE FROM queue_dedup WHERE box_id = $1 AND dedup_id IN"
     " (SELECT dedup_id FROM queue_dedup WHERE box_id = $1 AND until_at <= $2 LIMIT $3)";
@@ -207,25 +244,30 @@ static int sweep_some(struct db *db, struct sweep *s, const char *sql, const str
     return 0;
 }
 
-/* Drops what is past its retention; in a FIFO queue the next of each group comes forward. */
+/* Drops what is past its retention; in a FIFO queue the next of each group comes forward.  Whether
+ * and how many the counters tell, so that looking for them ends with the last one. */
 static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, struct err *e)
 {
-    struct rows old;
+    struct counts n = { 0 };
+    struct rows old = { 0 };
 
-    TRY(db_query(db, s->v->arena, &message_record, sql_expire,
-                 ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)), A((int64_t)SWEEP_ROWS)), &old,
-                 e));
-    for (size_t i = 0; q->fifo && i < old.n; i++)
-        TRY(message_next(db, q, ((struct message *)old.v)[i].group_id, s->v->now, e));
+    TRY(box_counts(db, q, s->v->now, &n, e));
+    if (n.expired)
+        TRY(db_query(db, s->v->arena, &message_record, sql_expire,
+                     ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)),
+                          A(MIN(n.expired, (int64_t)SWEEP_ROWS))),
+                     &old, e));
+    for (size_t i = 0; i < old.n; i++) {
+        const struct message *m = &((struct message *)old.v)[i];
+
+        TRY(message_counted(db, &q->box_id, m->created_at, -1, e));
+        if (q->fifo)
+            TRY(message_next(db, q, m->group_id, s->v->now, e));
+    }
     s->more |= old.n == SWEEP_ROWS;
+    TRY(db_exec(db, sql_no_counts, ARGS(A(&q->box_id)), e));
     return sweep_some(db, s, sql_expire_dedup,
                       ARGS(A(&q->box_id), A(s->v->now), A((int64_t)SWEEP_ROWS)), e);
-}
-
-static int take_box(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    snprintf(((struct uuid *)ctx)->s, sizeof(struct uuid), "%s", cols[0].s ? cols[0].s : "");
-    return 0;
 }
 
 static int sweep_dead(struct db *db, struct sweep *s, struct err *e)
@@ -234,12 +276,15 @@ static int sweep_dead(struct db *db, struct sweep *s, struct err *e)
     struct uuid box = { 0 };
 
     TRY(sweep_some(db, s, sql_empty_box, ARGS(A(queue), A((int64_t)SWEEP_ROWS)), e));
-    TRY(db_each(db, sql_dead_box, ARGS(A(queue)), take_box, &box, e));
+    TRY(db_each(db, sql_dead_box, ARGS(A(queue)), take_uuid, &box, e));
     if (!uuid_is_nil(&box)) {
         TRY(db_exec(db, sql_empty_dedup, ARGS(A(&box), A((int64_t)SWEEP_ROWS)), e));
         s->more = true; /* there may be another box */
     }
-    return s->more ? 0 : db_exec(db, sql_forget_boxes, ARGS(A(queue)), e);
+    if (s->more)
+        return 0;
+    TRY(db_exec(db, sql_empty_counts, ARGS(A(queue)), e));
+    return db_exec(db, sql_forget_boxes, ARGS(A(queue)), e);
 }
 
 static int sweep_write(struct db *db, void *ctx, struct err *e)
@@ -284,12 +329,12 @@ static const struct route queue_routes[] = {
     { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
     { DELETE, "/queues/{id}",                        "queue:delete",        WRITE, queue_delete,         NULL,                     NULL, 204, "Deletes a queue and its messages.", .by_name = true },
     { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true },
-    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2) },
-    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query },
-    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4) },
-    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, NULL, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true },
-    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true },
-    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true },
+    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
+    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query, .cli = "queue receive" },
+    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch" },
+    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, NULL, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true, .cli = "queue ack-batch" },
+    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true, .cli = "queue extend" },
+    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true, .cli = "queue ack" },
     { 0 },
 };
 /* clang-format on */

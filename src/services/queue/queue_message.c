@@ -103,6 +103,10 @@ static const char sql_send[] =
     "INSERT INTO queue_messages"
     " (id, box_id, body, attributes, group_id, visible_at, received_count, created_at)"
     " VALUES ($1, $2, $3, $4, $5, $6, 0, $7)";
+static const char sql_counted[] = "INSERT INTO queue_counts (box_id, bucket, shard, messages)"
+                                  " VALUES ($1, $2, /*lite: 0 */ /*pg: pg_backend_pid() % 8 */, $3)"
+                                  " ON CONFLICT (box_id, bucket, shard) DO UPDATE"
+                                  " SET messages = queue_counts.messages + excluded.messages";
 static const char sql_group_has[] =
     "SELECT 1 FROM queue_messages WHERE box_id = $1 AND group_id = $2 LIMIT 1";
 /* Returns a row if the id is new, or its five minutes are over. */
@@ -113,12 +117,6 @@ static const char sql_dedup[] =
     " WHERE queue_dedup.until_at <= $5 RETURNING 1";
 static const char sql_dedup_first[] =
     "SELECT message_id FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
-
-static int take_uuid(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    snprintf(((struct uuid *)ctx)->s, sizeof(struct uuid), "%s", cols[0].s ? cols[0].s : "");
-    return 0;
-}
 
 /* What the tables cannot say: size against the queue's, FIFO's needs. 'at' is the field's prefix.
  */
@@ -162,7 +160,15 @@ static int message_seen(struct call *c, const struct queue *q, struct message *m
                    &m->id, e);
 }
 
-static int message_put(struct call *c, const struct queue *q, struct message *m, struct err *e)
+int message_counted(struct db *db, const struct uuid *box, int64_t created_at, int64_t n,
+                    struct err *e)
+{
+    return n ? db_exec(db, sql_counted, ARGS(A(box), A(queue_bucket(created_at)), A(n)), e) : 0;
+}
+
+/* 'sent' counts those that are there now and were not before. */
+static int message_put(struct call *c, const struct queue *q, struct message *m, int64_t *sent,
+                       struct err *e)
 {
     int64_t delay = m->delay_seconds >= 0 ? m->delay_seconds : q->delay_seconds, waits = 0;
     bool seen;
@@ -176,6 +182,7 @@ static int message_put(struct call *c, const struct queue *q, struct message *m,
         return 0;
     if (q->fifo)
         TRY(db_int(c->db, sql_group_has, ARGS(A(&q->box_id), A(m->group_id)), 0, &waits, e));
+    (*sent)++;
     return db_exec(c->db, sql_send,
                    ARGS(A(&m->id), A(&q->box_id), A(m->body), A(m->attributes), A(m->group_id),
                         A(waits ? QUEUE_BEHIND : m->visible_at), A(c->now)),
@@ -207,11 +214,13 @@ int message_send(struct call *c, struct err *e)
 {
     struct message *m = c->in;
     struct queue q;
+    int64_t sent = 0;
 
     TRY(queue_for_messages(c, &q, e));
     message_check(c, &q, m, "");
     TRY(call_faults(c, e));
-    TRY(message_put(c, &q, m, e));
+    TRY(message_put(c, &q, m, &sent, e));
+    TRY(message_counted(c->db, &q.box_id, c->now, sent, e));
     call_signal(c, q.box_id.s);
     return reply_row(c, &message_record, m);
 }
@@ -254,12 +263,14 @@ int message_send_batch(struct call *c, struct err *e)
 {
     struct queue q;
     struct message *m = NULL;
+    int64_t sent = 0;
     size_t n = 0;
 
     TRY(queue_for_messages(c, &q, e));
     TRY(batch_read(c, &q, &m, &n, e));
     for (size_t i = 0; i < n; i++)
-        TRY(message_put(c, &q, &m[i], e));
+        TRY(message_put(c, &q, &m[i], &sent, e));
+    TRY(message_counted(c->db, &q.box_id, c->now, sent, e));
     call_signal(c, q.box_id.s);
     return reply_rows(c, &message_record, &(struct rows){ m, n });
 }
@@ -311,6 +322,14 @@ int message_next(struct db *db, const struct queue *q, const char *group, int64_
         ARGS(A(&q->box_id), A(group), A(now), A(QUEUE_BEHIND), A(SECONDS(q->delay_seconds))), e);
 }
 
+static int message_drop(struct call *c, const struct queue *q, const struct message *m,
+                        struct err *e)
+{
+    TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
+    TRY(message_counted(c->db, &q->box_id, m->created_at, -1, e));
+    return message_next(c->db, q, m->group_id, c->now, e);
+}
+
 /* A message that was received too often goes to the dead-letter queue. */
 static int message_to_dead(struct call *c, const struct queue *q, const struct message *m,
                            struct err *e)
@@ -324,17 +343,9 @@ static int message_to_dead(struct call *c, const struct queue *q, const struct m
         TRY(db_int(c->db, sql_group_has, ARGS(A(&dead.box_id), A(m->group_id)), 0, &waits, e));
     TRY(db_exec(c->db, sql_to_dead,
                 ARGS(A(m->seq), A(&dead.box_id), A(waits ? QUEUE_BEHIND : c->now)), e));
-    TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
+    TRY(message_counted(c->db, &dead.box_id, m->created_at, 1, e));
     call_signal(c, dead.box_id.s);
-    return message_next(c->db, q, m->group_id, c->now, e);
-}
-
-/* A FIFO group whose first message is past its retention does not wait for the sweep. */
-static int message_expired(struct call *c, const struct queue *q, const struct message *m,
-                           struct err *e)
-{
-    TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
-    return message_next(c->db, q, m->group_id, c->now, e);
+    return message_drop(c, q, m, e);
 }
 
 /* One batch: what is due is hidden until 'hidden'; what was received too often is moved instead. */
@@ -353,9 +364,10 @@ static int receive_some(struct call *c, const struct queue *q, int64_t hidden, s
     for (size_t i = 0; i < got.n; i++) {
         struct message *m = &((struct message *)got.v)[i];
 
+        /* A FIFO group whose first message is past its retention does not wait for the sweep. */
         bool expired = m->created_at <= oldest;
         if (expired || (has_dead && m->received_count > q->max_receives)) {
-            TRY(expired ? message_expired(c, q, m, e) : message_to_dead(c, q, m, e));
+            TRY(expired ? message_drop(c, q, m, e) : message_to_dead(c, q, m, e));
             *moved = true;
             continue;
         }
@@ -410,7 +422,8 @@ static bool handle_parse(struct str s, int64_t *seq, int64_t *count)
 }
 
 static const char sql_delete[] =
-    "DELETE FROM queue_messages WHERE seq = $1 AND box_id = $2 AND received_count = $3 RETURNING @";
+    "DELETE FROM queue_messages WHERE seq = $1 AND box_id = $2 AND received_count = $3"
+    " RETURNING created_at, group_id";
 static const char sql_extend[] =
     "UPDATE queue_messages SET visible_at = $4"
     " WHERE seq = $1 AND box_id = $2 AND received_count = $3 AND visible_at > $5 RETURNING @";
@@ -421,22 +434,41 @@ static int no_such_receipt(struct err *e)
                    "no such receipt: the message is deleted, or was received again since");
 }
 
+struct gone {
+    struct arena *arena;
+    bool found;
+    int64_t created_at;
+    const char *group;
+};
+
+static int take_gone(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct gone *g = ctx;
+
+    g->found = true;
+    g->created_at = cols[0].i;
+    g->group = cols[1].s ? arena_strdup(g->arena, cols[1].s) : NULL;
+    return 0;
+}
+
 static int delete_one(struct call *c, const struct queue *q, struct str handle, bool *found,
                       struct err *e)
 {
     int64_t seq, count;
-    struct rows gone = { 0 };
+    struct gone gone = { .arena = c->arena };
 
     *found = false;
     if (!handle_parse(handle, &seq, &count))
         return 0;
-    TRY(db_query(c->db, c->arena, &message_record, sql_delete,
-                 ARGS(A(seq), A(&q->box_id), A(count)), &gone, e));
-    *found = gone.n == 1;
-    if (!*found || !q->fifo)
+    TRY(db_each(c->db, sql_delete, ARGS(A(seq), A(&q->box_id), A(count)), take_gone, &gone, e));
+    *found = gone.found;
+    if (!*found)
+        return 0;
+    TRY(message_counted(c->db, &q->box_id, gone.created_at, -1, e));
+    if (!q->fifo)
         return 0;
     call_signal(c, q->box_id.s);
-    return message_next(c->db, q, ((struct message *)gone.v)->group_id, c->now, e);
+    return message_next(c->db, q, gone.group, c->now, e);
 }
 
 int message_delete(struct call *c, struct err *e)

@@ -46,6 +46,11 @@ extern const struct record message_record;
 int message_next(struct db *db, const struct queue *q, const char *group, int64_t now,
                  struct err *e) _must_check_;
 
+/* 'n' more messages of that creation are in the box, or less; in the transaction that makes it so.
+ */
+int message_counted(struct db *db, const struct uuid *box, int64_t created_at, int64_t n,
+                    struct err *e) _must_check_;
+
 int message_send(struct call *c, struct err *e);
 int message_send_batch(struct call *c, struct err *e);
 int message_receive(struct call *c, struct err *e);
@@ -58,8 +63,22 @@ extern const struct record message_extend_record;
 extern const struct record message_receipts_record;
 extern const struct record message_receive_query;
 
+/* Messages are counted, and expire, by the ten minutes in which they were sent. */
+#define QUEUE_BUCKET MINUTES(10)
+
+static inline int64_t queue_bucket(int64_t at)
+{
+    return at / QUEUE_BUCKET;
+}
+
+/* The first bucket whose messages live. */
+static inline int64_t queue_first_bucket(const struct queue *q, int64_t now)
+{
+    return queue_bucket(now - DAYS(q->retention_days));
+}
+
 /* Messages as old as this are dead, though not yet swept. */
 static inline int64_t queue_oldest(const struct queue *q, int64_t now)
 {
-    return now - DAYS(q->retention_days);
+    return queue_first_bucket(q, now) * QUEUE_BUCKET - 1;
 }

@@ -261,7 +261,7 @@ TEST(a_message_past_its_retention_is_dropped)
     const char *q = post(w, "/queues", "{'name':'jobs','retention_days':1}").id;
 
     post(w, fmt("/queues/%s/messages", q), "{'body':'x'}");
-    world_sleep(w, DAYS(1) + SECONDS(1));
+    world_sleep(w, DAYS(1) + MINUTES(10));
     CHECK_EQ(get(w, "/queues/%s/messages", q).len, 0);
     world_sleep(w, MINUTES(11));
     CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 0);
@@ -384,7 +384,7 @@ TEST(an_expired_head_does_not_hold_its_group_until_the_sweep)
     post(w, path, "{'body':'old','group_id':'a'}");
     world_sleep(w, HOURS(1));
     post(w, path, "{'body':'new','group_id':'a'}");
-    clock_advance(world_clock(w), HOURS(23) + SECONDS(1)); /* and no sweep */
+    clock_advance(world_clock(w), HOURS(23) + MINUTES(10)); /* and no sweep */
     CHECK_STR(member(get(w, "%s", path), "0.body"), "new");
 }
 
@@ -461,6 +461,80 @@ TEST(nothing_of_a_purged_queue_is_left_behind)
     CHECK_EQ(rows_of(w, "queue_dead_boxes"), 0);
 }
 
+static void check_counts(struct world *w, const char *q, int depth, int in_flight)
+{
+    struct reply r = get(w, "/queues/%s", q);
+
+    CHECK_EQ(member_int(r, "depth"), depth);
+    CHECK_EQ(member_int(r, "in_flight"), in_flight);
+}
+
+TEST(depth_and_in_flight_are_exact_at_every_step)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *d = post(w, "/queues", "{'name':'dead'}").id;
+    const char *q = post(w, "/queues",
+                         fmt("{'name':'jobs','visibility_timeout':10,'max_receives':1,"
+                             "'dead_letter_queue_id':'%s'}",
+                             d))
+                        .id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    check_counts(w, q, 0, 0);
+    post(w, path, "{'body':'a','deduplication_id':'x'}");
+    post(w, path, "{'body':'a','deduplication_id':'x'}"); /* sent once */
+    post(w, fmt("%s/batch", path), "{'messages':[{'body':'b'},{'body':'c'},{'body':'d'}]}");
+    post(w, path, "{'body':'later','delay_seconds':5}");
+    check_counts(w, q, 4, 1);
+    CHECK_EQ(post(w, fmt("%s/batch", path), "{'messages':[{'body':'e'},{'body':''}]}").status, 400);
+    check_counts(w, q, 4, 1);
+    struct reply got = get(w, "%s?count=2", path);
+    CHECK_EQ(got.len, 2);
+    check_counts(w, q, 2, 3);
+    CHECK_EQ(del(w, "%s/%s", path, member(got, "0.receipt_handle")).status, 200);
+    CHECK_EQ(del(w, "%s/%s", path, member(got, "0.receipt_handle")).status, 404);
+    check_counts(w, q, 2, 2);
+    CHECK_EQ(get(w, "/queues").len, 2);
+    world_sleep(w, SECONDS(6));
+    check_counts(w, q, 3, 1);
+    world_sleep(w, SECONDS(5));
+    check_counts(w, q, 4, 0);
+    got = get(w, "%s?count=10", path); /* the one that was received goes over */
+    CHECK_EQ(got.len, 3);
+    check_counts(w, q, 0, 3);
+    check_counts(w, d, 1, 0);
+    CHECK_EQ(post(w, fmt("/queues/%s/purge", q), NULL).status, 200);
+    check_counts(w, q, 0, 0);
+    world_settle(w);
+    CHECK_EQ(rows_of(w, "queue_counts"), 1);
+    CHECK_EQ(del(w, "/queues/%s/messages/%s", d, receive_one(w, d)).status, 200);
+    check_counts(w, d, 0, 0);
+    world_sleep(w, MINUTES(11));
+    CHECK_EQ(rows_of(w, "queue_counts"), 0); /* what counts nothing goes */
+}
+
+TEST(what_is_past_its_retention_is_not_counted_before_the_sweep)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs','retention_days':1}").id;
+    const char *path = fmt("/queues/%s/messages", q);
+
+    post(w, path, "{'body':'old'}");
+    post(w, path, "{'body':'old and hidden'}");
+    clock_advance(world_clock(w), HOURS(20));
+    CHECK_EQ(get(w, "%s?visibility_timeout=43200", path).len, 1);
+    post(w, path, "{'body':'new'}");
+    post(w, path, "{'body':'new and delayed','delay_seconds':900}");
+    check_counts(w, q, 2, 2);
+    clock_advance(world_clock(w), HOURS(4) + MINUTES(10)); /* and no sweep */
+    check_counts(w, q, 2, 0);
+    CHECK_EQ(get(w, "%s?count=10&visibility_timeout=60", path).len, 2);
+    check_counts(w, q, 0, 2);
+    world_sleep(w, MINUTES(11));
+    check_counts(w, q, 2, 0);
+    CHECK_EQ(rows_of(w, "queue_messages"), 2);
+}
+
 TEST(many_senders_to_one_fifo_group_do_not_wait_for_each_other_for_ever)
 {
     enum { SENDERS = 24 };
@@ -497,5 +571,6 @@ TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_nam
       an_expired_head_does_not_hold_its_group_until_the_sweep,
       what_a_fifo_queue_gives_up_comes_in_turn_in_its_dead_letter_queue,
       who_waits_at_a_queue_that_is_purged_gets_the_next_message,
-      nothing_of_a_purged_queue_is_left_behind,
+      nothing_of_a_purged_queue_is_left_behind, depth_and_in_flight_are_exact_at_every_step,
+      what_is_past_its_retention_is_not_counted_before_the_sweep,
       many_senders_to_one_fifo_group_do_not_wait_for_each_other_for_ever)
