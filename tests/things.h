@@ -181,6 +181,18 @@ static int thing_public(struct call *c, struct err *e _unused_)
     return reply_row(c, &tick_record, &t);
 }
 
+/* Whether the connection it was given belongs to the thread it runs on. */
+static int thing_where(struct call *c, struct err *e _unused_)
+{
+    bool of_io = false;
+    char name[16];
+
+    pthread_getname_np(pthread_self(), name, sizeof(name));
+    for (size_t i = 0; i < IO_MAX; i++)
+        of_io = of_io || (c->db && c->db == c->app->io_db[i]);
+    return reply_message(c, "%s", of_io == (strncmp(name, "http-", 5) == 0) ? "mine" : "another's");
+}
+
 /* clang-format off */
 #define TH &thing_record
 #define TI &tick_record
@@ -196,6 +208,7 @@ static const struct route test_routes[] = {
     { POST,   "/once",          "thing:once",   LONG,   thing_once,   TH,   NULL, 200, "Cannot be undone." },
     { GET,    "/old-things",    "thing:list",   QUICK,  crud_list,    NULL, TH, 200, "Lists, as of old.", .list = true, .deprecated = 1767225600, .sunset = 1830297600, .successor = "/things" },
     { PATCH,  "/strict/{id}",   "thing:update", WRITE,  crud_patch,   TH,   TH, 200, "Changes one as it was read.", .must_match = true },
+    { GET,    "/where",         "thing:list",   QUICK,  thing_where,  NULL, NULL, 200, "Says whose connection it has." },
     { GET,    "/wait",          "thing:wait",   READ,   thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record },
     { GET,    "/wait-write",    "thing:take",   WRITE,  thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record, .no_audit = true },
     { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams." },

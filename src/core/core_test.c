@@ -703,6 +703,16 @@ TEST(a_stream_brings_what_is_written)
     CHECK_EQ(r.body.n, 3 * strlen("data: hello\n\n"));
 }
 
+TEST(a_large_body_takes_no_thread_the_connection_of_another)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static char big[100000];
+
+    CHECK_STR(member(get(w, "/where"), "message"), "mine");
+    memset(big, ' ', sizeof(big) - 1);
+    CHECK_STR(member(with(w, GET, "/where", NULL, big), "message"), "mine");
+}
+
 /* ---- core's own routes */
 
 TEST(health_metrics_and_description_are_there)

@@ -292,6 +292,7 @@ static void look_up(void *ctx, void *worker)
     struct call_private *p = ctx;
     struct db *db = worker_db(worker, &p->why);
 
+    http_release();
     if (db && auth_lookup(p, db, &p->why) == 0)
         p->why.code = ERR_NONE;
     if (db)
@@ -426,6 +427,7 @@ static void limit_ask(void *ctx, void *worker _unused_)
     struct app *app = p->c.app;
     const struct limit_key *k = p->limit_key;
 
+    http_release();
     if (lease_ask(app->leases, app->store, app->clock, k->name, k->rate, k->burst, &p->limit,
                   &p->why) == 0)
         p->why.code = ERR_NONE;
@@ -582,10 +584,12 @@ static void prepare_on_worker(void *ctx, void *worker)
     struct err e;
     struct db *db = worker_db(worker, &e);
 
+    http_release();
     if (!db) {
         answer_error(p, &e);
         return;
     }
+    p->on_worker = true;
     prepare_and_run(p, db);
     db_read_done(db);
 }

@@ -390,25 +390,6 @@ static void a_later_page_is_found_by_its_index(void **state)
     assert_null(strstr(buf_cstr(&b), "TEMP B-TREE"));
 }
 
-static void a_plan_costs_little(void **state _unused_)
-{
-    enum { ROUNDS = 100000 };
-    static const char *const queries[] = { "", "limit=50&status=new&sort=-name" };
-
-    TRIAL(t);
-    for (size_t k = 0; k < ARRAY_LEN(queries); k++) {
-        int64_t began = clock_mono(clock_system());
-        for (int i = 0; i < ROUNDS; i++) {
-            plan(&t, queries[k]);
-            arena_reset(&t.arena, KIB(64));
-        }
-        int64_t took = clock_mono(clock_system()) - began;
-        print_message("listing_plan '%s': %lld ns\n", queries[k],
-                      (long long)(took * 1000 / ROUNDS));
-        assert_true(took < SECONDS(5));
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,7 +401,6 @@ int main(void)
         cmocka_unit_test(values_never_reach_the_text),
         cmocka_unit_test(a_cursor_of_another_list_is_refused),
         cmocka_unit_test(a_changed_cursor_is_refused),
-        cmocka_unit_test(a_plan_costs_little),
     };
 
     static const struct fixture_test on_stores[] = {

@@ -393,8 +393,8 @@ static const struct route core_routes[] = {
     /*     path                 action            work   handler       in    out                 */
     { GET, "/health/live",      NULL,             QUICK, health_live,  NULL, &health_record, 200,
       "Says that the process runs.", .on = CLASSIC, .public = true },
-    { GET, "/health/ready",     NULL,             READ,  health_ready, NULL, &readiness_record, 200,
-      "Looks at what the cloud stands on.", .on = CLASSIC, .public = true },
+    { GET, "/health/ready",     NULL,             LONG,  health_ready, NULL, &readiness_record, 200,
+      "Looks at what the cloud stands on.", .on = CLASSIC, .public = true, .class = CLASS_READ },
     { GET, "/metrics",          "system:metrics", READ,  metrics_get,  NULL, NULL, 200,
       "Counters in Prometheus' format.", .on = CLASSIC, .operator = true },
     { GET, "/v1/openapi.json",  NULL,             READ,  openapi_get,  NULL, NULL, 200,

@@ -194,6 +194,7 @@ struct call_private {
     bool streaming, answered;
     atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
+    bool on_worker;     /* its body was read by a worker, which goes on with it */
 
     /* what goes with the commit */
     struct event *events, **events_end;

@@ -182,26 +182,6 @@ static void threads_share_a_window_exactly(void **state _unused_)
     ratelimit_free(r);
 }
 
-static void a_request_costs_little(void **state _unused_)
-{
-    enum { ROUNDS = 1000000, KEYS = 1000 };
-    struct ratelimit *r = ratelimit_new(100000);
-    static char keys[KEYS][37];
-
-    for (int i = 0; i < KEYS; i++)
-        snprintf(keys[i], sizeof(keys[i]), "01900000-0000-7000-8000-%012d", i);
-    int64_t began = clock_mono(clock_system());
-    for (int i = 0; i < ROUNDS; i++) {
-        struct ratelimit_answer a;
-
-        ratelimit_take(r, keys[i % KEYS], 36, 1000, 0, T0 + i, &a);
-    }
-    int64_t took = clock_mono(clock_system()) - began;
-    print_message("ratelimit_take: %lld ns\n", (long long)(took * 1000 / ROUNDS));
-    assert_true(took < SECONDS(5));
-    ratelimit_free(r);
-}
-
 /* ---- kept in a file */
 
 enum { HEAD = 64, PLACE = 72, FORM_AT = 8 };
@@ -407,7 +387,6 @@ int main(void)
         cmocka_unit_test(a_key_with_requests_running_is_not_forgotten),
         cmocka_unit_test(weights_are_counted_apart_from_requests),
         cmocka_unit_test(threads_share_a_window_exactly),
-        cmocka_unit_test(a_request_costs_little),
         cmocka_unit_test_teardown(what_was_saved_holds_after_a_restart, no_file),
         cmocka_unit_test_teardown(windows_that_are_over_are_not_taken_up, no_file),
         cmocka_unit_test_teardown(an_entry_that_was_written_in_part_is_ignored, no_file),

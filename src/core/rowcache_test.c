@@ -127,33 +127,6 @@ static void what_is_too_large_is_not_kept(void **state _unused_)
     rowcache_free(c);
 }
 
-static void a_hit_costs_little(void **state _unused_)
-{
-    enum { ROUNDS = 1000000, ROWS = 1000 };
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
-    struct rowcache *c = rowcache_new(MIB(16));
-    static struct uuid ids[ROWS];
-    static char body[400];
-
-    memset(body, 'x', sizeof(body) - 1);
-    for (int i = 0; i < ROWS; i++) {
-        ids[i] = id_of(i);
-        put(c, &one, i, 1, 0, body);
-    }
-    int64_t began = clock_mono(clock_system());
-    for (int i = 0; i < ROUNDS; i++) {
-        struct rowcache_entry e;
-
-        assert_true(rowcache_get(c, &a, &one, &ids[i % ROWS], 1, &e));
-        if (i % 16 == 0)
-            arena_reset(&a, KIB(64));
-    }
-    int64_t took = clock_mono(clock_system()) - began;
-    print_message("rowcache_get: %lld ns\n", (long long)(took * 1000 / ROUNDS));
-    assert_true(took < SECONDS(5));
-    rowcache_free(c);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,7 +135,6 @@ int main(void)
         cmocka_unit_test(a_reader_from_before_the_commit_cannot_put_a_stale_row_back),
         cmocka_unit_test(bytes_are_bounded_and_the_least_recently_used_go_first),
         cmocka_unit_test(what_is_too_large_is_not_kept),
-        cmocka_unit_test(a_hit_costs_little),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

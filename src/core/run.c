@@ -113,7 +113,11 @@ static void hold_answers(struct worker *w)
         http_release();
         w->held_since = now;
     }
-    http_hold();
+    /* Over PostgreSQL a read may wait, and those before it would wait with it. */
+    if (w->app->postgres)
+        http_release();
+    else
+        http_hold();
 }
 
 static void read_on_worker(void *ctx, void *worker)
@@ -258,6 +262,9 @@ static enum idem_step late_step(struct call_private *p, int rc, const struct err
         return IDEM_NONE;
     if ((!failed || idem_kept(e->code)) && (!raw || body_end(&p->c, &ignored) == 0))
         return IDEM_KEEP;
+    /* What an earlier run claimed is given back only by one that took it over. */
+    if (p->idem_resumed && !p->claimed)
+        return IDEM_NONE;
     /* What cannot be undone stays claimed, unless it was refused before it began. */
     return !failed || (p->idem_spent && err_status(e->code) >= 500) ? IDEM_NONE : IDEM_DROP;
 }
@@ -350,8 +357,9 @@ void dispatch_run(struct call_private *p)
 
     switch (p->c.route->work) {
     case QUICK:
-        /* A classic list may be of a thousand rows: not on a thread that others wait for. */
-        if (!app->postgres && !(p->c.route->list && p->c.surface == CLASSIC)) {
+        /* A classic list may be of a thousand rows: not on a thread that others wait for.  And a
+         * worker has no part in the I/O thread's connection. */
+        if (!app->postgres && !p->on_worker && !(p->c.route->list && p->c.surface == CLASSIC)) {
             quick(p);
             return;
         }

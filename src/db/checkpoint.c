@@ -73,9 +73,12 @@ static void pace(sqlite3 *h)
     pthread_mutex_unlock(&paced_lock);
 }
 
-/* Under the lock: a passive checkpoint is due. */
+/* Under the lock: a passive checkpoint is due.  Past MOST it is the writer's turn, which would find
+ * the checkpoint's lock taken again and again. */
 static bool is_due(const struct checkpointer *c)
 {
+    if (c->pages >= MOST && c->tried >= c->finish)
+        return false;
     return c->pages - c->tried >= (c->pages >= c->finish ? CLOSE : PACE);
 }
 

@@ -120,7 +120,7 @@ void store_free(struct store *s);
 DEFINE_CLEANUP(struct store *, store_free)
 bool store_is_postgres(const struct store *s);
 /* 'fn' is called on SQLite's writer thread before (true) and after (false) the answers of a batch.
- * Set before the first job. */
+ * Any thread; a batch that is being answered may still go without. */
 void store_on_answers(struct store *s, void (*fn)(bool begin));
 
 /* A read connection for one thread, owned by the caller until given back; made when none is free.

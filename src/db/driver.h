@@ -146,8 +146,8 @@ struct store {
     struct db *readers; /* free ones */
     int n_readers;
 
-    struct checkpointer *checkpointer; /* SQLite */
-    void (*answers)(bool begin);       /* around those of a batch; may be NULL */
+    struct checkpointer *checkpointer;   /* SQLite */
+    void (*_Atomic answers)(bool begin); /* around those of a batch; may be NULL */
 };
 
 /* The next job, or NULL: when the store stops and nothing is queued, or at once if not 'wait'. */

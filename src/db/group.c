@@ -144,15 +144,17 @@ static void run_alone(struct batch *b, struct outcome *o)
 
 static void answer(struct batch *b)
 {
+    void (*around)(bool begin) = atomic_load(&b->store->answers);
+
     for (size_t i = 0; i < b->n; i++)
         if (b->all[i].wrote && b->all[i].job->committed)
             b->all[i].job->committed(b->all[i].job->ctx);
-    if (b->store->answers)
-        b->store->answers(true);
+    if (around)
+        around(true);
     for (size_t i = 0; i < b->n; i++)
         b->all[i].job->done(b->all[i].job->ctx, b->all[i].rc, &b->all[i].err);
-    if (b->store->answers)
-        b->store->answers(false);
+    if (around)
+        around(false);
 }
 
 /* Runs what is queued into one transaction, beginning with 'first'.  False when it is gone. */

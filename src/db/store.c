@@ -44,7 +44,7 @@ bool store_is_postgres(const struct store *s)
 
 void store_on_answers(struct store *s, void (*fn)(bool begin))
 {
-    s->answers = fn;
+    atomic_store(&s->answers, fn);
 }
 
 /* ---- the queue */

@@ -268,17 +268,13 @@ static void known(void *ctx _unused_, const struct config_key *key _unused_)
 static int take_over(struct api *p, const struct inforce *new, struct err *e)
 {
     const struct config *c = new->config;
-    struct err none;
 
+    /* The same files as before: a certificate that has been renewed. */
+    TRY(http_server_tls(p->server, *c->tls_cert ? c->tls_cert : NULL, c->tls_key, e));
     TRY(app_reload(p->app, c, new->mail, e));
-    if (http_server_tls(p->server, *c->tls_cert ? c->tls_cert : NULL, c->tls_key, e) == 0) {
-        role_log_level(c);
-        p->now = new;
-        return 0;
-    }
-    if (app_reload(p->app, p->now->config, p->now->mail, &none) < 0)
-        abort(); /* it was in force a moment ago */
-    return -1;
+    role_log_level(c);
+    p->now = new;
+    return 0;
 }
 
 static void reload(struct api *p)

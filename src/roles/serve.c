@@ -96,7 +96,7 @@ static int write_config(int fd, const struct config *c, struct err *e)
         put_key(c, k, &o);
         buf_putc(&b, '\n');
     }
-    if (b.failed || ftruncate(fd, 0) < 0 || pwrite(fd, b.p, b.n, 0) != (ssize_t)b.n)
+    if (b.failed || pwrite(fd, b.p, b.n, 0) != (ssize_t)b.n || ftruncate(fd, (off_t)b.n) < 0)
         rc = err_sys(e, b.failed ? E2BIG : errno, "write the configuration for the roles");
     buf_free(&b);
     return rc;

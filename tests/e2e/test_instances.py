@@ -607,7 +607,7 @@ def test_the_client_does_all_that(cloud, c):
     brume("instance", "delete", "cli-web")
     gone(c, made["id"])
     status, _, err = cloud.cli("instance", "get", "cli-web-nowhere")
-    assert status == 1 and err.strip()
+    assert status == 5 and err.strip()
     status, _, err = cloud.cli("instance", "dance")
     assert status == 2 and err.strip()
     status, _, err = cloud.cli("instance", "list", "--url", "http://127.0.0.1:1")

@@ -60,7 +60,7 @@ static struct str root_file(struct oci *o, struct inst *i, struct oci_boot *b, c
         const char *dir = k ? b->layers[k - 1] : oci_path(o, b->a, &i->id, "upper");
         struct stat st;
         _cleanup_close_ int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_close_ int fd = root < 0 ? -1 : fd_open_in(root, path, O_RDONLY, 0);
+        _cleanup_close_ int fd = root < 0 ? -1 : fd_open_in(root, path, O_RDONLY | O_NONBLOCK, 0);
         if (fd < 0 || fstat(fd, &st) < 0)
             continue;
         if (!S_ISREG(st.st_mode) || st.st_size > PASSWD_MAX)

@@ -158,6 +158,8 @@ static int copy_entry(struct copy *c, int from, int to, const char *name, size_t
             return linkat(c->root, first, to, name, 0) < 0
                        ? err_sys(e, errno, "copy a hard link of a layer")
                        : 0;
+        if (c->arena.used + len + KIB(128) > c->arena.limit)
+            return err_set(e, ERR_TOO_LARGE, "the image has too many hard links");
         map_set(c->seen, &st.st_ino, sizeof(st.st_ino), arena_strdup(&c->arena, c->path));
     }
     if (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode))
@@ -255,6 +257,7 @@ int oci_layers_copy(struct oci *o, struct inst *i, struct oci_boot *b, struct er
     for (size_t k = 0; k < b->n_layers && r == 0; k++)
         r = keep_layer(b->a, dir, b->layers[k], OCI_FIRST_ID + (uint32_t)i->range * OCI_RANGE_IDS,
                        &copies[k], e);
+    i->copies_known = false; /* whoever looked meanwhile saw half of them */
     if (r == 0)
         b->layers = copies;
     else if (oci_layers_drop(o, i, b->a, &ignored) < 0)

@@ -208,9 +208,14 @@ static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
 static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk, struct err *e)
 {
     if (!o->copy_layers) {
-        if (stack_layers(b, disk, true, e) == 0)
-            return oci_layers_drop(o, i, b->a, e); /* of an older kernel */
-        if (e->code == ERR_NO_SPACE)
+        if (stack_layers(b, disk, true, e) == 0) {
+            struct err late;
+
+            if (oci_layers_drop(o, i, b->a, &late) < 0) /* of an older kernel */
+                log_err(LOG_WARN, "layers_not_dropped", &late);
+            return 0;
+        }
+        if (e->code != ERR_NOT_IMPLEMENTED)
             return -1;
         log_err(LOG_INFO, "layers_are_copied", e);
     }

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "codec/text.h"
 #include "os/netlink.h"
 #include "os/ns.h"
@@ -138,10 +139,9 @@ static bool may_reach(struct gate *g, const char *host, int port, const struct i
 
     if (gate_lists(g->allowed, host, port, ip) || (ip_is_public(ip) && !is_own(ip)))
         return true;
-    ip_format(ip, text);
-    pthread_mutex_lock(&g->lock);
-    snprintf(g->refusal, sizeof(g->refusal), "%.60s is at the internal address %.45s", host, text);
-    pthread_mutex_unlock(&g->lock);
+    ip_format(ip,
+              text); /* for the log alone: names of this network are not for tenants to resolve */
+    log_event(LOG_INFO, "pull_refused", L_STR("host", host), L_STR("address", text));
     return false;
 }
 
@@ -197,9 +197,13 @@ static int dial(struct gate *g, const char *host, int port, bool *refused)
     }
     if (all)
         freeaddrinfo(all);
-    if (fd < 0 && !*refused) {
+    *refused = *refused && fd < 0;
+    if (fd < 0) {
         pthread_mutex_lock(&g->lock);
-        g->unreachable = true;
+        if (*refused)
+            snprintf(g->refusal, sizeof(g->refusal), "%.60s leads to an internal address", host);
+        else
+            g->unreachable = true;
         pthread_mutex_unlock(&g->lock);
     }
     return fd;

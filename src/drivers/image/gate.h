@@ -24,7 +24,7 @@ DEFINE_CLEANUP(struct gate *, gate_free)
 /* process_run() with the gate as its only network. */
 int gate_run(struct gate *g, struct arena *a, const char *const *argv, int64_t timeout,
              struct process_result *out, struct err *e) _must_check_;
-/* Why something was not let through, in words ("x.example is at the internal address 10.0.0.1"), or
+/* Why something was not let through, in words ("x.example leads to an internal address"), or
  * "" if nothing was; then '*unreachable' says whether an address could not be found or reached. */
 void gate_refusal(struct gate *g, char out[160], bool *unreachable);
 

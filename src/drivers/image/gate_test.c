@@ -128,7 +128,7 @@ static void nothing_internal_is_reached(void **state _unused_)
     assert_int_equal(visits, before);
     hear(g, "127.0.0.1", false);
     gate_refusal(g, why, &unreachable);
-    assert_string_equal(why, "127.0.0.1 is at the internal address 127.0.0.1");
+    assert_string_equal(why, "127.0.0.1 leads to an internal address");
     assert_false(unreachable);
 }
 

@@ -28,7 +28,8 @@ enum {
 static int open_blob(int dir, const char *path, struct err *e)
 {
     struct stat st;
-    _cleanup_close_ int fd = fd_open_in(dir, path, O_RDONLY, 0);
+    _cleanup_close_ int fd =
+        fd_open_in(dir, path, O_RDONLY | O_NONBLOCK, 0); /* not for ever at a FIFO */
 
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return err_set(e, ERR_INVALID, "the archive lacks %.100s", path);

@@ -92,7 +92,7 @@ static int queue_count(struct call *c, void *row, struct err *e)
     else if (n.alive)
         TRY(db_int(c->db, sql_in_flight, ARGS(A(&q->box_id), A(c->now), A(QUEUE_BEHIND)), 0,
                    &q->in_flight, e));
-    q->depth = n.alive - q->in_flight;
+    q->depth = MAX(n.alive - q->in_flight, (int64_t)0);
     return 0;
 }
 
@@ -223,6 +223,8 @@ static const char sql_expire[] =
 static const char sql_no_counts[] =
     "DELETE FROM queue_counts WHERE box_id = $1 AND bucket IN (SELECT bucket FROM queue_counts"
     " WHERE box_id = $1 GROUP BY bucket HAVING sum(messages) = 0)";
+static const char sql_no_expired_counts[] =
+    "DELETE FROM queue_counts WHERE box_id = $1 AND bucket < $2";
 static const char sql_expire_dedup[] =
     "DELETE FROM queue_dedup WHERE box_id = $1 AND dedup_id IN"
     " (SELECT dedup_id FROM queue_dedup WHERE box_id = $1 AND until_at <= $2 LIMIT $3)";
@@ -245,18 +247,18 @@ static int sweep_some(struct db *db, struct sweep *s, const char *sql, const str
 }
 
 /* Drops what is past its retention; in a FIFO queue the next of each group comes forward.  Whether
- * and how many the counters tell, so that looking for them ends with the last one. */
+ * and how many the counters tell, so that looking for them ends with the last one.  Where they are
+ * wrong (an older release beside this one does not count) they are put right by what is found. */
 static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, struct err *e)
 {
     struct counts n = { 0 };
     struct rows old = { 0 };
 
     TRY(box_counts(db, q, s->v->now, &n, e));
+    int64_t most = n.expired > 0 ? MIN(n.expired, (int64_t)SWEEP_ROWS) : SWEEP_ROWS;
     if (n.expired)
         TRY(db_query(db, s->v->arena, &message_record, sql_expire,
-                     ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)),
-                          A(MIN(n.expired, (int64_t)SWEEP_ROWS))),
-                     &old, e));
+                     ARGS(A(&q->box_id), A(queue_oldest(q, s->v->now)), A(most)), &old, e));
     for (size_t i = 0; i < old.n; i++) {
         const struct message *m = &((struct message *)old.v)[i];
 
@@ -265,6 +267,9 @@ static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, 
             TRY(message_next(db, q, m->group_id, s->v->now, e));
     }
     s->more |= old.n == SWEEP_ROWS;
+    if (n.expired && (int64_t)old.n < most)
+        TRY(db_exec(db, sql_no_expired_counts,
+                    ARGS(A(&q->box_id), A(queue_first_bucket(q, s->v->now))), e));
     TRY(db_exec(db, sql_no_counts, ARGS(A(&q->box_id)), e));
     return sweep_some(db, s, sql_expire_dedup,
                       ARGS(A(&q->box_id), A(s->v->now), A((int64_t)SWEEP_ROWS)), e);
