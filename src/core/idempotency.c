@@ -247,6 +247,15 @@ static bool same_print(const struct call_private *p, const char *print)
     return strncmp(print, p->idem_print, n) == 0;
 }
 
+const char *idem_scope(struct arena *a, const struct principal *who)
+{
+    const char *text = arena_printf(a, "%s/%s/%s", who->key_id.s, who->user_id.s, who->tenant_id.s);
+    uint8_t sum[16];
+
+    crypto_generichash(sum, sizeof(sum), (const uint8_t *)text, strlen(text), NULL, 0);
+    return base64_encode(a, sum, sizeof(sum), true);
+}
+
 int idem_header(struct call_private *p, struct err *e)
 {
     const struct route_info *info = p->mount->info;
@@ -269,8 +278,7 @@ int idem_header(struct call_private *p, struct err *e)
     }
     if (!p->idem_key)
         return 0;
-    p->idem_scope =
-        arena_printf(p->c.arena, "%s/%s/%s", p->who.key_id.s, p->who.user_id.s, p->who.tenant_id.s);
+    p->idem_scope = idem_scope(p->c.arena, &p->who);
     return 1;
 }
 

@@ -207,8 +207,7 @@ TEST(while_a_keyed_request_runs_another_with_its_key_is_409)
     struct principal who;
     struct uuid none = { "" };
     CHECK(test_lookup(NULL, NULL, NULL, STR("test-owner"), &none, &who, &e) == 0);
-    p->idem_scope = arena_printf(&world_app(w)->arena, "%s/%s/%s", who.key_id.s, who.user_id.s,
-                                 who.tenant_id.s);
+    p->idem_scope = idem_scope(&world_app(w)->arena, &who);
     p->idem_key = "k1";
     CHECK_EQ(idem_begin(p, NULL, &e), 0);
     struct reply r = with(w, POST, "/things", "Idempotency-Key: k1", "{'name':'one'}");

@@ -327,6 +327,9 @@ void auth_touch(struct call_private *p);
 struct idem *idem_new(size_t max);
 void idem_free(struct idem *i);
 int idem_load(struct app *app, struct err *e) _must_check_;
+/* The credential and whom it acts for, in few bytes: they stand in each record, and one that fits
+ * a page of SQLite costs less. */
+const char *idem_scope(struct arena *a, const struct principal *who);
 /* Reads the header; 1: there is a key. */
 int idem_header(struct call_private *p, struct err *e) _must_check_;
 /* Takes the key: 0 go on, 1 the answer is filled from the record. */
