@@ -287,19 +287,79 @@ static ssize_t give_zeroes(void *ctx, void *p, size_t n, _unused_ struct err *e)
 static void images_go_over_the_same_connection(void **state)
 {
     struct pair *p = *state;
-    struct image_state st, *all;
+    struct image_state st;
     struct err e = { 0 };
-    size_t n, left = MIB(3); /* more than a window */
+    size_t left = MIB(3); /* more than a window */
 
     assert_int_equal(image_ensure(p->images, &p->a, "nginx", false, &st, &e), 0);
     assert_string_equal(st.name, "nginx");
     assert_int_equal(image_inspect(p->images, &p->a, "nginx", &st, &e), 0);
-    assert_int_equal(image_list(p->images, &p->a, &all, &n, &e), 0);
-    assert_true(n >= 1);
     if (image_import(p->images, &p->a, "mine", IMAGE_ROOTFS_TAR, NULL, give_zeroes, &left, &st,
                      &e) < 0)
         assert_int_not_equal(e.code, ERR_ENGINE_UNAVAILABLE);
     assert_int_equal(image_remove(p->images, "nginx", &e), 0);
+}
+
+/* The real store of a host may have names by the thousand, and each configuration half a MiB. */
+static void the_list_of_images_has_what_registries_gave_and_no_configurations(void **state)
+{
+    struct pair *p = *state;
+    struct image_state st, *all;
+    struct err e = { 0 };
+    size_t n;
+
+    assert_int_equal(image_ensure(p->images, &p->a, "nginx", false, &st, &e), 0);
+    for (int i = 0; i < 300; i++)
+        assert_int_equal(
+            image_ensure(p->fake_images, &p->a, arena_printf(&p->a, "slow-%d", i), false, &st, &e),
+            0);
+    assert_int_equal(image_list(p->images, &p->a, &all, &n, &e), 0);
+    assert_int_equal(n, 300);
+    assert_string_equal(all[299].name, "slow-299");
+    assert_string_equal(all[299].source, "registry");
+    assert_int_equal(all[299].status, IMAGE_BUILDING);
+    assert_null(all[299].env);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(image_inspect(p->images, &p->a, "slow-299", &st, &e), 0);
+    assert_int_equal(image_inspect(p->images, &p->a, "slow-299", &st, &e), 0);
+    assert_non_null(st.cmd);
+    assert_int_equal(image_list(p->images, &p->a, &all, &n, &e), 0);
+    assert_int_equal(all[299].status, IMAGE_READY);
+    assert_null(all[299].cmd);
+    assert_null(all[299].digest);
+}
+
+static int list_fat(struct compute *h _unused_, struct arena *a, struct compute_state **out,
+                    size_t *n, struct err *e _unused_)
+{
+    char *much = arena_alloc(a, KIB(400));
+
+    memset(much, 'x', KIB(400) - 1);
+    *n = 5;
+    *out = arena_new_n(a, struct compute_state, *n);
+    for (size_t i = 0; i < *n; i++) {
+        uuid_new(clock_system(), &(*out)[i].id);
+        (*out)[i].reason = much;
+    }
+    return 0;
+}
+
+static void rows_that_are_long_take_a_frame_each(void **state)
+{
+    struct pair *p = *state;
+    const struct compute_class *plain = p->fake->class;
+    struct compute_class fat = *plain;
+    struct compute_state *all;
+    struct err e = { 0 };
+    size_t n = 0;
+
+    fat.list = list_fat;
+    p->fake->class = &fat;
+    int r = compute_list(p->remote, &p->a, &all, &n, &e);
+    p->fake->class = plain;
+    assert_int_equal(r, 0);
+    assert_int_equal(n, 5);
+    assert_int_equal(strlen(all[4].reason), KIB(400) - 1);
 }
 
 /* Sends bytes after a right greeting; true if the server hangs up. */
@@ -370,6 +430,8 @@ int main(void)
         PAIR_TEST(many_threads_share_the_connection),
         PAIR_TEST(a_long_list_takes_several_frames),
         PAIR_TEST(images_go_over_the_same_connection),
+        PAIR_TEST(the_list_of_images_has_what_registries_gave_and_no_configurations),
+        PAIR_TEST(rows_that_are_long_take_a_frame_each),
         PAIR_TEST(a_malformed_frame_ends_the_connection),
         cmocka_unit_test(a_frame_is_decoded_only_when_it_is_whole),
     };

@@ -5,7 +5,7 @@
 #include "codec/id.h"
 #include "drivers/compute/server_impl.h"
 
-enum { ROWS_A_FRAME = 200, MAX_NAMES = 65536 };
+enum { ROWS_A_FRAME = 200, BYTES_A_FRAME = FRAME_MAX / 2, MAX_NAMES = 65536 };
 
 static int need_id(struct job *j, const char *member, struct uuid *out, struct err *e)
 {
@@ -44,12 +44,12 @@ static int answer_row(struct job *j, const struct record *r, const void *row, st
 static int answer_rows(struct job *j, const struct record *r, const void *rows, size_t n,
                        struct err *e)
 {
-    for (size_t from = 0; from < n; from += ROWS_A_FRAME) {
+    for (size_t i = 0; i < n;) {
         struct buf b = BUF(FRAME_MAX);
         struct json_out o = JSON_OUT(&b);
 
         json_open(&o, '[');
-        for (size_t i = from; i < n && i < from + ROWS_A_FRAME; i++)
+        for (size_t end = MIN(n, i + ROWS_A_FRAME); i < end && b.n < BYTES_A_FRAME; i++)
             json_dump_row(&o, r, (const char *)rows + i * r->size);
         json_close(&o);
         int done = json_done(&o) < 0 ? err_set(e, ERR_TOO_LARGE, "the answer is too large")

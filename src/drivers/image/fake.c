@@ -67,14 +67,13 @@ static bool is_slow(const char *name)
 
 static struct image_state show(struct arena *a, struct fake_image *i, const char *name, bool look)
 {
-    struct image_state s = { .name = arena_strdup(a, name), .source = "recipe" };
     const struct recipe *r = recipe_find(name);
+    struct image_state s = { .name = arena_strdup(a, name), .source = r ? "recipe" : "registry" };
 
     if (!i)
         return (struct image_state){ .name = s.name };
     if (i->failed) {
         s.status = IMAGE_FAILED;
-        s.source = "registry";
         s.reason = arena_printf(a, "no recipe, local image or registry has %s", name);
         return s;
     }
@@ -87,7 +86,8 @@ static struct image_state show(struct arena *a, struct fake_image *i, const char
     }
     s.status = IMAGE_READY;
     s.digest = arena_strdup(a, i->digest);
-    s.source = i->imported ? "import" : r ? "recipe" : "registry";
+    if (i->imported)
+        s.source = "import";
     s.size_bytes = FAKE_SIZE;
     s.progress = 100;
     s.cmd = r ? r->cmd : "[\"sleep\",\"infinity\"]";
@@ -134,9 +134,14 @@ static int fake_list(struct image_store *s, struct arena *a, struct image_state 
 
     pthread_mutex_lock(&f->lock);
     *out = arena_new_n(a, struct image_state, f->n);
-    for (size_t i = 0; i < f->n; i++)
-        (*out)[i] = show(a, &f->images[i], f->images[i].name, false);
-    *n = f->n;
+    *n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        struct image_state st = show(a, &f->images[i], f->images[i].name, false);
+
+        if (strcmp(st.source, "registry") == 0)
+            (*out)[(*n)++] =
+                (struct image_state){ .name = st.name, .status = st.status, .source = st.source };
+    }
     pthread_mutex_unlock(&f->lock);
     return 0;
 }

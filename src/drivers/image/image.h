@@ -44,6 +44,7 @@ struct image_class {
                   struct image_state *out, struct err *e);
     int (*inspect)(struct image_store *s, struct arena *a, const char *name,
                    struct image_state *out, struct err *e);
+    /* What registries gave or shall give: name, status and source, and nothing else. */
     int (*list)(struct image_store *s, struct arena *a, struct image_state **out, size_t *n,
                 struct err *e);
     /* Imports under 'name'; 'read' gives bytes (0 at the end, -1 on error). Blocks to the end.
@@ -52,7 +53,8 @@ struct image_class {
     int (*import)(struct image_store *s, struct arena *a, const char *name, enum image_format f,
                   const char *config, ssize_t (*read)(void *ctx, void *p, size_t n, struct err *e),
                   void *ctx, struct image_state *out, struct err *e);
-    /* Forgets the name; layers that no image and no instance uses go. */
+    /* Forgets the name; layers that no image and no instance uses go.  ERR_INVALID_STATE while it
+     * is being made; an import of that name is given up then. */
     int (*remove)(struct image_store *s, const char *name, struct err *e);
     void (*free)(struct image_store *s);
 };

@@ -512,6 +512,50 @@ static void what_is_held_stays_until_it_is_released(void **state _unused_)
     assert_int_equal(again.status, IMAGE_READY);
 }
 
+/* Its end is the last that is asked for: all that follows is the store's own work. */
+static ssize_t give_and_remove(void *ctx, void *p, size_t n, struct err *e)
+{
+    ssize_t r = give(ctx, p, n, e);
+    struct image_state st;
+    struct err why;
+
+    if (r == 0) {
+        assert_int_equal(image_inspect(store, &arena, "late", &st, &why), 0);
+        assert_int_equal(st.status, IMAGE_BUILDING);
+        assert_string_equal(st.source, "import");
+        assert_int_equal(image_remove(store, "late", &why), -1);
+        assert_int_equal(why.code, ERR_INVALID_STATE);
+    }
+    return r;
+}
+
+static void an_import_that_nobody_waits_for_leaves_nothing(void **state _unused_)
+{
+    static const struct entry own[] = { { "late", S_IFREG, "late", 0644 }, { NULL, 0, NULL, 0 } };
+    struct oci o = make_oci();
+    const struct str bytes[] = { make_tar(own, false), oci_archive(&o) };
+    struct image_state st;
+    struct err e, again;
+    size_t before = files_in("images/layers"), names = files_in("images/names");
+
+    for (size_t i = 0; i < ARRAY_LEN(bytes); i++) {
+        struct str left = bytes[i];
+        assert_int_equal(image_import(store, &arena, "late",
+                                      i == 0 ? IMAGE_ROOTFS_TAR : IMAGE_OCI_ARCHIVE, NULL,
+                                      give_and_remove, &left, &st, &e),
+                         -1);
+        assert_int_equal(e.code, ERR_INVALID_STATE);
+        assert_int_equal(image_inspect(store, &arena, "late", &st, &e), 0);
+        assert_int_equal(st.status, IMAGE_ABSENT);
+        assert_int_equal(files_in("images/layers"), before);
+        assert_int_equal(files_in("images/names"), names);
+        assert_int_equal(image_remove(store, "late", &again), 0);
+    }
+    /* The name is free for another try. */
+    assert_int_equal(import("late", IMAGE_ROOTFS_TAR, NULL, bytes[0], &st, &e), 0);
+    assert_int_equal(image_remove(store, "late", &e), 0);
+}
+
 static void a_full_disk_is_told_of_and_nothing_of_an_image_stays(void **state _unused_)
 {
     static char much[2 << 20];
@@ -624,6 +668,16 @@ static void an_image_is_pulled_from_a_registry(void **state _unused_)
     assert_string_equal(st.source, "registry");
     assert_string_equal(st.digest, digest(o.manifest));
     check_two_layers(&st);
+    /* The list has it, and neither recipes nor imports, nor any configuration. */
+    struct image_state *all;
+    struct err e;
+    size_t n;
+    assert_int_equal(image_list(store, &arena, &all, &n, &e), 0);
+    assert_int_equal(n, 1);
+    assert_string_equal(all[0].name, st.name);
+    assert_string_equal(all[0].source, "registry");
+    assert_int_equal(all[0].status, IMAGE_READY);
+    assert_null(all[0].env);
     st = wait_for(at("docker://127.0.0.1:%d/team/none:1", port), SECONDS(60));
     assert_int_equal(st.status, IMAGE_FAILED);
     assert_non_null(strstr(st.reason, "has no public team/none:1"));
@@ -641,10 +695,10 @@ static void assert_refused(const char *name, const char *why)
 
 static void an_internal_registry_is_refused_unless_it_is_listed(void **state _unused_)
 {
-    assert_refused("10.99.1.2:5000/team/app:1", "internal address 10.99.1.2");
-    assert_refused("169.254.169.254/team/app:1", "internal address 169.254.169.254");
-    assert_refused("100.64.1.1/team/app:1", "internal address 100.64.1.1");
-    assert_refused("0.0.0.0:5000/team/app:1", "internal address 0.0.0.0");
+    assert_refused("10.99.1.2:5000/team/app:1", "10.99.1.2 leads to an internal address");
+    assert_refused("169.254.169.254/team/app:1", "169.254.169.254 leads to an internal address");
+    assert_refused("100.64.1.1/team/app:1", "100.64.1.1 leads to an internal address");
+    assert_refused("0.0.0.0:5000/team/app:1", "0.0.0.0 leads to an internal address");
     assert_refused("127.0.0.2:5000/team/app:1", "is this machine itself");
 }
 
@@ -663,7 +717,8 @@ static void a_registry_cannot_send_us_to_internal_addresses(void **state _unused
     assert_int_equal(getsockname(other, (struct sockaddr *)&sa, &n), 0);
     const char *url = "https://169.254.169.254/latest/meta-data";
     assert_int_equal(file_write(where, url, strlen(url), 0644, &e), 0);
-    assert_refused(at("127.0.0.1:%d/away/app:1", port), "internal address 169.254.169.254");
+    assert_refused(at("127.0.0.1:%d/away/app:1", port),
+                   "169.254.169.254 leads to an internal address");
     /* Another port of the machine that the registry is on. */
     url = at("http://127.0.0.1:%d/", ntohs(sa.sin_port));
     assert_int_equal(file_write(where, url, strlen(url), 0644, &e), 0);
@@ -766,6 +821,7 @@ int main(void)
         cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
+        cmocka_unit_test(an_import_that_nobody_waits_for_leaves_nothing),
         cmocka_unit_test(a_full_disk_is_told_of_and_nothing_of_an_image_stays),
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
         cmocka_unit_test(an_internal_registry_is_refused_unless_it_is_listed),

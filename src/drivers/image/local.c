@@ -28,6 +28,13 @@ struct job {
     char reason[160];
 };
 
+/* A running import, in its caller's frame. */
+struct import {
+    struct import *next;
+    const char *name;
+    bool dropped; /* nobody wants it any more */
+};
+
 struct local {
     struct image_store store;
     pthread_mutex_t lock;
@@ -36,6 +43,7 @@ struct local {
     char dir[300];
     char *registries;
     struct job *jobs; /* running, waiting and failed ones */
+    struct import *imports;
     int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
     bool collect_due;
 };
@@ -342,6 +350,34 @@ static struct job *job_start(struct local *s, const char *name, struct err *e)
     return j;
 }
 
+static struct import *import_find(struct local *s, const char *name)
+{
+    for (struct import *i = s->imports; i; i = i->next)
+        if (strcmp(i->name, name) == 0)
+            return i;
+    return NULL;
+}
+
+/* Under the lock; several may have one name. True if there is one. */
+static bool imports_drop(struct local *s, const char *name)
+{
+    bool any = false;
+
+    for (struct import *i = s->imports; i; i = i->next)
+        if (strcmp(i->name, name) == 0)
+            i->dropped = any = true;
+    return any;
+}
+
+static void import_del(struct local *s, struct import *i)
+{
+    struct import **at = &s->imports;
+
+    while (*at != i)
+        at = &(*at)->next;
+    *at = i->next;
+}
+
 /* ---- showing ---- */
 
 /* The last line of a growing text. */
@@ -420,6 +456,11 @@ static struct image_state show(struct local *s, struct arena *a, const char *nam
     char path[512];
     struct err e;
 
+    if (import_find(s, name)) {
+        st.status = IMAGE_BUILDING;
+        st.source = "import";
+        return st;
+    }
     name_path(s, name, path);
     if (access(path, F_OK) == 0) {
         if (show_name(s, a, path, &st, &e) == 0)
@@ -495,14 +536,18 @@ static void list_put(struct listing *l, struct image_state st)
     l->states[l->n++] = st;
 }
 
-static void list_name(const struct local *s, const char *path, const char *name _unused_, void *ctx)
+static void list_name(const struct local *s _unused_, const char *path, const char *name _unused_,
+                      void *ctx)
 {
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
     struct listing *l = ctx;
-    struct image_state st;
+    struct name_record r;
     struct err e;
 
-    if (show_name(s, l->a, path, &st, &e) == 0)
-        list_put(l, st);
+    if (name_read(&a, path, &r, &e) == 0 && strcmp(r.source, "registry") == 0)
+        list_put(l, (struct image_state){ .name = arena_strdup(l->a, r.name),
+                                          .status = IMAGE_READY,
+                                          .source = "registry" });
 }
 
 static int local_list(struct image_store *store, struct arena *a, struct image_state **out,
@@ -515,11 +560,13 @@ static int local_list(struct image_store *store, struct arena *a, struct image_s
     each(s, "names", list_name, &l);
     size_t ready = l.n;
     for (const struct job *j = s->jobs; j; j = j->next) {
-        bool also = false;
+        bool also = recipe_find(j->name) != NULL;
         for (size_t i = 0; i < ready; i++)
             also = also || strcmp(l.states[i].name, j->name) == 0;
         if (!also)
-            list_put(&l, show_job(a, j));
+            list_put(&l, (struct image_state){ .name = arena_strdup(a, j->name),
+                                               .status = j->status,
+                                               .source = "registry" });
     }
     pthread_mutex_unlock(&s->lock);
     *out = l.states;
@@ -527,8 +574,9 @@ static int local_list(struct image_store *store, struct arena *a, struct image_s
     return 0;
 }
 
-static int import_into(struct local *s, struct arena *a, const char *name, enum image_format f,
-                       const char *config, image_read_fn *read, void *ctx, struct err *e)
+static int import_into(struct local *s, struct arena *a, const struct import *i,
+                       enum image_format f, const char *config, image_read_fn *read, void *ctx,
+                       struct err *e)
 {
     struct progress g = { .lock = &s->lock };
     struct manifest *m = arena_new(a, struct manifest);
@@ -551,7 +599,9 @@ static int import_into(struct local *s, struct arena *a, const char *name, enum 
     if (result < 0)
         return -1;
     pthread_mutex_lock(&s->lock);
-    result = publish(s, name, "import", m, e);
+    result = i->dropped
+                 ? err_set(e, ERR_INVALID_STATE, "%s was removed while it was imported", i->name)
+                 : publish(s, i->name, "import", m, e);
     pthread_mutex_unlock(&s->lock);
     return result;
 }
@@ -561,15 +611,19 @@ static int local_import(struct image_store *store, struct arena *a, const char *
                         struct image_state *out, struct err *e)
 {
     struct local *s = local_of(store);
+    struct import i = { .name = name };
 
     TRY(check_name(name, e));
     if (recipe_find(name))
         return err_set(e, ERR_ALREADY_EXISTS, "%s is a built-in image", name);
     pthread_mutex_lock(&s->lock);
     s->busy++;
+    i.next = s->imports;
+    s->imports = &i;
     pthread_mutex_unlock(&s->lock);
-    int result = import_into(s, a, name, f, config, read, ctx, e);
+    int result = import_into(s, a, &i, f, config, read, ctx, e);
     pthread_mutex_lock(&s->lock);
+    import_del(s, &i);
     struct job *j = job_find(s, name);
     if (result == 0 && j && j->status == IMAGE_FAILED)
         job_del(s, j);
@@ -591,7 +645,7 @@ static int local_remove(struct image_store *store, const char *name, struct err 
     TRY(check_name(name, e));
     pthread_mutex_lock(&s->lock);
     struct job *j = job_find(s, name);
-    if (j && j->status == IMAGE_BUILDING) {
+    if (imports_drop(s, name) || (j && j->status == IMAGE_BUILDING)) {
         result = err_set(e, ERR_INVALID_STATE, "%s is being made", name);
     } else {
         if (j)

@@ -296,7 +296,8 @@ static int import_begin(struct call *c, struct err *e)
     return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
 }
 
-/* The row goes, or says what was wrong where an instance waits for it. */
+/* The row goes, or says what was wrong where an instance waits for it; the loop removes what the
+ * host has got of it. */
 static int import_failed(struct call *c, struct err *e)
 {
     struct image *i = c->in, old;
@@ -306,7 +307,8 @@ static int import_failed(struct call *c, struct err *e)
     TRY(db_int(c->db, sql_users, ARGS(A(&i->id)), 0, &users, e));
     if (users > 0) {
         i->status = IMAGE_ROW_ERROR;
-        return call_update(c, &image_record, &old, i, import_fields(), e);
+        TRY(call_update(c, &image_record, &old, i, import_fields(), e));
+        return call_due(c, &image_loop, &i->id, c->now, e);
     }
     TRY(call_delete(c, &image_record, i, e));
     TRY(quota_take(c, "images", -1, e));
@@ -510,24 +512,33 @@ static int image_save(struct visit *v, struct image *now, bool *ran, struct err 
     return visit_write(v, image_moved, now, ran, e);
 }
 
-/* An import lives in the request that uploads it; one whose request is gone has failed. */
+/* An import lives in the request that uploads it; one whose request is gone has failed, and none of
+ * its bytes stay. */
 static int import_visit(struct visit *v, struct image *now, struct err *e)
 {
+    const char *name = image_store_name(v->arena, now);
+    struct image_state st;
     bool ran;
 
-    if (now->status != IMAGE_ROW_BUILDING || v->now < now->updated_at + HOURS(IMPORT_HOURS))
-        return visit_settled(v);
-    now->status = IMAGE_ROW_ERROR;
-    now->status_reason = "the upload was interrupted";
-    TRY(image_save(v, now, &ran, e));
-    return ran ? visit_settled(v) : visit_again(v, 0);
+    if (now->status == IMAGE_ROW_BUILDING && v->now >= now->updated_at + HOURS(IMPORT_HOURS)) {
+        TRY(image_inspect(v->images, v->arena, name, &st, e));
+        if (st.status == IMAGE_BUILDING) /* slow, but alive */
+            return visit_again(v, SECONDS(60));
+        now->status = IMAGE_ROW_ERROR;
+        now->status_reason = "the upload was interrupted";
+        TRY(image_save(v, now, &ran, e));
+        if (!ran)
+            return visit_again(v, 0);
+    }
+    if (now->status == IMAGE_ROW_ERROR)
+        TRY(image_remove(v->images, name, e));
+    return visit_settled(v);
 }
 
 static const char sql_wanted[] =
     "SELECT count(*) FROM images WHERE name = $1 AND mode = $2 AND status <> 'error'";
 
-/* What registries gave is one for all tenants: it goes with the last row of its name. */
-static int pulled_collect(struct visit *v, enum mode mode, struct err *e)
+static int pulled_remove(struct visit *v, enum mode mode, struct err *e)
 {
     struct image_store *s = app_images(v->app, mode);
     const char *text = enum_to_str(mode_names, (int)mode);
@@ -546,6 +557,16 @@ static int pulled_collect(struct visit *v, enum mode mode, struct err *e)
     return 0;
 }
 
+/* What registries gave is one for all tenants: it goes with the last row of its name.  No row waits
+ * for that: the next one that goes tries again. */
+static void pulled_collect(struct visit *v, enum mode mode)
+{
+    struct err e;
+
+    if (pulled_remove(v, mode, &e) < 0)
+        log_err(LOG_WARN, "pulled_images_stay", &e);
+}
+
 static int image_visit(struct visit *v, struct err *e)
 {
     static const enum mode modes[] = { MODE_LIVE, MODE_TEST };
@@ -559,7 +580,7 @@ static int image_visit(struct visit *v, struct err *e)
         /* The row is gone, and with it whether the store was a real one. */
         for (size_t m = 0; m < ARRAY_LEN(modes); m++) {
             TRY(image_remove(app_images(v->app, modes[m]), name, e));
-            TRY(pulled_collect(v, modes[m], e));
+            pulled_collect(v, modes[m]);
         }
         return visit_forget(v);
     }
@@ -593,7 +614,7 @@ static int image_visit(struct visit *v, struct err *e)
     if (!ran)
         return visit_again(v, 0);
     if (now.status == IMAGE_ROW_READY && now.source == IMAGE_REGISTRY)
-        TRY(pulled_collect(v, now.mode, e)); /* it may have been more than the quota */
+        pulled_collect(v, now.mode); /* it may have been more than the quota */
     return now.status == IMAGE_ROW_BUILDING ? visit_again(v, MILLIS(IMAGE_POLL_MS))
                                             : visit_settled(v);
 }
