@@ -58,7 +58,7 @@ static int look_up(struct cli *c, const struct record *r, const char *flag, cons
     struct str enc;
     int rc;
 
-    if (is_id(*value) || !(list = commands_list_of(&c->commands, r)) ||
+    if (!*value || is_id(*value) || !(list = commands_list_of(&c->commands, r)) ||
         !(name = record_field(list->route->out, "name")))
         return CLI_OK;
     percent_encode(c->arena, str_of(*value), &enc);
