@@ -125,7 +125,7 @@ static void put_ports(struct buf *b, const struct host *h)
     buf_puts(b, some ? " }\n }\n" : " }\n");
 }
 
-int host_rebuild(struct host *h, struct err *e)
+static int rebuild(struct host *h, struct err *e)
 {
     _cleanup_(buf_free) struct buf b = BUF(TEXT_MAX);
     char table[32], transit[CIDR_TEXT];
@@ -162,7 +162,7 @@ static bool chain_text(struct host *h, struct arena *a, const char *chain, const
 }
 
 /* A packet that our chain accepts still dies where another's policy is drop: docker's and ufw's
- * are. */
+ * are.  A door that is open stays as it is. */
 static void open_door(struct host *h)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(32));
@@ -215,12 +215,20 @@ static void close_door(struct host *h)
 
 /* ---- changes ---- */
 
+int host_rebuild(struct host *h, struct err *e)
+{
+    TRY(rebuild(h, e));
+    if (h->state->vpcs)
+        open_door(h);
+    return 0;
+}
+
 /* Runs a change of elements; what it could not do, the rebuilding does. */
 static int change(struct host *h, struct buf *b, struct err *e)
 {
     if (!b->failed && nft_run(h->nft, buf_cstr(b), e) == 0)
         return 0;
-    return host_rebuild(h, e);
+    return rebuild(h, e);
 }
 
 static void put_element(struct host *h, struct buf *b, const char *verb, const char *set,
@@ -247,7 +255,7 @@ static int change_vpc(struct host *h, const char *verb, const struct vpc *v, str
 int host_add_vpc(struct host *h, const struct vpc *v, struct err *e)
 {
     /* The first and the last one make and remove the table. */
-    TRY(h->state->vpcs->next ? change_vpc(h, "add", v, e) : host_rebuild(h, e));
+    TRY(h->state->vpcs->next ? change_vpc(h, "add", v, e) : rebuild(h, e));
     open_door(h);
     return 0;
 }
@@ -257,7 +265,7 @@ int host_del_vpc(struct host *h, const struct vpc *v, struct err *e)
     if (h->state->vpcs)
         return change_vpc(h, "delete", v, e);
     close_door(h);
-    return host_rebuild(h, e);
+    return rebuild(h, e);
 }
 
 int host_add_port(struct host *h, const struct vpc *v, const struct port *p, struct err *e)

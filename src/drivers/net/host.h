@@ -19,7 +19,8 @@ struct host {
 };
 int host_init(struct host *h, struct err *e);
 void host_close(struct host *h);
-/* Writes the whole table as the state says, in one transaction; without VPCs removes it. */
+/* Writes the whole table as the state says, in one transaction, and opens the door where it is
+ * shut; without VPCs removes the table. */
 int host_rebuild(struct host *h, struct err *e);
 /* The VPC, or a published port of one, was added to or removed from the state. */
 int host_add_vpc(struct host *h, const struct vpc *v, struct err *e);

@@ -69,7 +69,7 @@ static int drop_port(struct net *n, struct vpc *v, struct port *p, bool replaced
         note(host_del_port(&n->host, p, &rules), "published ports", &rules);
     if (p->dns.family && !dns_used(v, &p->dns))
         resolver_unlisten(n->resolver, &v->id, &p->dns);
-    if (v->nft) /* made or adopted, not half */
+    if (v->nft)
         result = port_remove(v, p, e);
     free(p);
     if (!v->ports && !replaced)
@@ -172,6 +172,51 @@ static int check_vpc(struct net *n, const struct net_port *in, struct cidr *cidr
     return 0;
 }
 
+/* The machine was down: nothing of the VPC is in the kernel, and somebody else may have its transit
+ * addresses by now.  Its own are not in its way. */
+static int begin_anew(struct net *n, struct vpc *v, struct err *e)
+{
+    for (struct port *p = v->ports; p; p = p->next)
+        p->down = true;
+    v->host = (struct ip){ 0 };
+    TRY(host_pick_transit(&n->host, &v->id, &v->host, e));
+    v->inner = ip4_from(ip4_num(&v->host) + 1);
+    return state_save_vpc(&n->state, v, e);
+}
+
+/* The VPC in the kernel, and its names. */
+static int make_whole(struct net *n, struct vpc *v, struct err *e)
+{
+    TRY(vpc_make(&n->host, v, e));
+    for (const struct port *p = v->ports; p; p = p->next)
+        if (p->dns.family)
+            TRY(resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e));
+    return 0;
+}
+
+/* Leaves the record of a VPC alone, with which its ports keep what they publish. */
+static void unmake(struct net *n, struct vpc *v)
+{
+    struct err e;
+
+    resolver_unlisten(n->resolver, &v->id, NULL);
+    note(vpc_remove(&n->host, v, &e), "namespace", &e);
+    nft_close(v->nft);
+    v->nft = NULL;
+    if (v->ns_fd >= 0)
+        close(v->ns_fd);
+    v->ns_fd = -1;
+}
+
+/* The record was there alone: now the VPC is, or the record still. */
+static int make_again(struct net *n, struct vpc *v, struct err *e)
+{
+    if (begin_anew(n, v, e) == 0 && host_rebuild(&n->host, e) == 0 && make_whole(n, v, e) == 0)
+        return 0;
+    unmake(n, v);
+    return -1;
+}
+
 /* The VPC of a port, made where it is missing. */
 static struct vpc *need_vpc(struct net *n, const struct net_port *in, const struct cidr *cidr,
                             struct err *e)
@@ -179,7 +224,7 @@ static struct vpc *need_vpc(struct net *n, const struct net_port *in, const stru
     struct vpc *v = state_vpc(&n->state, &in->vpc);
 
     if (v)
-        return v;
+        return v->nft || make_again(n, v, e) == 0 ? v : NULL;
     v = calloc(1, sizeof(*v));
     if (!v)
         abort();
@@ -293,7 +338,7 @@ static int attach(struct net *n, struct net_port *in, int netns_fd, int *listen,
     }
     bool replaces = old && uuid_eq(&p->vpc, &of->id);
     /* Written first: at no moment is it unknown whose the published ports are. */
-    if (replaces && state_save_port(&n->state, p, e) < 0) {
+    if (replaces && (!need_vpc(n, in, &cidr, e) || state_save_port(&n->state, p, e) < 0)) {
         free(p);
         return -1;
     }
@@ -393,7 +438,7 @@ static int stats(struct net *n, const struct uuid *instance, struct net_counters
     struct port *p = state_port(&n->state, instance, &v);
     struct nl_link l;
 
-    if (!p)
+    if (!p || !v->nft)
         return err_set(e, ERR_NOT_FOUND, "the instance has no interface here");
     _cleanup_(nl_closep) struct nl *nl = nl_open(v->ns_fd, e);
     if (!nl)
@@ -483,17 +528,6 @@ int net_sweep(struct net *n, const struct uuid *keep, size_t count, struct err *
 
 /* ---- its life ---- */
 
-/* The machine was down: nothing of the VPC is in the kernel, and somebody else may have its transit
- * addresses by now. */
-static int begin_anew(struct net *n, struct vpc *v, struct err *e)
-{
-    for (struct port *p = v->ports; p; p = p->next)
-        p->down = true;
-    TRY(host_pick_transit(&n->host, &v->id, &v->host, e));
-    v->inner = ip4_from(ip4_num(&v->host) + 1);
-    return state_save_vpc(&n->state, v, e);
-}
-
 /* Takes up what the kernel still has of a VPC, and mends the rest.  The port of an instance that
  * has ended stays, for what it publishes is its own until net_detach() or net_sweep(). */
 static int adopt(struct net *n, struct vpc *v, struct err *e)
@@ -504,11 +538,15 @@ static int adopt(struct net *n, struct vpc *v, struct err *e)
         TRY(vpc_check(v, n->installation, e));
     else
         TRY(e->code == ERR_NOT_FOUND ? begin_anew(n, v, e) : -1);
-    TRY(vpc_make(&n->host, v, e));
+    return make_whole(n, v, e);
+}
+
+static bool is_up(const struct vpc *v)
+{
     for (const struct port *p = v->ports; p; p = p->next)
-        if (p->dns.family)
-            TRY(resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e));
-    return 0;
+        if (!p->down)
+            return true;
+    return false;
 }
 
 static int start(struct net *n, struct err *e)
@@ -523,7 +561,13 @@ static int start(struct net *n, struct err *e)
         return -1;
     for (struct vpc *v = n->state.vpcs, *next; v; v = next) {
         next = v->next;
-        TRY(adopt(n, v, e));
+        if (adopt(n, v, e) < 0) {
+            /* Nothing runs in it: it is made when something is to. */
+            if (is_up(v))
+                return -1;
+            log_err(LOG_WARN, "network_not_made", e);
+            unmake(n, v);
+        }
         if (!v->ports)
             drop_vpc(n, v);
     }

@@ -149,16 +149,21 @@ static bool refused(int ns, const char *ip, int port)
 
 /* ---- networks ---- */
 
-static struct net *open_net(void)
+static struct net *open_net_in(const char *transit)
 {
     struct err e;
-    struct net_opts o = { installation, dir, "198.18.0.0/15", 30000, 32767 };
+    struct net_opts o = { installation, dir, transit, 30000, 32767 };
     struct net *n = net_linux(&o, &e);
 
     if (!n)
         fail_msg("%s: %s", e.msg, e.cause);
     open_now = n;
     return n;
+}
+
+static struct net *open_net(void)
+{
+    return open_net_in("198.18.0.0/15");
 }
 
 static void close_net(struct net *n)
@@ -234,6 +239,44 @@ static void box_end(struct net *n, struct box *b)
         if (b->listen[i] >= 0)
             close(b->listen[i]);
     close(b->ns);
+}
+
+/* All instances end, and what the kernel has of our networks and of anybody's rules is gone. */
+static void machine_goes_down(struct net *n, struct box *boxes, size_t count)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
+    const char **names;
+    struct err e;
+    char prefix[32];
+    size_t some;
+
+    stop_servers();
+    for (size_t i = 0; i < count; i++) {
+        close(boxes[i].ns);
+        for (int k = 0; k < 4; k++) {
+            if (boxes[i].listen[k] >= 0)
+                close(boxes[i].listen[k]);
+            boxes[i].listen[k] = -1;
+        }
+        assert_true((boxes[i].ns = ns_anonymous(&e)) >= 0);
+    }
+    close_net(n);
+    snprintf(prefix, sizeof(prefix), "brume-%s-", installation);
+    assert_int_equal(ns_list(&a, prefix, &names, &some, &e), 0);
+    for (size_t i = 0; i < some; i++)
+        assert_int_equal(ns_remove(names[i], &e), 0);
+    _cleanup_(nft_closep) struct nft *nft = nft_open(-1, &e);
+    assert_int_equal(nft_run(nft, "flush ruleset", &e), 0);
+    /* The links go with the namespaces, in the kernel's own time. */
+    _cleanup_(nl_closep) struct nl *nl = nl_open(-1, &e);
+    struct nl_link *links;
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(nl_link_list(nl, &a, "u", &links, &some, &e), 0);
+        if (some == 0)
+            return;
+        usleep(20000);
+    }
+    fail_msg("the links stay");
 }
 
 /* Nothing of the installation is in the kernel, nor a port in the folder. */
@@ -789,6 +832,13 @@ a_stranger_who_drops_forwarded_packets_is_asked_to_let_ours_through(void **state
         attach(n, &a, &vpc, "10.77.5.10");
         server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "a");
         assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+        /* The stranger comes back with the machine, our rules in its table do not. */
+        machine_goes_down(n, &a, 1);
+        assert_int_equal(nft_run(nft, rules, &e), 0);
+        n = open_net();
+        attach(n, &a, &vpc, "10.77.5.10");
+        server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "a");
+        assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
         box_end(n, &a);
         assert_int_equal(nft_list(nft, &arena, "list ruleset", false, &after, &e), 0);
         assert_string_equal(before, after);
@@ -797,6 +847,67 @@ a_stranger_who_drops_forwarded_packets_is_asked_to_let_ours_through(void **state
         assert_nothing_left();
         close_net(n);
     }
+}
+
+/* Somebody else has, or no longer has, every pair of the transit prefix of the test. */
+static void transit_is_anothers(bool taken)
+{
+    _cleanup_(nl_closep) struct nl *nl = NULL;
+    struct nl_link l;
+    struct err e;
+
+    assert_non_null(nl = nl_open(-1, &e));
+    assert_int_equal(nl_link_get(nl, "lo", &l, &e), 0);
+    for (uint8_t k = 0; k < 4; k = (uint8_t)(k + 2)) {
+        struct ip ip = { 4, { 198, 18, 0, k } };
+        taken ? nl_addr(nl, l.index, &ip, 32, 0) : nl_addr_del(nl, l.index, &ip, 32, 0);
+    }
+    assert_int_equal(nl_commit(nl, "another's addresses", &e), 0);
+}
+
+static void networks_that_cannot_be_made_again_wait_for_their_instances(void **state _unused_)
+{
+    static const char transit[] = "198.18.0.0/30"; /* two pairs */
+    struct net *n = open_net_in(transit);
+    struct uuid vpc = new_id(), other = new_id(), third = new_id();
+    struct box boxes[] = { box_new(), box_new() }, *a = &boxes[0], *b = &boxes[1], c = box_new();
+    struct net_counters counters;
+    struct err e;
+
+    publish(a, 18080, 80, false);
+    publish(&c, 18080, 80, false);
+    attach(n, a, &vpc, "10.77.5.10");
+    attach(n, b, &other, "10.77.5.10");
+    /* Their own pairs are not in their way. */
+    machine_goes_down(n, boxes, 2);
+    n = open_net_in(transit);
+    attach(n, b, &other, "10.77.5.10");
+    attach(n, a, &vpc, "10.77.5.10");
+    server(a->ns, SOCK_STREAM, "0.0.0.0", 80, "a");
+    assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+    /* Another's are: the rest of the host lives on, and what is published stays whose it is. */
+    machine_goes_down(n, boxes, 2);
+    transit_is_anothers(true);
+    n = open_net_in(transit);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(try_attach(n, a, &vpc, "10.77.5.10", 0, &e), -1);
+        assert_int_equal(e.code, ERR_OVERLOADED);
+        assert_int_equal(try_attach(n, &c, &third, "10.77.5.10", 0, &e), -1);
+        assert_int_equal(e.code, ERR_ALREADY_EXISTS);
+        assert_int_equal(net_stats(n, &a->id, &counters, &e), -1);
+        assert_int_equal(net_sync(n, &a->id, &e), 0);
+    }
+    box_end(n, b);
+    transit_is_anothers(false);
+    attach(n, a, &vpc, "10.77.5.10");
+    server(a->ns, SOCK_STREAM, "0.0.0.0", 80, "a");
+    assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+    assert_string_equal(resolve(a->ns, "nobody", DNS_A), "nxdomain");
+    box_end(n, a);
+    box_end(NULL, &c);
+    stop_servers();
+    assert_nothing_left();
+    close_net(n);
 }
 
 static double now_ms(void)
@@ -1023,6 +1134,8 @@ int main(void)
         cmocka_unit_test_teardown(bad_orders_are_refused_whole, after_each),
         cmocka_unit_test_teardown(
             a_stranger_who_drops_forwarded_packets_is_asked_to_let_ours_through, after_each),
+        cmocka_unit_test_teardown(networks_that_cannot_be_made_again_wait_for_their_instances,
+                                  after_each),
         cmocka_unit_test_teardown(a_rate_limit_holds_both_ways, after_each),
         cmocka_unit_test_teardown(eight_threads_attach_and_detach_at_once, after_each),
         cmocka_unit_test_teardown(attaching_is_quick, after_each),

@@ -32,7 +32,8 @@ struct vpc {
     char ns_name[NET_NAME], uplink[NET_LINK];
     struct port *ports;
     int ns_fd;       /* -1: not open */
-    struct nft *nft; /* its rules; kept, for closing one waits for what it removed */
+    struct nft *nft; /* its rules; kept, for closing one waits for what it removed; NULL: only its
+                      * record is there, and its ports are down */
     int bridge;      /* index of its bridge */
 };
 

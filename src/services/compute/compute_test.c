@@ -496,6 +496,13 @@ static int host_keeps(struct compute *h _unused_, const struct uuid *id _unused_
     return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
 }
 
+/* The loop tries all the time. */
+static void minutes_pass(struct world *w, int minutes)
+{
+    for (int n = 0; n < minutes; n++)
+        world_sleep(w, MINUTES(1));
+}
+
 TEST(no_way_from_a_state_to_another_takes_for_ever)
 {
     static const struct {
@@ -512,11 +519,15 @@ TEST(no_way_from_a_state_to_another_takes_for_ever)
         CHECK_STR(status_of(w, i), "running");
         host.class.ensure = host_stuck;
         CHECK_EQ(post(w, fmt("/instances/%s/%s", i, ways[n].verb), NULL).status, 200);
-        world_sleep(w, MINUTES(29));
+        minutes_pass(w, 29);
         CHECK(strcmp(status_of(w, i), "error") != 0);
-        world_sleep(w, MINUTES(2));
+        minutes_pass(w, 2);
         CHECK_STR(status_of(w, i), "error");
         CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), ways[n].why);
+        /* Nothing of it changes while the host is away. */
+        const char *written = member(get(w, "/instances/%s", i), "updated_at");
+        minutes_pass(w, 3);
+        CHECK_STR(member(get(w, "/instances/%s", i), "updated_at"), written);
         /* The host hears of it when it is back. */
         host.class.ensure = host_ensure;
         world_sleep(w, MINUTES(2));
@@ -526,7 +537,7 @@ TEST(no_way_from_a_state_to_another_takes_for_ever)
     host.class.ensure = host_stuck;
     host.class.destroy = host_keeps;
     const char *i = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
-    world_sleep(w, MINUTES(31));
+    minutes_pass(w, 31);
     CHECK_STR(status_of(w, i), "error");
     CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), "it was not ready in time");
     CHECK_EQ(del(w, "/instances/%s", i).status, 200);
@@ -537,6 +548,34 @@ TEST(no_way_from_a_state_to_another_takes_for_ever)
     host.class.destroy = host.real->destroy;
     world_sleep(w, MINUTES(2));
     CHECK_EQ(get(w, "/instances/%s", i).status, 404);
+}
+
+TEST(nothing_is_late_before_it_was_tried)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    const char *again = post(w, "/instances", "{'name':'a','image':'nginx'}").id;
+    const char *stop = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
+    world_settle(w);
+    struct uuid id = uuid_of(again);
+    command_ends(w, &id, 1);
+    CHECK_STR(status_of(w, again), "restarting");
+    host.class.ensure = host_stuck;
+    CHECK_EQ(post(w, "/instances/b/stop", NULL).status, 200);
+    const char *fresh = post(w, "/instances", "{'name':'c','image':'nginx'}").id;
+    world_settle(w);
+    /* The machine is off for long; then the api is there first, and the agent soon. */
+    world_sleep(w, MINUTES(45));
+    CHECK_STR(status_of(w, again), "restarting");
+    CHECK_STR(status_of(w, stop), "running");
+    CHECK(strcmp(status_of(w, fresh), "error") != 0);
+    host.class.ensure = host_ensure;
+    world_sleep(w, SECONDS(20));
+    world_sleep(w, SECONDS(20));
+    CHECK_STR(status_of(w, again), "running");
+    CHECK_STR(status_of(w, stop), "stopped");
+    CHECK_STR(status_of(w, fresh), "running");
 }
 
 TEST(an_image_that_makes_no_progress_is_an_error)
@@ -621,6 +660,105 @@ TEST(a_tenant_has_so_many_bytes_of_images)
     CHECK_EQ(stored(w, &a, "busybox").status, IMAGE_READY);
     CHECK_EQ(ask(w, POST, "/images/import?name=more&format=rootfs", NULL, type, "y").status, 201);
     CHECK_EQ(ask(w, POST, "/images/import?name=most&format=rootfs", NULL, type, "y").status, 403);
+}
+
+static ssize_t some_bytes(void *ctx, void *p, size_t n _unused_, struct err *e _unused_)
+{
+    size_t *left = ctx, part = *left;
+
+    memset(p, 'x', part);
+    *left = 0;
+    return (ssize_t)part;
+}
+
+/* The host has published it, and only then the upload breaks. */
+TEST(a_failed_import_that_is_waited_for_keeps_no_bytes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    int fd = ask_begin(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                       "Content-Type: application/octet-stream\nContent-Length: 100", NULL);
+    struct image_state st;
+    struct err e;
+    size_t left = 10;
+
+    for (int n = 0; n < 500 && get(w, "/images/mine").status != 200; n++)
+        usleep(5000);
+    const char *name = fmt("img-%s", get(w, "/images/mine").id);
+    CHECK_EQ(post(w, "/instances", "{'name':'a','image':'mine'}").status, 201);
+    CHECK_EQ(image_import(app_images(world_app(w), MODE_LIVE), &a, name, IMAGE_ROOTFS_TAR, NULL,
+                          some_bytes, &left, &st, &e),
+             0);
+    CHECK_EQ(stored(w, &a, name).status, IMAGE_READY);
+    close(fd);
+    for (int n = 0; n < 500 && strcmp(member(get(w, "/images/mine"), "status"), "building") == 0;
+         n++)
+        usleep(5000);
+    world_settle(w);
+    CHECK_STR(member(get(w, "/images/mine"), "status"), "error");
+    CHECK_EQ(member_int(get(w, "/images/mine"), "size_bytes"), 0);
+    CHECK_EQ(stored(w, &a, name).status, IMAGE_ABSENT);
+}
+
+/* As a kill between the bytes and the row leaves it. */
+TEST(an_import_whose_request_is_gone_is_an_error_and_keeps_no_bytes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct reply r = ask(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                         "Content-Type: application/octet-stream", "bytes");
+    const char *name = fmt("img-%s", r.id);
+
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(stored(w, &a, name).status, IMAGE_READY);
+    sql(w, "UPDATE images SET status = 'building', size_bytes = 0");
+    world_sleep(w, HOURS(1));
+    CHECK_EQ(stored(w, &a, name).status, IMAGE_READY);
+    world_sleep(w, HOURS(1) + SECONDS(1));
+    CHECK_STR(member(get(w, "/images/mine"), "status"), "error");
+    CHECK_STR(member(get(w, "/images/mine"), "status_reason"), "the upload was interrupted");
+    CHECK_EQ(stored(w, &a, name).status, IMAGE_ABSENT);
+}
+
+static int count_due(struct db *db, void *ctx, struct err *e)
+{
+    return db_int(db, "SELECT count(*) FROM core_due WHERE loop = 'image'", NO_ARGS, -1, ctx, e);
+}
+
+static int64_t images_due(struct world *w)
+{
+    int64_t n = -1;
+    struct err e;
+
+    CHECK_EQ(store_write(app_store(world_app(w)), count_due, &n, &e), 0);
+    return n;
+}
+
+static int list_fails(struct image_store *s _unused_, struct arena *a _unused_,
+                      struct image_state **out _unused_, size_t *n _unused_, struct err *e)
+{
+    return err_set(e, ERR_TOO_LARGE, "the answer is too large");
+}
+
+TEST(an_import_is_removed_also_where_the_host_cannot_list_its_images)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct image_store *s = app_images(world_app(w), MODE_LIVE);
+    const struct image_class *plain = s->class;
+    struct image_class broken = *plain;
+
+    CHECK_EQ(ask(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                 "Content-Type: application/octet-stream", "bytes")
+                 .status,
+             201);
+    broken.list = list_fails;
+    s->class = &broken;
+    CHECK_EQ(del(w, "/images/mine").status, 200);
+    CHECK_EQ(images_due(w), 1);
+    world_settle(w);
+    s->class = plain;
+    /* The visit has ended well: it does not come again. */
+    CHECK_EQ(images_due(w), 0);
 }
 
 TEST(an_exit_code_is_shown_once_there_is_one)

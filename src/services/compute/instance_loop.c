@@ -18,6 +18,7 @@ enum {
     GRAVE_DAYS = 7,
     MAX_NAMES = 65536,
     ERROR_AGAIN_SECONDS = 30,
+    MOST_SILENCES = 5, /* about half a minute: the agent begins after the api */
     NO_WAIT = -1,
 };
 
@@ -382,7 +383,7 @@ static int error_visit(struct visit *v, struct instance *now, const struct image
 
     if (!done)
         log_err(LOG_WARN, "instance_in_error_not_stopped", e);
-    now->deadline_at = done ? 0 : v->now;
+    now->deadline_at = done ? 0 : now->deadline_at ? now->deadline_at : v->now;
     TRY(instance_save(v, now, &ran, e));
     return ran && done ? visit_settled(v) : visit_again(v, ran ? SECONDS(ERROR_AGAIN_SECONDS) : 0);
 }
@@ -409,6 +410,19 @@ static const char *too_late(const struct visit *v, const struct instance *i)
         return i->want == COMPUTE_WANT_RUNNING ? "it was not ready in time" : verbs[i->want];
     bool moving = (i->status == INSTANCE_RUNNING || i->status == INSTANCE_PAUSED) && i->want != is;
     return moving ? verbs[i->want] : NULL;
+}
+
+/* What was asked for has not come to be: an error, if its time is over.  Asked only after a try,
+ * for the time may have passed while nobody could try. */
+static bool gives_up(const struct visit *v, struct instance *now)
+{
+    const char *late = too_late(v, now);
+
+    if (late) {
+        now->status = INSTANCE_ERROR;
+        now->status_reason = late;
+    }
+    return late != NULL;
 }
 
 static const char sql_image_locked[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
@@ -442,6 +456,25 @@ static int image_missing(struct visit *v, struct instance *now, struct image *im
     return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
+/* The order did not reach the host, or was not carried out: the reason is 'e'. */
+static int not_ensured(struct visit *v, struct instance *now, struct image *image, struct err *e)
+{
+    bool again = false, ran;
+
+    if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT)
+        return gives_up(v, now) ? error_visit(v, now, image, false, e)
+                                : image_missing(v, now, image, e);
+    if (e->code == ERR_ALREADY_EXISTS)
+        TRY(taken(v, now, &again, e));
+    if (again && !gives_up(v, now)) {
+        TRY(instance_save(v, now, &ran, e));
+        return visit_again(v, MILLIS(IMAGE_WAIT_MS));
+    }
+    if (!again && refused(v, now, e) < 0 && (v->attempts < MOST_SILENCES || !gives_up(v, now)))
+        return -1;
+    return error_visit(v, now, image, false, e);
+}
+
 static int ensure_visit(struct visit *v, struct instance *now, struct image *image, struct err *e)
 {
     struct compute_spec spec;
@@ -450,20 +483,11 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     bool ran;
 
     spec_fill(v, now, image, &spec);
-    if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0) {
-        if (e->code == ERR_NOT_FOUND && image->source != IMAGE_IMPORT)
-            return image_missing(v, now, image, e);
-        bool again = false;
-        if (e->code == ERR_ALREADY_EXISTS)
-            TRY(taken(v, now, &again, e));
-        if (again) {
-            TRY(instance_save(v, now, &ran, e));
-            return visit_again(v, MILLIS(IMAGE_WAIT_MS));
-        }
-        TRY(refused(v, now, e));
-        return error_visit(v, now, image, false, e);
-    }
+    if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
+        return not_ensured(v, now, image, e);
     wait = take_state(v, now, &state);
+    if ((state.status == COMPUTE_ABSENT || state.status == COMPUTE_CREATING) && gives_up(v, now))
+        return error_visit(v, now, image, false, e);
     if (now->status == INSTANCE_ERROR)
         return error_visit(v, now, image, state.status == COMPUTE_EXITED, e);
     TRY(instance_save(v, now, &ran, e));
@@ -485,6 +509,8 @@ static int provisioning_visit(struct visit *v, struct instance *now, struct imag
         return error_visit(v, now, image, false, e);
     }
     image_awaited(v, now, image);
+    if (gives_up(v, now))
+        return error_visit(v, now, image, false, e);
     TRY(instance_save(v, now, &ran, e));
     if (ran && now->status == INSTANCE_STOPPED)
         return visit_settled(v);
@@ -506,11 +532,6 @@ static int instance_visit(struct visit *v, struct err *e)
         now.status = INSTANCE_PROVISIONING;
     TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
                ARGS(A(&now.image_id)), &image, e));
-    const char *late = too_late(v, &now);
-    if (late) {
-        now.status = INSTANCE_ERROR;
-        now.status_reason = late;
-    }
     if (now.status == INSTANCE_ERROR)
         return error_visit(v, &now, &image, false, e);
     if (now.status == INSTANCE_PROVISIONING)
