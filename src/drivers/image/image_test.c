@@ -429,6 +429,22 @@ static void an_index_of_long_documents_is_refused_and_costs_no_more(void **state
     arena_free(&small);
 }
 
+static void a_fifo_in_an_archive_holds_up_nobody(void **state _unused_)
+{
+    struct entry list[2] = { { "index.json", S_IFIFO, "", 0644 } };
+    struct arena small = ARENA(MIB(2));
+    struct str tar = make_tar(list, false);
+    struct image_state st;
+    struct err e = { 0 };
+
+    alarm(60); /* a wait for its writer would have no end */
+    assert_int_equal(
+        image_import(store, &small, "fifo", IMAGE_OCI_ARCHIVE, NULL, give, &tar, &st, &e), -1);
+    alarm(0);
+    assert_int_equal(e.code, ERR_INVALID);
+    arena_free(&small);
+}
+
 static struct str endless_left;
 static ssize_t give_endless(void *ctx, void *p, size_t n, struct err *e)
 {
@@ -818,6 +834,7 @@ int main(void)
         cmocka_unit_test(what_docker_saved_is_imported),
         cmocka_unit_test(a_blob_that_is_not_what_it_says_is_refused),
         cmocka_unit_test(an_index_of_long_documents_is_refused_and_costs_no_more),
+        cmocka_unit_test(a_fifo_in_an_archive_holds_up_nobody),
         cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
