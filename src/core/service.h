@@ -120,7 +120,7 @@ struct route {
     bool list;                  /* answers a list of .out: paging, filters, sort, fields of .out */
     bool public;                /* no credential */
     bool operator;              /* operators only */
-    bool planned;               /* answers 501 for now, after all checks: it cannot succeed yet */
+    bool planned;               /* answers 501, after all checks: what it is for is not built */
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
     bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of

@@ -54,7 +54,7 @@ def test_what_may_change_is_taken_over(filed):
     assert u.get("/queues").headers["X-RateLimit-Limit"] == "60"
     email = u.get("/auth/me").json["email"]
     assert c.admin.as_key(None).post("/auth/forgot-password", {"email": email}).status == 200
-    mails = lambda: [p.read_text() for p in (c.state / "mail").rglob("*") if p.is_file()]  # noqa: E731
+    mails = lambda: [p.read_text() for p in (c.state / "mail").rglob("*.eml")]  # noqa: E731
     assert clouds.until(lambda: any(f"To: <{email}>" in m and "From: <robot@example.com>" in m for m in mails()), 10)
     assert not c.log_find("needs_restart")
     filed.write(log={"level": "info"})

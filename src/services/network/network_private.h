@@ -19,6 +19,7 @@ int network_retry(int rc, struct err *e);
 int subnet_create(struct call *c, struct err *e);
 int subnet_list(struct call *c, struct err *e);
 int subnet_get(struct call *c, struct err *e);
+int subnet_update(struct call *c, struct err *e);
 int subnet_delete(struct call *c, struct err *e);
 /* Deletes the subnets of a VPC: 409 naming the first that is in use. */
 int subnet_delete_all(struct call *c, const struct vpc *vpc, struct err *e) _must_check_;

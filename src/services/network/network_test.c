@@ -59,6 +59,9 @@ TEST(a_subnet_lies_in_its_vpc_and_overlaps_no_other)
     CHECK_EQ(get(w, "/vpcs/prod/subnets").len, 2);
     CHECK_EQ(member_int(get(w, "/vpcs/%s/subnets", v), "0.available_ips"), 252);
     CHECK_STR(member(get(w, "/subnets/%s", s.id), "name"), "private-subnet-1");
+    s = patch(w, fmt("/subnets/%s", s.id), "{'name':'renamed'}");
+    CHECK_STR(member(s, "name"), "renamed");
+    CHECK_EQ(member_int(s, "available_ips"), 252);
 }
 
 TEST(instances_get_different_addresses_and_hold_their_subnet)

@@ -136,6 +136,19 @@ int subnet_get(struct call *c, struct err *e)
     return reply_row(c, &subnet_record, &s);
 }
 
+int subnet_update(struct call *c, struct err *e)
+{
+    struct subnet old, s;
+
+    TRY(call_target(c, &subnet_record, &old, e));
+    s = old;
+    record_copy(&subnet_record, &s, c->in, c->set);
+    if (c->set)
+        TRY(call_update(c, &subnet_record, &old, &s, c->set, e));
+    TRY(subnet_count(c, &s, e));
+    return reply_row(c, &subnet_record, &s);
+}
+
 static int subnet_remove(struct call *c, const struct subnet *s, struct err *e)
 {
     int64_t used;

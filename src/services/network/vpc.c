@@ -177,7 +177,7 @@ static const struct route network_routes[] = {
     { POST,   "/vpcs/{id}/subnets", "subnet:create", WRITE, subnet_create, S,    S,    201, "Makes a subnet in a VPC.", .by_name = true },
     { GET,    "/vpcs/{id}/subnets", "subnet:list",   READ,  subnet_list,   NULL, S,    200, "Lists a VPC's subnets.", .list = true, .by_name = true },
     { GET,    "/subnets/{id}",      "subnet:get",    READ,  subnet_get,    NULL, S,    200, "Shows one subnet." },
-    { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, crud_patch,    S,    S,    200, "Changes a subnet's name or tags." },
+    { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, subnet_update, S,    S,    200, "Changes a subnet's name or tags." },
     { DELETE, "/subnets/{id}",      "subnet:delete", WRITE, subnet_delete, NULL, NULL, 204, "Deletes a subnet that no instance is in." },
     { 0 },
 };
