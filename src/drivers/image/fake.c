@@ -138,7 +138,7 @@ static int fake_list(struct image_store *s, struct arena *a, struct image_state 
     for (size_t i = 0; i < f->n; i++) {
         struct image_state st = show(a, &f->images[i], f->images[i].name, false);
 
-        if (strcmp(st.source, "registry") == 0)
+        if (st.source && strcmp(st.source, "registry") == 0)
             (*out)[(*n)++] =
                 (struct image_state){ .name = st.name, .status = st.status, .source = st.source };
     }
