@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that start clouds: see cloud.py.  Each asserts at its end that the cloud left nothing behind."""
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -36,14 +37,10 @@ def postgres():
     p.stop()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def api(request):
-    """The API over simulated drivers, on either store."""
-    settings = {"compute.fake_drivers": "true"}
-    if request.param == "postgres":
-        settings["store.url"] = request.getfixturevalue("postgres").url
-    c = clouds.Cloud(settings, name="api")
-    c.store = request.param
+@contextlib.contextmanager
+def running(settings, name):
+    """A cloud that has started, and leaves nothing behind."""
+    c = clouds.Cloud(settings, name=name)
     try:
         c.start()
     except BaseException:
@@ -51,6 +48,17 @@ def api(request):
         raise
     yield c
     end(c)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def api(request):
+    """The API over simulated drivers, on either store."""
+    settings = {"compute.fake_drivers": "true"}
+    if request.param == "postgres":
+        settings["store.url"] = request.getfixturevalue("postgres").url
+    with running(settings, "api") as c:
+        c.store = request.param
+        yield c
 
 
 @pytest.fixture
@@ -74,14 +82,8 @@ def make_cloud():
 def cloud():
     """The whole cloud, with real containers."""
     subprocess.run([str(clouds.ROOT / "tools/cgroups")], check=True)
-    c = clouds.Cloud(name="e2e")
-    try:
-        c.start()
-    except BaseException:
-        c.remove()
-        raise
-    yield c
-    end(c)
+    with running(None, "e2e") as c:
+        yield c
 
 
 @pytest.fixture

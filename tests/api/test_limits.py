@@ -10,19 +10,13 @@ import uuid
 
 import cloud as clouds
 import pytest
-from conftest import end
+from conftest import running
 
 
 @pytest.fixture(scope="module")
 def small(request):
-    c = clouds.Cloud({"compute.fake_drivers": "true", "platform.default_plan": "free"}, name="free")
-    try:
-        c.start()
-    except BaseException:
-        c.remove()
-        raise
-    yield c
-    end(c)
+    with running({"compute.fake_drivers": "true", "platform.default_plan": "free"}, "free") as c:
+        yield c
 
 
 def test_every_authenticated_answer_tells_the_limit(api, me):
