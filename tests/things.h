@@ -147,6 +147,20 @@ static int thing_wait(struct call *c, struct err *e)
     return reply_row(c, &tick_record, &t);
 }
 
+/* Signals its own topic in each run, and never answers one that waits. */
+static _Atomic int noises;
+
+static int thing_noise(struct call *c, struct err *e _unused_)
+{
+    const struct wait_query *q = c->query;
+    struct tick t = { ++noises };
+
+    call_signal(c, "noise");
+    if (q->wait)
+        return call_park(c, "noise", c->now + SECONDS(q->wait), c->now + SECONDS(q->wait));
+    return reply_row(c, &tick_record, &t);
+}
+
 static int thing_stream(struct call *c, struct err *e)
 {
     TRY(stream_begin(c, "text/event-stream", e));
@@ -211,6 +225,7 @@ static const struct route test_routes[] = {
     { GET,    "/where",         "thing:list",   QUICK,  thing_where,  NULL, NULL, 200, "Says whose connection it has." },
     { GET,    "/wait",          "thing:wait",   READ,   thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record },
     { GET,    "/wait-write",    "thing:take",   WRITE,  thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record, .no_audit = true },
+    { GET,    "/noise",         "thing:take",   WRITE,  thing_noise,  NULL, TI, 200, "Waits for itself.", .query = &wait_record, .no_audit = true },
     { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams." },
     { PUT,    "/raw",           "thing:raw",    LONG,   thing_raw,    NULL, TI, 200, "Counts bytes.", .body = BODY_RAW, .body_max = 1 << 20 },
     { POST,   "/revoke",        "thing:revoke", WRITE,  thing_revoke, NULL, NULL, 200, "Revokes its key." },

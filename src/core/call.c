@@ -76,7 +76,7 @@ void call_reset(struct call_private *p)
     p->faults = (struct faults){ .arena = p->c.arena };
     p->audit_kind = NULL;
     p->audited = p->recorded = p->claimed = p->replay = false;
-    p->parked = false;
+    p->parked = p->kept = false;
     p->c.parked_until = p->park_until;
     if (p->in_first) /* handlers complete the row they were given */
         memcpy(p->c.in, p->in_first, p->c.route->in->size);
@@ -154,6 +154,11 @@ void call_audit_object(struct call *c, const char *kind, const struct uuid *id)
 {
     c->p->audit_kind = arena_strdup(c->arena, kind);
     c->p->audit_id = id ? *id : (struct uuid){ "" };
+}
+
+void call_keep(struct call *c)
+{
+    c->p->kept = true;
 }
 
 int call_park(struct call *c, const char *topic, int64_t until, int64_t again)

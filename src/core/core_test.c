@@ -330,6 +330,7 @@ TEST(all_faults_of_body_and_query_are_answered_at_once)
     CHECK_STR(get(w, "/things?colour=red").code, "invalid_request");
     CHECK_EQ(get(w, "/wait?wait=21").status, 400);
     CHECK_EQ(get(w, "/wait-write?nope=1").status, 400);
+    CHECK_EQ(get(w, "/noise?nope=1").status, 400);
     CHECK_EQ(post(w, "/revoke", "{'reason':'x'}").status, 400);
 }
 
@@ -678,6 +679,24 @@ TEST(a_parked_call_ends_at_its_time_and_when_its_peer_leaves)
     for (int n = 0; n < 500 && park_count(world_app(w)->park) > 0; n++)
         usleep(2000);
     CHECK_EQ(park_count(world_app(w)->park), 0);
+}
+
+TEST(a_parked_run_signals_nobody_and_its_last_run_must_answer)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    CHECK_EQ(get(w, "/noise").status, 200);
+    noises = 0;
+    int fd = ask_begin(w, GET, "/noise?wait=20", NULL, NULL, NULL);
+    for (int n = 0; n < 500 && park_count(world_app(w)->park) == 0; n++)
+        usleep(2000);
+    CHECK_EQ(post(w, "/things", "{'name':'after it'}").status, 201);
+    CHECK_EQ(noises, 1);
+    world_sleep(w, SECONDS(21));
+    struct reply r = ask_end(w, fd);
+    CHECK_EQ(r.status, 500);
+    CHECK_STR(r.code, "internal_error");
+    CHECK_EQ(noises, 2);
 }
 
 TEST(a_server_that_drains_does_not_wait_for_parked_calls)

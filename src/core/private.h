@@ -226,6 +226,7 @@ struct call_private {
 
     /* parking */
     bool parked, in_park, watched;
+    bool kept;    /* what this run wrote stays, also if it parks */
     bool leaving; /* its peer has gone or the server drains; the park's lock */
     const char *park_topic;
     int64_t park_until; /* runs for the last time then; 0: never parked */

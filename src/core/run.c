@@ -76,6 +76,15 @@ static void park_or_finish(struct call_private *p)
 
 /* ---- QUICK, READ */
 
+static int run_handler(struct call_private *p, struct err *e)
+{
+    int rc = p->c.route->handler(&p->c, e);
+
+    if (rc < 0 && !p->parked && e->code == ERR_NONE)
+        return err_cause(e, ERR_INTERNAL, "a handler failed and did not say why", "internal error");
+    return rc;
+}
+
 static void run_reading(struct call_private *p, struct db *db)
 {
     struct err e = { 0 };
@@ -84,7 +93,7 @@ static void run_reading(struct call_private *p, struct db *db)
     p->c.db = db;
     int rc = db ? db_read_round(db, &e) : -1;
     if (rc == 0)
-        rc = p->c.route->handler(&p->c, &e);
+        rc = run_handler(p, &e);
     if (p->parked && p->c.route->work == QUICK)
         rc = err_cause(&e, ERR_INTERNAL, "a QUICK handler may not park", "internal error");
     else if (rc < 0 && p->parked) {
@@ -149,10 +158,12 @@ static int write_run(struct db *db, void *ctx, struct err *e)
             return rc < 0 ? -1 : 0;
     }
     p->writing = true;
-    rc = p->c.route->handler(&p->c, e);
+    rc = run_handler(p, e);
     p->writing = false;
-    if (p->parked)
+    if (p->parked && !p->kept)
         return err_set(e, ERR_INVALID_STATE, "parked");
+    if (p->parked)
+        return journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e);
     TRY(rc);
     if (!p->replied)
         return err_cause(e, ERR_INTERNAL, "a handler gave no answer", "internal error");
@@ -174,9 +185,10 @@ static int write_failed(struct db *db, void *ctx, const struct err *why, struct 
 {
     struct call_private *p = ctx;
 
-    if (p->parked)
-        return 0;
     call_undo(p);
+    if (p->parked && !p->kept)
+        return 0;
+    p->parked = false;
     reply_error(p, why);
     return journal_write(p, db, outcome_of(p, why), idem_kept(why->code) ? IDEM_KEEP : IDEM_NONE,
                          e);
@@ -192,7 +204,7 @@ static void write_done(void *ctx, int rc, struct err *e)
     struct call_private *p = ctx;
 
     p->writer_thread = true;
-    if (rc < 0 && p->parked) {
+    if (p->parked && (rc == 0 || !p->kept)) {
         park_or_finish(p);
         return;
     }
@@ -312,7 +324,7 @@ static void run_long(struct call_private *p, struct db *db)
     }
     rc = db_read_round(db, &e);
     if (rc == 0)
-        rc = p->c.route->handler(&p->c, &e);
+        rc = run_handler(p, &e);
     db_read_done(db);
     long_end(p, rc, &e);
 }

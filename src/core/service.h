@@ -230,10 +230,15 @@ int quota_take(struct call *c, const char *what, int64_t n, struct err *e) _must
 
 /* Wakes whoever is parked on 'topic', after the commit. */
 void call_signal(struct call *c, const char *topic);
-/* Return this from a READ or WRITE handler: what it wrote is undone, and it runs again when 'topic'
- * is signalled or at 'again' (wall time), whichever comes first; at 'until' for the last time.  In
- * the next run c->parked_until is 'until' and c->now is new. */
+/* Return this from a READ or WRITE handler: what it wrote is undone, signals and dues with it, and
+ * it runs again when 'topic' is signalled or at 'again' (wall time), whichever comes first; at
+ * 'until' for the last time, when it must answer.  In the next run c->parked_until is 'until' and
+ * c->now is new. */
 int call_park(struct call *c, const char *topic, int64_t until, int64_t again);
+/* WRITE: what this run writes is committed also if it parks, and its signals and dues leave.  Only
+ * for what the next run does not do again: a handler that wakes its own topic each time never
+ * rests. */
+void call_keep(struct call *c);
 /* Makes a reconciler's row due at 'at', after the commit. */
 int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, int64_t at,
              struct err *e) _must_check_;
