@@ -369,6 +369,7 @@ static int receive_some(struct call *c, const struct queue *q, int64_t hidden, s
         if (expired || (has_dead && m->received_count > q->max_receives)) {
             TRY(expired ? message_drop(c, q, m, e) : message_to_dead(c, q, m, e));
             *moved = true;
+            call_keep(c); /* its place has changed, also if this one waits on */
             continue;
         }
         m->queue_id = q->id;

@@ -171,6 +171,31 @@ TEST(what_is_received_too_often_goes_to_the_dead_letter_queue)
     CHECK_EQ(del(w, "/queues/%s", dead).status, 409);
 }
 
+TEST(a_message_goes_to_the_dead_letter_queue_while_its_receiver_waits_on)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *dead = post(w, "/queues", "{'name':'dead'}").id;
+    const char *q = post(w, "/queues",
+                         fmt("{'name':'jobs','visibility_timeout':1,'dead_letter_queue_id':'%s',"
+                             "'max_receives':1}",
+                             dead))
+                        .id;
+    struct reply r = { 0 };
+
+    post(w, fmt("/queues/%s/messages", q), "{'body':'poison'}");
+    CHECK_EQ(get(w, "/queues/%s/messages", q).len, 1);
+    world_sleep(w, SECONDS(2));
+    int fd = ask_begin(w, GET, fmt("/queues/%s/messages?wait=20", q), NULL, NULL, NULL);
+    for (int n = 0; n < 500 && r.len == 0; n++) {
+        r = get(w, "/queues/%s/messages", dead);
+        usleep(2000);
+    }
+    CHECK_EQ(r.len, 1);
+    CHECK_STR(member(r, "0.body"), "poison");
+    post(w, fmt("/queues/%s/messages", q), "{'body':'next'}");
+    CHECK_STR(member(ask_end(w, fd), "0.body"), "next");
+}
+
 TEST(a_dead_letter_queue_must_fit)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -559,8 +584,9 @@ TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_nam
       a_batch_is_sent_whole_or_not_at_all, received_messages_are_deleted_in_a_batch,
       a_delayed_message_comes_later, attributes_come_back_as_they_were_sent,
       a_message_larger_than_its_queue_takes_is_refused,
-      what_is_received_too_often_goes_to_the_dead_letter_queue, a_dead_letter_queue_must_fit,
-      messages_of_a_fifo_group_come_one_after_the_other,
+      what_is_received_too_often_goes_to_the_dead_letter_queue,
+      a_message_goes_to_the_dead_letter_queue_while_its_receiver_waits_on,
+      a_dead_letter_queue_must_fit, messages_of_a_fifo_group_come_one_after_the_other,
       a_deduplication_id_is_sent_once_in_five_minutes,
       a_receiver_may_hide_a_message_longer_or_give_it_back,
       purging_drops_all_messages_and_keeps_the_queue, a_message_past_its_retention_is_dropped,
