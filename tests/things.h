@@ -169,6 +169,34 @@ static int thing_stream(struct call *c, struct err *e)
     return 0;
 }
 
+/* Work that ends when the test lets it. */
+static _Atomic bool hold;
+static _Atomic int holding;
+
+static void hold_on(void)
+{
+    atomic_fetch_add(&holding, 1);
+    while (hold)
+        usleep(1000);
+    atomic_fetch_sub(&holding, 1);
+}
+
+static int thing_hold(struct call *c, struct err *e _unused_)
+{
+    hold_on();
+    return reply_message(c, "held");
+}
+
+static int thing_hold_stream(struct call *c, struct err *e)
+{
+    TRY(stream_begin(c, "text/plain", e));
+    atomic_fetch_add(&holding, 1);
+    while (hold && !stream_gone(c))
+        usleep(1000);
+    atomic_fetch_sub(&holding, 1);
+    return 0;
+}
+
 static int thing_raw(struct call *c, struct err *e)
 {
     struct tick t = { 0 };
@@ -227,10 +255,15 @@ static const struct route test_routes[] = {
     { GET,    "/wait-write",    "thing:take",   WRITE,  thing_wait,   NULL, TI, 200, "Waits.", .query = &wait_record, .no_audit = true },
     { GET,    "/noise",         "thing:take",   WRITE,  thing_noise,  NULL, TI, 200, "Waits for itself.", .query = &wait_record, .no_audit = true },
     { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams." },
+    { POST,   "/hold",          "thing:hold",   LONG,   thing_hold,   NULL, NULL, 200, "Holds a thread." },
+    { GET,    "/hold-read",     "thing:hold",   READ,   thing_hold,   NULL, NULL, 200, "Holds a reading thread." },
+    { GET,    "/hold-stream",   "thing:hold",   STREAM, thing_hold_stream, NULL, NULL, 200, "Holds a stream." },
     { PUT,    "/raw",           "thing:raw",    LONG,   thing_raw,    NULL, TI, 200, "Counts bytes.", .body = BODY_RAW, .body_max = 1 << 20 },
     { POST,   "/revoke",        "thing:revoke", WRITE,  thing_revoke, NULL, NULL, 200, "Revokes its key." },
     { POST,   "/admin",         "thing:admin",  WRITE,  thing_revoke, NULL, NULL, 200, "For admins.", .class = CLASS_ADMIN },
     { POST,   "/operate",       "thing:operate", WRITE, thing_revoke, NULL, NULL, 200, "For operators.", .operator = true },
+    { POST,   "/auth/sign",     NULL,           LONG,   thing_public, NULL, TI, 200, "Signs in.", .public = true, .limit = LIMIT_AUTH, .on = CLASSIC },
+    { GET,    "/health",        NULL,           LONG,   thing_public, NULL, TI, 200, "Health.", .public = true, .on = CLASSIC },
     { POST,   "/auth/knock",    NULL,           READ,   thing_public, NULL, TI, 200, "Public.", .public = true, .limit = LIMIT_AUTH, .on = CLASSIC },
     { POST,   "/resources",     "thing:resource", WRITE, thing_create, TH,  TH, 201, "Makes one.", .on = PLATFORM },
     { 0 },

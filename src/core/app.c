@@ -7,8 +7,8 @@
 #include "core/private.h"
 #include "os/memory.h"
 
-enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, IDEM_MOST = 2000000, PARKED_MOST = 10000 };
-enum { QUEUED_JOBS = 2048 };
+enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
+enum { FRONT_THREADS = 4, SIGN_THREADS = 2, LANE_THREADS = 1024 };
 
 /* ---- small parts */
 
@@ -113,17 +113,31 @@ static void list_services(struct app *app)
             app->auth = all[i]->auth;
 }
 
-static struct pool *workers(struct app *app, const char *name, int threads, size_t queue,
-                            struct err *e)
+static int open_lanes(struct app *app, struct err *e)
 {
-    return pool_new(&(struct pool_opts){ .name = name,
-                                         .threads = threads,
-                                         .queue = queue,
-                                         .worker_new = worker_new,
-                                         .worker_free = worker_free,
-                                         .worker_rest = worker_rest,
-                                         .arg = app },
-                    e);
+    const struct share_bounds *bounds = app->config->share;
+    int reads = app->o.workers > 0 ? app->o.workers : 4;
+    const struct pool_opts lanes[LANES] = {
+        [LANE_FRONT] = { .name = "front", .threads = FRONT_THREADS },
+        [LANE_SIGN] = { .name = "sign", .threads = SIGN_THREADS },
+        [LANE_READ] = { .name = "read", .threads = reads },
+        [LANE_CALL] = { .name = "call", .threads = (int)bounds[SHARE_CALLS].total },
+        [LANE_STREAM] = { .name = "stream", .threads = (int)bounds[SHARE_STREAMS].total },
+    };
+
+    for (int i = 0; i < LANES; i++) {
+        struct pool_opts o = lanes[i];
+
+        o.queue = QUEUED_JOBS;
+        o.threads = MIN(o.threads, (int)LANE_THREADS);
+        o.worker_new = worker_new;
+        o.worker_free = worker_free;
+        o.worker_rest = worker_rest;
+        o.arg = app;
+        if (!(app->lanes[i] = pool_new(&o, e)))
+            return -1;
+    }
+    return 0;
 }
 
 /* Without a file the limits are exact all the same, until this process ends. */
@@ -168,14 +182,12 @@ static int build(struct app *app, struct err *e)
     app->leases = app->postgres ? leases_new(RATE_WINDOWS) : NULL;
     keep_limits(app);
     app->rows = app->postgres ? NULL : rowcache_new(MIB(64));
-    app->idem = idem_new(IDEM_MOST);
-    app->park = park_new(app, PARKED_MOST);
+    app->shares = shares_new(app->config);
+    app->idem = idem_new();
+    app->park = park_new(app);
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
-    app->pool = workers(app, "work", o->workers > 0 ? o->workers : 4, QUEUED_JOBS, e);
-    app->streams = app->pool ? workers(app, "stream", STREAMS_MAX, STREAMS_MAX, e) : NULL;
-    if (!app->streams)
-        return -1;
+    TRY(open_lanes(app, e));
     return reconcile_open(app, e);
 }
 
@@ -203,6 +215,7 @@ void app_free(struct app *app)
         store_reader_back(app->store, app->io_db[i]);
     park_free(app->park);
     idem_free(app->idem);
+    shares_free(app->shares);
     rowcache_free(app->rows);
     leases_free(app->leases);
     ratelimit_free(app->limits);
@@ -295,8 +308,8 @@ void app_stop(struct app *app)
     if (app->reconcile)
         reconcile_stop(app);
     /* What still runs ends here, while the server and the store are there. */
-    pool_free(TAKE(app->streams));
-    pool_free(TAKE(app->pool));
+    for (int i = LANES; i-- > 0;)
+        pool_free(TAKE(app->lanes[i]));
     while (app->started > 0) {
         const struct service *s = app->services[--app->started];
 

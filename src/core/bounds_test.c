@@ -147,14 +147,16 @@ static void is_overloaded(struct reply r)
 TEST(a_full_queue_of_the_workers_is_503_with_retry_after)
 {
     _cleanup_(world_freep) struct world *w = world_new();
+    static const enum lane lanes[] = { LANE_FRONT, LANE_READ, LANE_CALL };
     struct gate g = GATE;
     int n = 0;
 
     CHECK_EQ(get(w, "/things").status, 200); /* its credential is remembered */
     /* Each thread takes one out of the queue; then it is full for good. */
     for (int i = 0; i < 50; i++, usleep(2000))
-        while (pool_submit(world_app(w)->pool, pool_waits, &g))
-            n++;
+        for (size_t lane = 0; lane < ARRAY_LEN(lanes); lane++)
+            while (pool_submit(world_app(w)->lanes[lanes[lane]], pool_waits, &g))
+                n++;
     struct reply wait = get(w, "/wait"), slow = post(w, "/long-things", "{'name':'one'}");
     struct reply stranger = ask(w, GET, "/things", "test-never-seen", NULL, NULL);
     int quick = get(w, "/v1/things").status;
@@ -199,13 +201,17 @@ TEST(a_full_queue_of_the_writer_is_503_with_retry_after)
 TEST(over_so_many_streams_there_is_no_room_for_one_more)
 {
     _cleanup_(world_freep) struct world *w = world_new();
+    struct shares *shares = world_app(w)->shares;
+    struct flow all = { .key = FLOW_SYSTEM };
+    struct fair_counts c;
 
     CHECK_EQ(get(w, "/stream").status, 200);
-    for (int i = 0; i < 500 && atomic_load(&world_app(w)->streams_open) > 0; i++)
-        usleep(2000);
-    atomic_fetch_add(&world_app(w)->streams_open, STREAMS_MAX);
+    shares_counts(shares, SHARE_STREAMS, &c);
+    for (int i = 0; i < 500 && c.used > 0; i++, usleep(2000))
+        shares_counts(shares, SHARE_STREAMS, &c);
+    CHECK_EQ(shares_take(shares, SHARE_STREAMS, &all, c.seats), FAIR_OK);
     struct reply r = get(w, "/stream");
-    atomic_fetch_sub(&world_app(w)->streams_open, STREAMS_MAX);
+    shares_give(shares, SHARE_STREAMS, FLOW_SYSTEM, c.seats);
     is_overloaded(r);
     CHECK_EQ(get(w, "/stream").status, 200);
 }

@@ -262,7 +262,10 @@ static int write_attempt(struct db *db, void *ctx, struct err *e)
 int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct err *e)
 {
     struct call_private *p = c->p;
-    struct db_job job = { .run = write_attempt, .committed = job_committed, .ctx = p };
+    struct db_job job = { .run = write_attempt,
+                          .committed = job_committed,
+                          .ctx = p,
+                          .turn = { .flow = *call_flow(p) } };
 
     if (p->writing)
         return fn(c, e);
@@ -272,15 +275,11 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
     p->write_fn = fn;
     p->replied_before = p->replied;
     p->reader = c->db;
-    db_read_done(p->reader); /* what is read afterwards sees what is written now */
     int rc = store_write_job(c->app->store, &job, e);
     c->db = p->reader;
     if (rc == 0) {
         p->audited = p->claimed = true;
         p->recorded = p->replied;
-        struct err ignored;
-        if (db_read_round(p->reader, &ignored) < 0)
-            log_err(LOG_WARN, "read_round_failed", &ignored);
     } else {
         call_undo(p);
         if (!p->replied_before)

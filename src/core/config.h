@@ -12,9 +12,36 @@
 #define CONFIG_DEFAULT_FILE "/etc/brume/brume.yaml"
 enum { CONFIG_MAX_KEYS = 64 };
 
+enum { PLANS = 5 };
 struct plan {
     const char *name;
     int64_t rate, burst;
+    int weight; /* turns that its tenants take in a row where others wait too */
+};
+
+/* What tenants share in this process.  Each has a bound in all and one for each plan; a flow gets
+ * no more than both and base/fair.h give it. */
+enum share_kind {
+    SHARE_READS,        /* threads that read */
+    SHARE_CALLS,        /* threads of calls that may take long */
+    SHARE_STREAMS,      /* followed streams */
+    SHARE_PARKED,       /* requests that wait for something to happen */
+    SHARE_UPLOADS,      /* raw bodies that are coming */
+    SHARE_UPLOAD_BYTES, /* of them on the disk */
+    SHARE_BODY_BYTES,   /* of other bodies that are coming, in memory */
+    SHARE_KEYS,         /* idempotency records */
+    SHARE_VISITS,       /* reconcilers' visits at once */
+    SHARE_KINDS
+};
+struct share_row {
+    const char *name; /* "streams" */
+    const char *what; /* in a refusal: "streams at once" */
+    int64_t total;    /* 0: what the machine gives */
+    int64_t limit[PLANS];
+};
+extern const struct share_row share_rows[SHARE_KINDS];
+struct share_bounds {
+    int64_t total, limit[PLANS];
 };
 
 struct config {
@@ -44,6 +71,8 @@ struct config {
     /* platform */
     const char *region;       /* "local" in ARNs, availability zones */
     const char *default_plan; /* of new tenants: enterprise on a first run */
+    const char *shares;       /* JSON: what differs from share_rows[] */
+    struct share_bounds share[SHARE_KINDS];
     int64_t idempotency_hours;
     int64_t audit_days, events_days;
     /* compute */
@@ -97,6 +126,12 @@ DEFINE_CLEANUP(struct config *, config_free)
 void config_print(const struct config *c, struct buf *out);
 /* NULL if there is no such plan: free starter standard professional enterprise. */
 const struct plan *config_plan(const struct config *c, const char *name);
+/* Most that a flow of this plan may have of a share; an unknown plan is free. */
+int64_t config_share(const struct config *c, const char *plan, enum share_kind kind);
+/* The plans in their order; i < PLANS. */
+const struct plan *config_plan_at(size_t i);
+/* As config_plan(), for whom a plan's name is on record: an unknown one is free. */
+const struct plan *config_plan_or_free(const char *name);
 /* The limit of a quota ("instances", "vpcs", "queues"…) for a plan; INT64_MAX if unbounded.  An
  * unknown plan has the limits of free. */
 int64_t config_quota(const struct config *c, const char *plan, const char *what);

@@ -6,6 +6,8 @@
 #include "codec/text.h"
 #include "core/config_yaml.h"
 
+static const int64_t SHARE_MOST = INT64_C(1) << 50;
+
 /* The fault names the key and where its value came from. */
 #define WRONG(l, key, ...) config_fault((l), where_of((l), (key)), __VA_ARGS__)
 
@@ -230,6 +232,61 @@ static bool region_ok(const char *s)
     return n > 0 && n <= 32 && s[n] == '\0' && s[0] != '-';
 }
 
+/* ---- shares */
+
+/* A member of the setting: {"total":256,"free":4}. */
+static void read_share(struct config_load *l, const char *name, const struct json_value *v,
+                       struct share_bounds *b)
+{
+    for (size_t i = 0; i < json_len(v); i++) {
+        const char *word;
+        const struct json_value *n = json_member(v, i, &word);
+        int64_t *to = NULL;
+
+        if (strcmp(word, "total") == 0)
+            to = &b->total;
+        for (size_t k = 0; k < PLANS; k++)
+            if (strcmp(word, config_plan_at(k)->name) == 0)
+                to = &b->limit[k];
+        if (!to)
+            WRONG(l, "platform.shares", "%s: '%.40s' is neither total nor a plan", name, word);
+        else if (json_type_of(n) != JSON_INT || json_int_of(n) < 1 || json_int_of(n) > SHARE_MOST)
+            WRONG(l, "platform.shares", "%s.%s must be an integer from 1 to %lld", name, word,
+                  (long long)SHARE_MOST);
+        else
+            *to = json_int_of(n);
+    }
+}
+
+static void check_shares(struct config_load *l)
+{
+    struct config *c = l->c;
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(c->shares), &e);
+
+    for (size_t k = 0; k < SHARE_KINDS; k++) {
+        c->share[k].total = share_rows[k].total;
+        memcpy(c->share[k].limit, share_rows[k].limit, sizeof(c->share[k].limit));
+    }
+    if (!v || json_type_of(v) != JSON_OBJ) {
+        WRONG(l, "platform.shares", "%s", v ? "must be an object" : e.msg);
+        return;
+    }
+    for (size_t i = 0; i < json_len(v); i++) {
+        const char *name;
+        const struct json_value *one = json_member(v, i, &name);
+        size_t k = 0;
+
+        while (k < SHARE_KINDS && strcmp(share_rows[k].name, name) != 0)
+            k++;
+        if (k == SHARE_KINDS || json_type_of(one) != JSON_OBJ)
+            WRONG(l, "platform.shares", "'%.40s' %s", name,
+                  k == SHARE_KINDS ? "is no share" : "must be an object");
+        else
+            read_share(l, name, one, &c->share[k]);
+    }
+}
+
 void config_check(struct config_load *l)
 {
     struct config *c = l->c;
@@ -250,4 +307,5 @@ void config_check(struct config_load *l)
     if (!region_ok(c->region))
         WRONG(l, "platform.region", "must be 1 to 32 of a-z, 0-9 and '-'");
     check_compute(l);
+    check_shares(l);
 }

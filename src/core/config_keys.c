@@ -50,6 +50,7 @@ const struct config_key config_keys[] = {
     S("mail.from",                NULL,          mail_from,           "brume@localhost", "Sender of mails.", .reload = true),
     S("platform.region",          "region",      region,              "local",           "Region in ARNs and availability zones."),
     S("platform.default_plan",    NULL,          default_plan,        "enterprise",      "Plan of new tenants.", .words = " free starter standard professional enterprise ", .reload = true),
+    S("platform.shares",          NULL,          shares,              "{}",              "What a tenant may have at once of what all share, as JSON: {\"streams\":{\"total\":256,\"free\":4}}; what is not named stays as it is."),
     I("platform.idempotency_hours", NULL,        idempotency_hours,   "24", 24, 720,     "Hours for which answers to keyed requests are kept.", .reload = true),
     I("platform.audit_days",      NULL,          audit_days,          "90", 1, 3650,     "Days for which audit records are kept.", .reload = true),
     I("platform.events_days",     NULL,          events_days,         "30", 1, 3650,     "Days for which events are kept.", .reload = true),
@@ -68,14 +69,28 @@ const size_t config_n_keys = ARRAY_LEN(config_keys);
 _Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) <= CONFIG_MAX_KEYS, "too many keys");
 
 /* Requests a minute for each credential, and the allowance over ten minutes. */
-static const struct plan plans[] = {
-    { "free",            60,     0 },
-    { "starter",        100,     0 },
-    { "standard",      1000,     0 },
-    { "professional",  1000,     0 },
-    { "enterprise",   10000, 10000 },
+static const struct plan plans[PLANS] = {
+    { "free",            60,     0, 1 },
+    { "starter",        100,     0, 1 },
+    { "standard",      1000,     0, 2 },
+    { "professional",  1000,     0, 4 },
+    { "enterprise",   10000, 10000, 8 },
 };
-enum { PLANS = sizeof(plans) / sizeof(plans[0]) };
+
+#define MB(n) ((int64_t)(n) << 20)
+/* What a tenant may have at once of what all tenants share in a process. */
+const struct share_row share_rows[SHARE_KINDS] = {
+    /*                                                                          total      free  starter standard professional enterprise */
+    [SHARE_READS]        = { "reads",        "reads at work at once",               0, {      2,       2,       4,        16,       64 } },
+    [SHARE_CALLS]        = { "calls",        "long calls at work at once",         64, {      2,       4,       8,        16,       24 } },
+    [SHARE_STREAMS]      = { "streams",      "streams at once",                   256, {      4,      16,      32,        64,       96 } },
+    [SHARE_PARKED]       = { "parked",       "requests that wait at once",      10000, {     16,      64,     256,      1024,     2500 } },
+    [SHARE_UPLOADS]      = { "uploads",      "uploads at once",                   256, {      2,       4,       8,        16,       32 } },
+    [SHARE_UPLOAD_BYTES] = { "upload_bytes", "bytes of uploads at once",    MB(65536), { MB(2048), MB(4096), MB(20480), MB(20480), MB(24576) } },
+    [SHARE_BODY_BYTES]   = { "body_bytes",   "bytes of bodies at once",       MB(256), {  MB(2),   MB(4),   MB(8),    MB(16),   MB(32) } },
+    [SHARE_KEYS]         = { "keys",         "idempotency keys on record",    2000000, {  10000,   20000,  100000,    200000,   500000 } },
+    [SHARE_VISITS]       = { "visits",       "changes at work at once",            16, {      2,       2,       4,         6,        6 } },
+};
 
 #define GB(n) ((int64_t)(n) << 30)
 /* What a tenant may have at once.  'tenants' counts what one tenant's members made from it. */
@@ -112,6 +127,25 @@ const struct plan *config_plan(const struct config *c, const char *name)
 
     (void)c;
     return i < PLANS ? &plans[i] : NULL;
+}
+
+const struct plan *config_plan_at(size_t i)
+{
+    return &plans[i];
+}
+
+const struct plan *config_plan_or_free(const char *name)
+{
+    size_t i = plan_index(name);
+
+    return &plans[i < PLANS ? i : 0];
+}
+
+int64_t config_share(const struct config *c, const char *plan, enum share_kind kind)
+{
+    size_t i = plan_index(plan);
+
+    return c->share[kind].limit[i < PLANS ? i : 0];
 }
 
 int64_t config_quota(const struct config *c, const char *plan, const char *what)

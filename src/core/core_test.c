@@ -779,6 +779,11 @@ TEST(every_method_of_the_service_validates_and_is_the_tenants_own)
     CHECK_EQ(post(w, "/once", "{}").status, 400);
     CHECK_EQ(post(w, "/once", "{'name':'once'}").status, 200);
     CHECK_EQ(get(w, "/wait").status, 200);
+    CHECK_EQ(post(w, "/hold", NULL).status, 200);
+    CHECK_EQ(get(w, "/hold-read").status, 200);
+    CHECK_EQ(get(w, "/hold-stream").status, 200);
+    CHECK_EQ(as(w, AS_NOBODY, GET, "/health", NULL).status, 200);
+    CHECK_EQ(as(w, AS_NOBODY, POST, "/auth/sign", NULL).status, 200);
 }
 
 TESTS(test)

@@ -52,6 +52,7 @@ static void client_ip(struct call_private *p)
     }
     if (ip.family)
         ip_format(&ip, p->ip);
+    p->client = ip;
 }
 
 static void name_request(struct call_private *p)
@@ -327,8 +328,7 @@ void dispatch_head(void *ctx, struct http_req *r, int io)
     if (p->c.route->public ||
         auth_cache_get(app->auth_cache, p->secret, &p->tenant_wanted, &p->who)) {
         after_credential(p);
-    } else if (!pool_take(app->pool, look_up, p)) {
-        err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
+    } else if (lane_take(p, LANE_FRONT, look_up, &e) < 0) {
         answer_error(p, &e);
     }
 }
@@ -454,7 +454,9 @@ static void denied_done(void *ctx, int rc, struct err *e)
 static void answer_denied(struct call_private *p, const struct err *e)
 {
     reply_error(p, e);
-    p->job = (struct db_job){ .run = denied_run, .done = denied_done, .ctx = p };
+    p->job = (struct db_job){
+        .run = denied_run, .done = denied_done, .ctx = p, .turn = { .flow = *call_flow(p) }
+    };
     if (store_submit(p->c.app->store, &p->job))
         return;
     struct err full;
@@ -501,9 +503,9 @@ static void after_credential(struct call_private *p)
 
     int rc = check_caller(p, &e);
     if (rc > 0) {
-        if (pool_take(p->c.app->pool, limit_ask, p))
+        rc = lane_take(p, LANE_FRONT, limit_ask, &e);
+        if (rc == 0)
             return;
-        rc = err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
     }
     if (rc < 0) {
         if (e.code == ERR_FORBIDDEN)
@@ -601,10 +603,8 @@ static void with_body(struct call_private *p)
 
     /* Parsing a large text is not for a thread that others wait for. */
     if (p->raw_body.n > SMALL_BODY) {
-        if (pool_take(app->pool, prepare_on_worker, p))
-            return;
-        err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
-        answer_error(p, &e);
+        if (lane_take(p, LANE_READ, prepare_on_worker, &e) < 0)
+            answer_error(p, &e);
         return;
     }
     struct db *db = app->postgres ? NULL : io_reader(app, p->io, &e);

@@ -22,6 +22,7 @@ static const char claim_mark[] = "begun ";
 
 struct record_known {
     int64_t seq, until;
+    uint64_t flow; /* whose share it is a part of; FLOW_SYSTEM: nobody's */
     bool claim;
     char print[PRINT_HEX];
 };
@@ -30,19 +31,17 @@ struct idem_body {
 };
 struct idem {
     pthread_mutex_t lock;
-    size_t most;
     struct map *running;
     struct map *known; /* of struct record_known: SQLite */
 };
 
-struct idem *idem_new(size_t max)
+struct idem *idem_new(void)
 {
     struct idem *i = calloc(1, sizeof(*i));
 
     if (!i)
         abort();
     pthread_mutex_init(&i->lock, NULL);
-    i->most = max;
     i->running = map_new();
     i->known = map_new();
     return i;
@@ -73,36 +72,64 @@ static void record_name(const char *scope, const char *key, uint8_t out[32])
     sha256(text, MIN((size_t)n, sizeof(text) - 1), out);
 }
 
-static void remember(struct idem *i, const char *scope, const char *key, int64_t seq,
-                     const char *print, int64_t until, bool claim)
+static void drop(struct app *app, struct record_known *k)
 {
-    struct record_known *k = calloc(1, sizeof(*k));
+    if (k && k->flow != FLOW_SYSTEM)
+        shares_give(app->shares, SHARE_KEYS, k->flow, 1);
+    free(k);
+}
+
+/* What stood there before leaves its part of the share to a record that has none. */
+static void remember(struct app *app, const char *scope, const char *key, const char *print,
+                     const struct record_known *of)
+{
+    struct idem *i = app->idem;
+    struct record_known *k = malloc(sizeof(*k));
     uint8_t name[32];
 
     if (!k)
         abort();
-    *k = (struct record_known){ .seq = seq, .until = until, .claim = claim };
+    *k = *of;
     snprintf(k->print, sizeof(k->print), "%s", print);
     record_name(scope, key, name);
     pthread_mutex_lock(&i->lock);
-    free(map_set(i->known, name, sizeof(name), k));
+    struct record_known *before = map_set(i->known, name, sizeof(name), k);
+    if (before && k->flow == FLOW_SYSTEM) {
+        k->flow = before->flow;
+        before->flow = FLOW_SYSTEM;
+    }
     pthread_mutex_unlock(&i->lock);
+    drop(app, before);
 }
 
-static void forget(struct idem *i, const char *scope, const char *key)
+static void forget(struct app *app, const char *scope, const char *key)
 {
+    struct idem *i = app->idem;
     uint8_t name[32];
 
     record_name(scope, key, name);
     pthread_mutex_lock(&i->lock);
-    free(map_del(i->known, name, sizeof(name)));
+    struct record_known *before = map_del(i->known, name, sizeof(name));
     pthread_mutex_unlock(&i->lock);
+    drop(app, before);
 }
 
+/* What was promised before a restart is kept, also over a bound that is smaller now. */
 static int load_one(void *ctx, const struct col *c, size_t n, struct err *e _unused_)
 {
-    if (n == 6 && c[1].s && c[2].s && c[3].s)
-        remember(ctx, c[1].s, c[2].s, c[0].i, c[3].s, c[4].i, c[5].i != 0);
+    struct app *app = ctx;
+
+    if (n != 7 || !c[1].s || !c[2].s || !c[3].s)
+        return 0;
+    struct record_known k = { .seq = c[0].i, .until = c[4].i, .claim = c[5].i != 0 };
+    struct uuid tenant = { "" };
+    if (c[6].s && uuid_parse((struct str){ c[6].s, c[6].n }, &tenant)) {
+        struct flow f = { .key = flow_of_tenant(&tenant) };
+
+        if (shares_take(app->shares, SHARE_KEYS, &f, 1) == FAIR_OK)
+            k.flow = f.key;
+    }
+    remember(app, c[1].s, c[2].s, c[3].s, &k);
     return 0;
 }
 
@@ -115,9 +142,10 @@ int idem_load(struct app *app, struct err *e)
         return -1;
     int rc = db_each(db,
                      "SELECT seq, idem_scope, idem_key, idem_print, idem_until,"
-                     " CASE WHEN idem_answer LIKE 'begun %' THEN 1 ELSE 0 END FROM journal"
+                     " CASE WHEN idem_answer LIKE 'begun %' THEN 1 ELSE 0 END,"
+                     " COALESCE(tenant_id, user_id) FROM journal"
                      " WHERE idem_key IS NOT NULL AND idem_until > $1",
-                     ARGS(A(clock_wall(app->clock))), load_one, app->idem, e);
+                     ARGS(A(clock_wall(app->clock))), load_one, app, e);
     store_reader_back(app->store, db);
     return rc;
 }
@@ -134,7 +162,7 @@ void idem_forget(struct app *app, int64_t now)
         struct record_known *k = v;
 
         if (k->until <= now)
-            free(map_del(i->known, key, n));
+            drop(app, map_del(i->known, key, n));
     }
     pthread_mutex_unlock(&i->lock);
 }
@@ -429,8 +457,8 @@ int idem_begin(struct call_private *p, struct db *db, struct err *e)
         rc = reused(e);
     else if (k && k->until > p->c.now && !k->claim && !p->idem_body)
         seq = k->seq;
-    else if (!k && map_count(i->known) >= i->most)
-        rc = err_set(e, ERR_OVERLOADED, "Too many idempotency keys are remembered");
+    else if (!k && call_take(p, SHARE_KEYS, 1, e) < 0)
+        rc = -1;
     else {
         if (k && k->until > p->c.now)
             p->idem_row = k->seq; /* looked at by idem_begin_long() */
@@ -451,17 +479,24 @@ static int64_t lock_number(const struct call_private *p)
     return number;
 }
 
-/* Held by the worker's own connection while the handler runs: it goes with the process. */
-static int lock_long(struct call_private *p, struct db *db, struct err *e)
+/* Held by a connection of its own while the handler runs: it goes with the process. */
+static int lock_long(struct call_private *p, struct err *e)
 {
+    struct store *store = p->c.app->store;
+    struct db *db = store_reader(store, e);
     int64_t got;
 
-    TRY(db_int(db, "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END",
-               ARGS(A(lock_number(p))), 0, &got, e));
-    if (!got)
-        return in_progress(e);
-    p->idem_locked = true;
-    return 0;
+    if (!db)
+        return -1;
+    int rc = db_int(db, "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END",
+                    ARGS(A(lock_number(p))), 0, &got, e);
+    if (rc == 0 && !got)
+        rc = in_progress(e);
+    if (rc == 0)
+        p->idem_lock = db;
+    else
+        store_reader_back(store, db);
+    return rc;
 }
 
 static int resume(struct call_private *p, const struct found *f)
@@ -481,7 +516,7 @@ int idem_begin_long(struct call_private *p, struct db *db, struct err *e)
     if (!p->idem_key)
         return 0;
     if (p->c.app->postgres) {
-        TRY(lock_long(p, db, e));
+        TRY(lock_long(p, e));
         TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
     } else if (p->idem_row) {
         TRY(db_read_round(db, e));
@@ -507,7 +542,7 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
     struct found f = { .p = p };
     int64_t got = 1;
 
-    if (!p->idem_locked)
+    if (!p->idem_lock)
         TRY(db_int(db, "SELECT CASE WHEN pg_try_advisory_xact_lock($1) THEN 1 ELSE 0 END",
                    ARGS(A(lock_number(p))), 0, &got, e));
     if (!got)
@@ -523,7 +558,7 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
                        ARGS(A(p->idem_scope), A(p->idem_key)), e);
     if (!same_print(p, f.print))
         return reused(e);
-    if (p->idem_locked || is_claim(&f))
+    if (p->idem_lock || is_claim(&f))
         return in_progress(e);
     TRY(unpack(p, f.answer, e));
     return 1;
@@ -538,10 +573,17 @@ void idem_committed(struct call_private *p)
     if (!p->idem_seq)
         return;
     p->idem_row = p->idem_step == IDEM_DROP ? 0 : p->idem_seq;
-    if (!app->postgres && p->idem_step == IDEM_DROP)
-        forget(app->idem, p->idem_scope, p->idem_key);
-    else if (!app->postgres)
-        remember(app->idem, p->idem_scope, p->idem_key, p->idem_seq, p->idem_print, until, claim);
+    if (!app->postgres && p->idem_step == IDEM_DROP) {
+        forget(app, p->idem_scope, p->idem_key);
+    } else if (!app->postgres) {
+        struct record_known k = { .seq = p->idem_seq, .until = until, .claim = claim };
+
+        /* Its part of the share goes over to the record. */
+        if (p->held[SHARE_KEYS])
+            k.flow = call_flow(p)->key;
+        p->held[SHARE_KEYS] = 0;
+        remember(app, p->idem_scope, p->idem_key, p->idem_print, &k);
+    }
     p->idem_seq = 0;
 }
 
@@ -550,12 +592,12 @@ static void unlock_long(struct call_private *p)
     int64_t had;
     struct err e;
 
-    if (!p->idem_locked)
+    if (!p->idem_lock)
         return;
-    p->idem_locked = false;
-    if (db_int(p->reader, "SELECT CASE WHEN pg_advisory_unlock($1) THEN 1 ELSE 0 END",
+    if (db_int(p->idem_lock, "SELECT CASE WHEN pg_advisory_unlock($1) THEN 1 ELSE 0 END",
                ARGS(A(lock_number(p))), 0, &had, &e) < 0)
         log_err(LOG_WARN, "idempotency_lock_stays", &e);
+    store_reader_back(p->c.app->store, TAKE(p->idem_lock));
 }
 
 void idem_end(struct call_private *p)

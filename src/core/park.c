@@ -9,7 +9,7 @@ enum { TOPICS = 1024 };
 struct park {
     struct app *app;
     pthread_mutex_t lock;
-    size_t most, n;
+    size_t n;
     _Atomic uint64_t signals;
     uint64_t last[TOPICS]; /* number of the last signal of topics that fall here */
     struct call_private *waiting[TOPICS];
@@ -24,14 +24,13 @@ static size_t topic_slot(const char *topic)
     return h % TOPICS;
 }
 
-struct park *park_new(struct app *app, size_t most)
+struct park *park_new(struct app *app)
 {
     struct park *k = calloc(1, sizeof(*k));
 
     if (!k)
         abort();
     k->app = app;
-    k->most = most;
     pthread_mutex_init(&k->lock, NULL);
     return k;
 }
@@ -70,20 +69,15 @@ static void unlink_call(struct park *k, size_t slot, struct call_private *p)
     k->n--;
 }
 
-bool park_add(struct park *k, struct call_private *p, bool *again)
+bool park_add(struct park *k, struct call_private *p)
 {
     size_t slot = topic_slot(p->park_topic);
 
-    *again = false;
     pthread_mutex_lock(&k->lock);
-    bool room = k->n < k->most;
     if (p->leaving)
         p->park_until = MIN(p->park_until, clock_wall(k->app->clock));
-    if (p->leaving || k->last[slot] > p->park_seen) {
-        *again = true;
-        room = false;
-    }
-    if (room) {
+    bool stays = !p->leaving && k->last[slot] <= p->park_seen;
+    if (stays) {
         p->park_prev = NULL;
         p->park_next = k->waiting[slot];
         if (p->park_next)
@@ -93,12 +87,12 @@ bool park_add(struct park *k, struct call_private *p, bool *again)
         p->in_park = true;
     }
     pthread_mutex_unlock(&k->lock);
-    if (room) {
+    if (stays) {
         pthread_mutex_lock(&k->app->tick_lock);
         pthread_cond_signal(&k->app->tick_cond);
         pthread_mutex_unlock(&k->app->tick_lock);
     }
-    return room;
+    return stays;
 }
 
 /* Runs a chain that nobody else can see any more. */

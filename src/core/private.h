@@ -21,6 +21,7 @@
 #include "core/rowcache.h"
 #include "core/seal.h"
 #include "core/service.h"
+#include "core/share.h"
 #include "db/db.h"
 #include "http/router.h"
 #include "http/server.h"
@@ -55,7 +56,18 @@ struct mount {
     char *pattern;
 };
 
-struct worker { /* of the pool: one thread's */
+/* Threads, by what they may wait for.  What is short and everybody's (credentials, limits, health)
+ * and who signs in have threads of their own, which no tenant's work ever takes. */
+enum lane {
+    LANE_FRONT,  /* credentials, limits, health; turns by address */
+    LANE_SIGN,   /* sign-in: passwords are hashed; turns by address */
+    LANE_READ,   /* reads, large bodies; turns by tenant, as all that follow */
+    LANE_CALL,   /* LONG */
+    LANE_STREAM, /* STREAM */
+    LANES
+};
+
+struct worker { /* of a lane: one thread's */
     struct app *app;
     struct db *db;
     int64_t held_since; /* mono: when it began to hold its answers */
@@ -88,8 +100,8 @@ struct app {
     struct rowcache *rows; /* NULL on PostgreSQL */
     struct idem *idem;
     struct park *park;
-    struct pool *pool, *streams;
-    atomic_int streams_open;
+    struct pool *lanes[LANES];
+    struct shares *shares;
     struct reconcile *reconcile;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
@@ -154,11 +166,14 @@ struct call_private {
     char request_id[REQUEST_ID_MAX];
     char trace_id[TRACE_ID];
     char ip[IP_TEXT];
-    int64_t began;         /* real monotonic time */
-    const char *id_prefix; /* of {id}, where it came as a TypeID */
-    void *in_first;        /* c.in as it was read: each run begins with that */
-    bool matched;          /* If-Match has been looked at in this run */
-    bool replied_before;   /* LONG: had replied before this call_write() */
+    struct ip client;          /* the same */
+    struct flow flow;          /* whose turns it takes: see call_flow(); key 0: not known yet */
+    int64_t held[SHARE_KINDS]; /* of the shares, until it is answered */
+    int64_t began;             /* real monotonic time */
+    const char *id_prefix;     /* of {id}, where it came as a TypeID */
+    void *in_first;            /* c.in as it was read: each run begins with that */
+    bool matched;              /* If-Match has been looked at in this run */
+    bool replied_before;       /* LONG: had replied before this call_write() */
     int io;
     bool head_too;       /* Allow: HEAD beside GET */
     bool not_allowed;    /* 405: Allow is due */
@@ -213,7 +228,7 @@ struct call_private {
     const char *idem_scope, *idem_key; /* NULL: none */
     char idem_print[PRINT_HEX];
     bool idem_held;              /* in the set of those running */
-    bool idem_locked;            /* LONG on PostgreSQL: holds the key's lock by 'reader' */
+    struct db *idem_lock;        /* LONG on PostgreSQL: the connection that holds the key's lock */
     bool replay;                 /* the answer is an old one */
     int64_t idem_row;            /* LONG: journal row that has this key already, or 0 */
     int64_t idem_seq;            /* row that this transaction writes to */
@@ -325,7 +340,7 @@ bool auth_scope_covers(const char *scopes, const struct route_info *info);
 void auth_touch(struct call_private *p);
 
 /* ---- idempotency.c */
-struct idem *idem_new(size_t max);
+struct idem *idem_new(void);
 void idem_free(struct idem *i);
 int idem_load(struct app *app, struct err *e) _must_check_;
 /* The credential and whom it acts for, in few bytes: they stand in each record, and one that fits
@@ -349,25 +364,31 @@ const char *idem_pack(struct call_private *p, enum idem_step step);
 void idem_forget(struct app *app, int64_t now);
 
 /* ---- park.c */
-struct park *park_new(struct app *app, size_t most);
+struct park *park_new(struct app *app);
 void park_free(struct park *k);
 uint64_t park_seen(struct park *k);
 void park_signal(struct park *k, const char *topic);
-/* False: no room, or a signal came meanwhile and 'again' is set. */
-bool park_add(struct park *k, struct call_private *p, bool *again);
+/* False: a signal came meanwhile, or its peer left: it runs again. */
+bool park_add(struct park *k, struct call_private *p);
 void park_leave(struct park *k, struct call_private *p);
 void park_tick(struct park *k, bool all);
 size_t park_count(struct park *k);
 
 /* ---- dispatch.c, run.c */
-enum { STREAMS_MAX = 64 };
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
 void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
 void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
 const char *dispatch_allow(struct call_private *p);
-bool pool_take(struct pool *pool, pool_fn *fn, struct call_private *p);
+/* Whom it is counted for: its tenant, else its user, else the client's address (IPv6: its /64). */
+const struct flow *call_flow(struct call_private *p);
+uint64_t flow_of_tenant(const struct uuid *tenant);
+/* Hands it to a lane: 0, or the refusal. */
+int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e) _must_check_;
+/* Of what is shared, until call_give() or the answer: 0, or the refusal. */
+int call_take(struct call_private *p, enum share_kind kind, int64_t n, struct err *e) _must_check_;
+void call_give(struct call_private *p, enum share_kind kind);
 struct db *worker_db(struct worker *w, struct err *e);
 struct db *io_reader(struct app *app, int io, struct err *e);
 

@@ -20,10 +20,84 @@ struct db *io_reader(struct app *app, int io, struct err *e)
     return app->io_db[io];
 }
 
-/* After app_stop() there are no workers. */
-bool pool_take(struct pool *pool, pool_fn *fn, struct call_private *p)
+/* ---- turns and shares */
+
+uint64_t flow_of_tenant(const struct uuid *tenant)
 {
-    return pool && pool_submit(pool, fn, p);
+    return flow_key(tenant->s, sizeof(tenant->s));
+}
+
+/* One who has a /64 has all addresses of it. */
+static struct flow client_flow(const struct call_private *p)
+{
+    return (struct flow){ .key = flow_key(p->client.b, p->client.family == 6 ? 8 : 4) };
+}
+
+const struct flow *call_flow(struct call_private *p)
+{
+    const struct principal *who = &p->who;
+
+    if (p->flow.key != FLOW_SYSTEM)
+        return &p->flow;
+    if (!p->authenticated) {
+        p->flow = client_flow(p);
+        return &p->flow;
+    }
+    p->flow.key = flow_of_tenant(uuid_is_nil(&who->tenant_id) ? &who->user_id : &who->tenant_id);
+    p->flow.weight = config_plan_or_free(who->plan)->weight;
+    return &p->flow;
+}
+
+static int64_t bound_of(const struct call_private *p, enum share_kind kind)
+{
+    return config_share(p->c.app->config, p->who.plan, kind);
+}
+
+static int refuse_share(struct call_private *p, enum share_kind kind, enum fair_result why,
+                        struct err *e)
+{
+    return shares_refuse(kind, why, bound_of(p, kind), &p->limit.retry_after, e);
+}
+
+int call_take(struct call_private *p, enum share_kind kind, int64_t n, struct err *e)
+{
+    struct flow f = *call_flow(p);
+
+    f.seats = bound_of(p, kind);
+    enum fair_result got = shares_take(p->c.app->shares, kind, &f, n);
+    if (got != FAIR_OK)
+        return refuse_share(p, kind, got, e);
+    p->held[kind] += n;
+    return 0;
+}
+
+void call_give(struct call_private *p, enum share_kind kind)
+{
+    if (p->held[kind])
+        shares_give(p->c.app->shares, kind, call_flow(p)->key, p->held[kind]);
+    p->held[kind] = 0;
+}
+
+/* After app_stop() there are no lanes. */
+int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e)
+{
+    static const enum share_kind kinds[LANES] = {
+        [LANE_READ] = SHARE_READS, [LANE_CALL] = SHARE_CALLS, [LANE_STREAM] = SHARE_STREAMS
+    };
+    struct pool *pool = p->c.app->lanes[lane];
+    bool by_tenant = lane >= LANE_READ;
+    struct flow f = by_tenant ? *call_flow(p) : client_flow(p);
+    enum fair_result got = FAIR_FULL;
+
+    if (by_tenant)
+        f.seats = bound_of(p, kinds[lane]);
+    if (lane == LANE_CALL)
+        f.places = 2 * f.seats;
+    if (pool)
+        got = pool_submit_for(pool, &f, fn, p);
+    if (got == FAIR_OWN)
+        return refuse_share(p, kinds[lane], got, e);
+    return got == FAIR_OK ? 0 : err_set(e, ERR_OVERLOADED, "Too many requests are waiting");
 }
 
 static void finish(struct call_private *p, int rc, struct err *e)
@@ -48,8 +122,6 @@ static void left(void *ctx, struct http_req *r _unused_, bool draining _unused_)
 
 static void park_or_finish(struct call_private *p)
 {
-    struct park *k = p->c.app->park;
-    bool again;
     struct err e;
 
     if (http_req_gone(p->r)) {
@@ -64,14 +136,12 @@ static void park_or_finish(struct call_private *p)
     /* Others over this PostgreSQL signal nobody here. */
     if (p->c.app->postgres)
         p->park_again = MIN(p->park_again, p->c.now + SECONDS(1));
-    if (park_add(k, p, &again))
-        return;
-    if (again) {
-        dispatch_run(p);
+    if (!p->held[SHARE_PARKED] && call_take(p, SHARE_PARKED, 1, &e) < 0) {
+        finish(p, -1, &e);
         return;
     }
-    err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
-    finish(p, -1, &e);
+    if (!park_add(p->c.app->park, p))
+        dispatch_run(p);
 }
 
 /* ---- QUICK, READ */
@@ -223,6 +293,7 @@ static void submit_write(struct call_private *p)
         .committed = write_committed,
         .done = write_done,
         .ctx = p,
+        .turn = { .flow = *call_flow(p) },
     };
     if (store_submit(p->c.app->store, &p->job))
         return;
@@ -256,7 +327,9 @@ static void late_committed(void *ctx)
 static void write_late(struct call_private *p, enum outcome outcome, enum idem_step step)
 {
     struct late l = { p, outcome, step };
-    struct db_job job = { .run = late_run, .committed = late_committed, .ctx = &l };
+    struct db_job job = {
+        .run = late_run, .committed = late_committed, .ctx = &l, .turn = { .flow = *call_flow(p) }
+    };
     struct err e;
 
     call_undo(p);
@@ -305,8 +378,11 @@ static void long_end(struct call_private *p, int rc, struct err *e)
         reply_send(p);
 }
 
-static void run_long(struct call_private *p, struct db *db)
+/* The handler may wait long, so it holds neither a connection nor a round: each of its statements
+ * sees what is there when it runs. */
+static void run_long(struct call_private *p)
 {
+    struct db *db = store_any_reader(p->c.app->store);
     struct err e = { 0 };
     int rc;
 
@@ -316,82 +392,56 @@ static void run_long(struct call_private *p, struct db *db)
     rc = idem_begin_long(p, db, &e);
     if (rc) {
         /* Another run of this key has its record, or makes it. */
-        db_read_done(db);
         if (rc < 0)
             reply_error(p, &e);
         reply_send(p);
         return;
     }
-    rc = db_read_round(db, &e);
-    if (rc == 0)
-        rc = run_handler(p, &e);
-    db_read_done(db);
+    rc = run_handler(p, &e);
     long_end(p, rc, &e);
 }
 
-static void long_on_worker(void *ctx, void *worker)
+static void long_on_worker(void *ctx, void *worker _unused_)
 {
-    struct call_private *p = ctx;
-    struct app *app = p->c.app;
-    bool stream = p->c.route->work == STREAM;
-    struct err e;
-    struct db *db = worker_db(worker, &e);
-
     http_release();
-    if (db)
-        run_long(p, db);
-    else
-        finish(p, -1, &e);
-    if (!stream)
-        return;
-    /* A thread that waits for the next stream keeps no connection. */
-    struct worker *w = worker;
-    store_reader_back(app->store, TAKE(w->db));
-    atomic_fetch_sub(&app->streams_open, 1);
+    run_long(ctx);
 }
 
-static bool submit_stream(struct call_private *p)
+/* Public ones: who signs in waits for no tenant, and health for nobody. */
+static enum lane lane_of(const struct route *route)
 {
-    struct app *app = p->c.app;
-
-    if (atomic_fetch_add(&app->streams_open, 1) < STREAMS_MAX &&
-        pool_take(app->streams, long_on_worker, p))
-        return true;
-    atomic_fetch_sub(&app->streams_open, 1);
-    return false;
+    if (route->work == STREAM)
+        return LANE_STREAM;
+    if (route->work != LONG)
+        return LANE_READ;
+    if (!route->public)
+        return LANE_CALL;
+    return route->limit == LIMIT_AUTH ? LANE_SIGN : LANE_FRONT;
 }
 
 void dispatch_run(struct call_private *p)
 {
     struct app *app = p->c.app;
-    bool taken = true;
+    const struct route *route = p->c.route;
+    bool reads = route->work == QUICK || route->work == READ;
     struct err e;
+    int rc = 0;
 
-    switch (p->c.route->work) {
-    case QUICK:
-        /* A classic list may be of a thousand rows: not on a thread that others wait for.  And a
-         * worker has no part in the I/O thread's connection. */
-        if (!app->postgres && !p->on_worker && !(p->c.route->list && p->c.surface == CLASSIC)) {
-            quick(p);
-            return;
-        }
-        taken = pool_take(app->pool, read_on_worker, p);
-        break;
-    case READ:
-        taken = pool_take(app->pool, read_on_worker, p);
-        break;
-    case WRITE:
+    /* A classic list may be of a thousand rows: not on a thread that others wait for.  And a worker
+     * has no part in the I/O thread's connection. */
+    if (route->work == QUICK && !app->postgres && !p->on_worker &&
+        !(route->list && p->c.surface == CLASSIC)) {
+        quick(p);
+        return;
+    }
+    if (route->work == WRITE) {
         submit_write(p);
         return;
-    case LONG:
-        taken = pool_take(app->pool, long_on_worker, p);
-        break;
-    case STREAM:
-        taken = submit_stream(p);
-        break;
     }
-    if (taken)
-        return;
-    err_set(&e, ERR_OVERLOADED, "Too many requests are waiting");
-    finish(p, -1, &e);
+    if (route->work == STREAM)
+        rc = call_take(p, SHARE_STREAMS, 1, &e);
+    if (rc == 0)
+        rc = lane_take(p, lane_of(route), reads ? read_on_worker : long_on_worker, &e);
+    if (rc < 0)
+        finish(p, -1, &e);
 }

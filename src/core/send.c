@@ -91,8 +91,6 @@ static void rate_headers(struct call_private *p)
     at += put_int(at, left);
     *at = '\0';
     http_header(p->r, "RateLimit", text);
-    if (p->code == ERR_RATE_LIMITED)
-        header_int(p->r, "Retry-After", l->retry_after > 0 ? l->retry_after : 1);
 }
 
 static bool origin_allowed(const struct lists *l, struct str origin, bool *any)
@@ -167,6 +165,8 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
         http_header(p->r, "X-API-Version", p->version);
     if (p->limited)
         rate_headers(p);
+    if (p->code == ERR_RATE_LIMITED)
+        header_int(p->r, "Retry-After", MAX(p->limit.retry_after, (int64_t)1));
     if (p->mount && p->c.route->deprecated)
         deprecation_headers(p, p->c.route);
     if (p->content_type && (p->body.n || p->streaming))
@@ -271,6 +271,8 @@ static void let_go(struct call_private *p)
     int64_t wait;
 
     idem_end(p);
+    for (int kind = 0; kind < SHARE_KINDS; kind++)
+        call_give(p, (enum share_kind)kind);
     if (!p->entered)
         return;
     ratelimit_leave(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));

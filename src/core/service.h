@@ -154,7 +154,8 @@ struct call {
     const struct route *route;
     const struct principal *who; /* never NULL; all nil on a public route */
     struct arena *arena;         /* lives until the answer is sent */
-    struct db *db; /* WRITE: inside the shared transaction; QUICK, READ: a reader; LONG: a reader */
+    struct db *db;        /* WRITE: inside the shared transaction; QUICK, READ: a reader, all of one
+                             moment;        LONG, STREAM: each statement sees what is there when it runs */
     struct uuid tenant;   /* who->tenant_id */
     int64_t now;          /* microseconds since the epoch, fixed for the whole call */
     struct uuid id;       /* {id} in the path; nil if it was a name */

@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "base/clock.h"
+#include "base/fair.h"
 #include "base/record.h"
 
 struct blob {
@@ -127,6 +128,9 @@ void store_on_answers(struct store *s, void (*fn)(bool begin));
  */
 struct db *store_reader(struct store *s, struct err *e);
 void store_reader_back(struct store *s, struct db *db);
+/* For statements that stand alone: each takes a reader for as long as it runs, so that who holds
+ * this may wait long for something else.  Any thread; the store's own; rounds do nothing. */
+struct db *store_any_reader(struct store *s);
 /* A stretch of reads that see one moment.  A commit made since then ends it by itself at the next
  * db_read_round(), so that nobody misses an acknowledged write: call it before every read of a
  * round, and db_read_done() when the round is over.  No-ops on PostgreSQL. */
@@ -152,14 +156,17 @@ struct db_job {
     void (*committed)(void *ctx);
     void (*done)(void *ctx, int rc, struct err *e);
     void *ctx;
-    struct db_job *next; /* the queue's */
+    struct fair_job turn; /* .flow: whose turn it takes in the queue; none: the system's */
 };
-/* False if the queue is full (503): 'done' will not run. The job must live until 'done'. */
+/* False if the queue is full, or the flow's share of it (503): 'done' will not run. The job must
+ * live until 'done'. */
 bool store_submit(struct store *s, struct db_job *job) _must_check_;
 /* Submits and waits; not from the writer's thread. */
 int store_write(struct store *s, int (*run)(struct db *db, void *ctx, struct err *e), void *ctx,
                 struct err *e) _must_check_;
-/* As above with the whole job (its .done is ours to use). */
+/* How many jobs wait. */
+void store_counts(struct store *s, struct fair_counts *out);
+/* As store_write() with the whole job (its .done is ours to use). */
 int store_write_job(struct store *s, struct db_job *job, struct err *e) _must_check_;
 
 /* ---- migrations: numbered files per service, embedded, forward only */

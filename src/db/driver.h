@@ -95,6 +95,7 @@ enum db_control {
 
 struct db_class {
     bool postgres;
+    bool no_rounds; /* each statement sees what is there when it runs */
     /* Runs one statement to its end. 'sink' and 'changed' may be NULL. */
     int (*run)(struct db *db, const struct stmt_key *k, const struct arg *args, size_t n,
                const struct sink *sink, int64_t *changed, struct err *e);
@@ -134,8 +135,7 @@ struct store {
 
     pthread_mutex_t lock; /* of the queue */
     pthread_cond_t more;
-    struct db_job *head, *tail;
-    size_t queued;
+    struct fair *queue;
     bool stopping;
 
     pthread_t threads[STORE_THREADS];
@@ -144,6 +144,7 @@ struct store {
 
     pthread_mutex_t readers_lock;
     struct db *readers; /* free ones */
+    struct db *any;     /* store_any_reader() */
     int n_readers;
 
     struct checkpointer *checkpointer;   /* SQLite */

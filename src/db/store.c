@@ -52,35 +52,29 @@ void store_on_answers(struct store *s, void (*fn)(bool begin))
 bool store_submit(struct store *s, struct db_job *job)
 {
     pthread_mutex_lock(&s->lock);
-    bool room = s->queued < STORE_QUEUE && !s->stopping;
-    if (room) {
-        job->next = NULL;
-        if (s->tail)
-            s->tail->next = job;
-        else
-            s->head = job;
-        s->tail = job;
-        s->queued++;
+    bool room = !s->stopping && fair_wait(s->queue, &job->turn) == FAIR_OK;
+    if (room)
         pthread_cond_signal(&s->more);
-    }
     pthread_mutex_unlock(&s->lock);
     return room;
 }
 
 struct db_job *store_take(struct store *s, bool wait)
 {
+    struct fair_job *turn;
+
     pthread_mutex_lock(&s->lock);
-    while (wait && !s->head && !s->stopping)
+    while (!(turn = fair_next(s->queue)) && wait && !s->stopping)
         pthread_cond_wait(&s->more, &s->lock);
-    struct db_job *job = s->head;
-    if (job) {
-        s->head = job->next;
-        if (!s->head)
-            s->tail = NULL;
-        s->queued--;
-    }
     pthread_mutex_unlock(&s->lock);
-    return job;
+    return turn ? (struct db_job *)(void *)((char *)turn - offsetof(struct db_job, turn)) : NULL;
+}
+
+void store_counts(struct store *s, struct fair_counts *out)
+{
+    pthread_mutex_lock(&s->lock);
+    fair_counts(s->queue, out);
+    pthread_mutex_unlock(&s->lock);
 }
 
 struct waiting {
@@ -131,6 +125,7 @@ int store_write_job(struct store *s, struct db_job *job, struct err *e)
         .committed = job->committed ? waiting_committed : NULL,
         .done = waiting_done,
         .ctx = &w,
+        .turn = { .flow = job->turn.flow },
     };
 
     assert(!on_writer);
@@ -198,11 +193,68 @@ void store_reader_back(struct store *s, struct db *db)
     pthread_mutex_unlock(&s->readers_lock);
 }
 
+static int any_run(struct db *db, const struct stmt_key *k, const struct arg *args, size_t n,
+                   const struct sink *sink, int64_t *changed, struct err *e)
+{
+    struct db *reader = store_reader(db->store, e);
+
+    if (!reader)
+        return -1;
+    int rc = reader->class->run(reader, k, args, n, sink, changed, e);
+    store_reader_back(db->store, reader);
+    return rc;
+}
+
+static int any_script(struct db *db _unused_, const char *sql _unused_, struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "a statement that stands alone is no script");
+}
+
+static int any_control(struct db *db _unused_, enum db_control what _unused_, struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "a statement that stands alone is in no transaction");
+}
+
+static bool any_in_transaction(struct db *db _unused_)
+{
+    return false;
+}
+
+static int any_now(struct db *db, int64_t *out, struct err *e)
+{
+    struct db *reader = store_reader(db->store, e);
+
+    if (!reader)
+        return -1;
+    int rc = reader->class->now(reader, out, e);
+    store_reader_back(db->store, reader);
+    return rc;
+}
+
+static void any_close(struct db *db)
+{
+    free(db);
+}
+
+#define ANY_CLASS(pg)                                                                 \
+    {                                                                                 \
+        .postgres = (pg), .no_rounds = true, .run = any_run, .script = any_script,    \
+        .control = any_control, .in_transaction = any_in_transaction, .now = any_now, \
+        .close = any_close,                                                           \
+    }
+static const struct db_class any_lite = ANY_CLASS(false), any_pg = ANY_CLASS(true);
+
+struct db *store_any_reader(struct store *s)
+{
+    return s->any;
+}
+
 int db_read_round(struct db *db, struct err *e)
 {
     uint64_t now = store_commits(db->store);
 
-    if (db->class->postgres || db->in_job || (db->in_round && db->round == now))
+    if (db->class->postgres || db->class->no_rounds || db->in_job ||
+        (db->in_round && db->round == now))
         return 0;
     db_read_done(db);
     TRY(db->class->control(db, DB_BEGIN_READ, e));
@@ -286,6 +338,11 @@ struct store *store_open(const struct store_opts *o, struct err *e)
     s->clock = o->clock ? o->clock : clock_system();
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->more, NULL);
+    s->queue = fair_new(0, STORE_QUEUE);
+    if (!(s->any = calloc(1, sizeof(*s->any))))
+        abort();
+    s->any->class = pg ? &any_pg : &any_lite;
+    s->any->store = s;
     pthread_mutex_init(&s->readers_lock, NULL);
     int workers = o->workers > 0 ? MIN(o->workers, (int)STORE_THREADS) : WRITERS_POSTGRES;
     if (start_writers(s, pg ? workers : 1, e) < 0) {
@@ -316,6 +373,8 @@ void store_free(struct store *s)
     for (int i = 0; i < STORE_THREADS; i++)
         if (s->writers[i])
             s->writers[i]->class->close(s->writers[i]);
+    s->any->class->close(s->any);
+    fair_free(s->queue);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->more);
     pthread_mutex_destroy(&s->readers_lock);

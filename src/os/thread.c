@@ -9,8 +9,15 @@
 #include <signal.h>
 
 struct job {
+    struct fair_job turn; /* first */
     pool_fn *fn;
     void *ctx;
+};
+
+enum { BLOCK = 64 };
+struct block {
+    struct block *next;
+    struct job jobs[BLOCK];
 };
 
 struct worker {
@@ -24,8 +31,10 @@ struct pool {
     char name[11];
     pthread_mutex_t lock;
     pthread_cond_t more;
-    struct job *ring;
-    size_t first, waiting;
+    struct fair *fair;
+    struct block *blocks; /* places of jobs */
+    struct job *spare;    /* those that are free, by turn.next */
+    size_t waiting;
     bool closing;
     struct worker *workers;
     int started, idle;
@@ -88,33 +97,46 @@ static void wake_one(struct pool *p)
 /* Under the lock, which it leaves for the while. */
 static void rest(struct pool *p, void *state)
 {
-    if (p->waiting || !p->opts.worker_rest)
+    if (fair_ready(p->fair) || !p->opts.worker_rest)
         return;
     pthread_mutex_unlock(&p->lock);
     p->opts.worker_rest(state);
     pthread_mutex_lock(&p->lock);
 }
 
-static bool take(struct pool *p, void *state, struct job *out)
+/* Under the lock: the next job, whose place is free again. */
+static bool next_job(struct pool *p, struct job *out)
 {
-    bool got = false;
+    struct job *j = (struct job *)fair_next(p->fair);
+
+    if (!j)
+        return false;
+    *out = *j;
+    j->turn.next = (struct fair_job *)p->spare;
+    p->spare = j;
+    p->waiting--;
+    return true;
+}
+
+/* 'job' is the one that is done, if any, and gets the next. */
+static bool take(struct pool *p, void *state, struct job *job)
+{
+    bool got;
 
     pthread_mutex_lock(&p->lock);
+    if (job->fn)
+        fair_give(p->fair, job->turn.flow.key, 1);
     rest(p, state);
     p->idle++;
-    while (!p->waiting && !p->closing) {
+    while (!(got = next_job(p, job)) && !(p->closing && !p->waiting)) {
         pthread_cond_wait(&p->more, &p->lock);
         p->waking = false;
     }
     p->idle--;
-    if (p->waiting) {
-        *out = p->ring[p->first];
-        p->first = (p->first + 1) % p->opts.queue;
-        p->waiting--;
-        got = true;
-    }
-    if (p->waiting)
+    if (got && fair_ready(p->fair))
         wake_one(p);
+    if (p->closing && !p->waiting)
+        pthread_cond_broadcast(&p->more);
     pthread_mutex_unlock(&p->lock);
     return got;
 }
@@ -122,7 +144,7 @@ static bool take(struct pool *p, void *state, struct job *out)
 static void *work(void *arg)
 {
     struct worker *w = arg;
-    struct job j;
+    struct job j = { .fn = NULL };
 
     thread_gathers();
     if (w->pool->opts.worker_new)
@@ -147,9 +169,9 @@ struct pool *pool_new(const struct pool_opts *o, struct err *e)
     snprintf(p->name, sizeof(p->name), "%.10s", o->name);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->more, NULL);
-    p->ring = calloc(o->queue, sizeof(*p->ring));
+    p->fair = fair_new(o->threads, (int64_t)o->queue);
     p->workers = calloc((size_t)o->threads, sizeof(*p->workers));
-    if (!p->ring || !p->workers)
+    if (!p->workers)
         abort();
     return p;
 }
@@ -165,22 +187,64 @@ static void one_more(struct pool *p)
     w->thread = thread_start(name, work, w);
 }
 
-bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
+/* Under the lock.  Places are made as they are needed, a block at a time. */
+static struct job *place(struct pool *p)
 {
-    bool room;
+    struct job *j = p->spare;
+
+    if (j) {
+        p->spare = (struct job *)j->turn.next;
+        return j;
+    }
+    struct block *b = calloc(1, sizeof(*b));
+    if (!b)
+        abort();
+    b->next = p->blocks;
+    p->blocks = b;
+    for (size_t i = 1; i < BLOCK; i++) {
+        b->jobs[i].turn.next = (struct fair_job *)p->spare;
+        p->spare = &b->jobs[i];
+    }
+    return &b->jobs[0];
+}
+
+enum fair_result pool_submit_for(struct pool *p, const struct flow *flow, pool_fn *fn, void *ctx)
+{
+    enum fair_result got = FAIR_FULL;
 
     pthread_mutex_lock(&p->lock);
-    room = !p->closing && p->waiting < p->opts.queue;
-    if (room) {
-        p->ring[(p->first + p->waiting) % p->opts.queue] = (struct job){ fn, ctx };
+    if (!p->closing) {
+        struct job *j = place(p);
+
+        *j = (struct job){ .turn = { .flow = *flow }, .fn = fn, .ctx = ctx };
+        got = fair_wait(p->fair, &j->turn);
+        if (got != FAIR_OK) {
+            j->turn.next = (struct fair_job *)p->spare;
+            p->spare = j;
+        }
+    }
+    if (got == FAIR_OK) {
         p->waiting++;
-        if (p->waiting > (size_t)p->idle && p->started < p->opts.threads)
+        bool ready = fair_ready(p->fair);
+        if (ready && p->waiting > (size_t)p->idle && p->started < p->opts.threads)
             one_more(p);
-        else
+        else if (ready)
             wake_one(p);
     }
     pthread_mutex_unlock(&p->lock);
-    return room;
+    return got;
+}
+
+bool pool_submit(struct pool *p, pool_fn *fn, void *ctx)
+{
+    return pool_submit_for(p, &(struct flow){ .key = FLOW_SYSTEM }, fn, ctx) == FAIR_OK;
+}
+
+void pool_counts(struct pool *p, struct fair_counts *out)
+{
+    pthread_mutex_lock(&p->lock);
+    fair_counts(p->fair, out);
+    pthread_mutex_unlock(&p->lock);
 }
 
 void pool_free(struct pool *p)
@@ -195,7 +259,13 @@ void pool_free(struct pool *p)
         pthread_join(p->workers[i].thread, NULL);
     pthread_cond_destroy(&p->more);
     pthread_mutex_destroy(&p->lock);
+    while (p->blocks) {
+        struct block *b = p->blocks;
+
+        p->blocks = b->next;
+        free(b);
+    }
+    fair_free(p->fair);
     free(p->workers);
-    free(p->ring);
     free(p);
 }

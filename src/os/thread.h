@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A pool of workers with a bounded queue. */
+/* A pool of workers with a bounded queue, in which flows take turns (base/fair.h): a flow's jobs
+ * are at work on no more threads than its share, so that jobs that take long keep no other flow's
+ * waiting. */
 
 #include "base/base.h"
+#include "base/fair.h"
 
 struct pool;
 typedef void pool_fn(void *ctx, void *worker); /* 'worker' is what worker_new made for the thread */
@@ -21,6 +24,9 @@ struct pool *pool_new(const struct pool_opts *o, struct err *e);
 /* False if the queue is full: answer 503.  Workers are woken one by the other, and do not push
  * aside who submits. */
 bool pool_submit(struct pool *p, pool_fn *fn, void *ctx);
+/* As above for a flow; its .seats are threads. */
+enum fair_result pool_submit_for(struct pool *p, const struct flow *flow, pool_fn *fn, void *ctx);
+void pool_counts(struct pool *p, struct fair_counts *out);
 /* Runs what is queued, then joins the threads. */
 void pool_free(struct pool *p);
 DEFINE_CLEANUP(struct pool *, pool_free)

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One tenant holds all it may of each kind; what another one sees. */
+#include "tests/things.h"
+
+enum { CROWD = 400 };
+static int fds[CROWD];
+
+/* Of tenant one, by credentials of which none has too many requests at once. */
+static const char *nth_key(int i)
+{
+    return fmt("test-hog%d", i / 50);
+}
+
+/* Begins 'n' requests and waits until 'held' of them are at work. */
+static void hold_many(struct world *w, enum method m, const char *path, int n, int held)
+{
+    hold = true;
+    for (int i = 0; i < n; i++)
+        fds[i] = ask_begin(w, m, path, nth_key(i), NULL, NULL);
+    for (int i = 0; i < 2000 && holding < held; i++)
+        usleep(2000);
+    CHECK_EQ(holding, held);
+}
+
+/* Lets them end: how many were answered 200, 429 and 503. */
+static void let_go(struct world *w, int n, int *ok, int *own, int *full)
+{
+    hold = false;
+    *ok = *own = *full = 0;
+    for (int i = 0; i < n; i++) {
+        struct reply r = ask_end(w, fds[i]);
+
+        *ok += r.status == 200;
+        *own += r.status == 429;
+        *full += r.status == 503;
+        if (r.status != 200)
+            CHECK(atoll(header(r, "Retry-After")) >= 1);
+        if (r.status == 429)
+            CHECK_STR(r.code, "rate_limited");
+    }
+}
+
+/* All kinds of work of another tenant, sign-in and health. */
+static void others_notice_nothing(struct world *w)
+{
+    static int name;
+
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/things", NULL).status, 200);
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/v1/things", NULL).status, 200);
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/wait", NULL).status, 200);
+    CHECK_EQ(as(w, AS_STRANGER, POST, "/things", fmt("{'name':'n%d'}", name++)).status, 201);
+    CHECK_EQ(as(w, AS_STRANGER, POST, "/long-things", fmt("{'name':'n%d'}", name++)).status, 201);
+    CHECK_EQ(as(w, AS_STRANGER, GET, "/stream", NULL).status, 200);
+    CHECK_EQ(ask(w, GET, "/things", fmt("test-stranger-new%d", name++), NULL, NULL).status, 200);
+    CHECK_EQ(as(w, AS_NOBODY, GET, "/health", NULL).status, 200);
+    CHECK_EQ(as(w, AS_NOBODY, POST, "/auth/sign", NULL).status, 200);
+}
+
+TEST(long_calls_of_one_tenant_keep_no_other_waiting)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    int ok, own, full;
+
+    hold_many(w, POST, "/hold", 100, 24);
+    others_notice_nothing(w);
+    CHECK_EQ(get(w, "/things").status, 200); /* nor do its own short ones wait */
+    let_go(w, 100, &ok, &own, &full);
+    CHECK_EQ(ok, 24 + 48); /* at work, and behind them in its own queue */
+    CHECK_EQ(own + full, 28);
+}
+
+TEST(slow_reads_of_one_tenant_leave_threads_for_others)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    int ok, own, full;
+
+    hold_many(w, GET, "/hold-read", 40, 2); /* of four threads */
+    others_notice_nothing(w);
+    let_go(w, 40, &ok, &own, &full);
+    CHECK_EQ(ok, 40);
+}
+
+TEST(streams_of_one_tenant_leave_streams_for_others)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    int ok, own, full;
+
+    hold_many(w, GET, "/hold-stream", 120, 96);
+    struct reply r = get(w, "/hold-stream");
+    CHECK_EQ(r.status, 429);
+    CHECK(strstr(member(r, "error.message"), "96 streams at once") != NULL);
+    others_notice_nothing(w);
+    let_go(w, 120, &ok, &own, &full);
+    CHECK_EQ(ok, 96);
+    CHECK_EQ(own, 24);
+}
+
+static void few(struct config *c)
+{
+    for (int kind = 0; kind < SHARE_KINDS; kind++)
+        c->share[kind].total = 8;
+}
+
+/* A world where there are eight of each. */
+static struct world *small_world(void)
+{
+    void (*before)(struct config * c) = world_configure;
+
+    world_configure = few;
+    struct world *w = world_new();
+    world_configure = before;
+    return w;
+}
+
+TEST(parked_requests_of_one_tenant_leave_room_for_others)
+{
+    int refused = 0;
+
+    _cleanup_(world_freep) struct world *w = small_world();
+
+    for (int i = 0; i < 8; i++)
+        fds[i] = ask_begin(w, GET, "/wait?wait=20", nth_key(i), NULL, NULL);
+    for (int i = 0; i < 500 && park_count(world_app(w)->park) < 3; i++)
+        usleep(2000);
+    usleep(50000);
+    CHECK_EQ(park_count(world_app(w)->park), 3); /* three eighths */
+    int theirs = ask_begin(w, GET, "/wait?wait=20", "test-stranger", NULL, NULL);
+    for (int i = 0; i < 500 && park_count(world_app(w)->park) < 4; i++)
+        usleep(2000);
+    CHECK_EQ(park_count(world_app(w)->park), 4);
+    CHECK_EQ(as(w, AS_STRANGER, POST, "/things", "{'name':'x'}").status, 201);
+    CHECK_EQ(ask_end(w, theirs).status, 200);
+    CHECK_EQ(post(w, "/things", "{'name':'x'}").status, 201);
+    for (int i = 0; i < 8; i++)
+        refused += ask_end(w, fds[i]).status == 503;
+    CHECK_EQ(refused, 5);
+    /* What was held is free again. */
+    struct fair_counts c;
+    for (int i = 0; i < 500; i++, usleep(2000)) {
+        shares_counts(world_app(w)->shares, SHARE_PARKED, &c);
+        if (!c.used)
+            break;
+    }
+    CHECK_EQ(c.used, 0);
+}
+
+static struct reply keyed(struct world *w, const char *who, int i)
+{
+    return ask(w, POST, "/things", who, fmt("Idempotency-Key: k%d", i),
+               fmt("{'name':'%s-%d'}", strstr(who, "stranger") ? "s" : "t", i));
+}
+
+TEST(idempotency_records_are_shared_too)
+{
+    _cleanup_(world_freep) struct world *w = small_world();
+
+    if (world_is_postgres(w)) /* there they are rows among the journal's own */
+        return;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(keyed(w, "test-owner", i).status, 201);
+    CHECK_EQ(keyed(w, "test-owner", 3).status, 503);
+    CHECK_EQ(post(w, "/things", "{'name':'without'}").status, 201);
+    CHECK_EQ(keyed(w, "test-stranger", 0).status, 201);
+    CHECK_STR(header(keyed(w, "test-owner", 1), "Idempotent-Replayed"), "true");
+    world_restart(w);
+    CHECK_STR(header(keyed(w, "test-owner", 1), "Idempotent-Replayed"), "true");
+    CHECK_EQ(keyed(w, "test-owner", 3).status, 503);
+    CHECK_EQ(keyed(w, "test-stranger", 1).status, 201);
+    world_sleep(w, HOURS(25)); /* they have had their time */
+    journal_sweep(world_app(w));
+    CHECK_EQ(keyed(w, "test-owner", 3).status, 201);
+}
+
+/* ---- the writer's queue */
+
+static _Atomic int order;
+struct marked {
+    struct db_job job;
+    int at;
+};
+
+static int mark(struct db *db _unused_, void *ctx, struct err *e _unused_)
+{
+    struct marked *m = ctx;
+
+    m->at = ++order;
+    return 0;
+}
+
+static int wait_for_test(struct db *db _unused_, void *ctx _unused_, struct err *e _unused_)
+{
+    hold_on();
+    return 0;
+}
+
+static _Atomic int answered;
+static void done(void *ctx _unused_, int rc _unused_, struct err *e _unused_)
+{
+    answered++;
+}
+
+TEST(a_write_takes_its_tenants_turn_and_not_the_end_of_the_queue)
+{
+    enum { MANY = 1000 };
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct store *s = world_app(w)->store;
+    struct marked *many = calloc(MANY + 1, sizeof(*many));
+    struct db_job gates[8];
+    struct uuid one = { "one" }, two = { "two" };
+
+    CHECK_EQ(get(w, "/things").status, 200);
+    hold = true;
+    order = answered = 0;
+    for (int i = 0; i < 2; i++) { /* as many as the world has writers */
+        gates[i] = (struct db_job){ .run = wait_for_test, .done = done };
+        CHECK(store_submit(s, &gates[i]));
+    }
+    for (int i = 0; i < 1000 && holding < (world_is_postgres(w) ? 2 : 1); i++)
+        usleep(2000);
+    for (int i = 0; i <= MANY; i++) {
+        many[i].job = (struct db_job){ .run = mark, .done = done, .ctx = &many[i] };
+        many[i].job.turn.flow.key = flow_of_tenant(i < MANY ? &one : &two);
+        CHECK(store_submit(s, &many[i].job));
+    }
+    hold = false;
+    for (int i = 0; i < 5000 && answered < MANY + 3; i++)
+        usleep(2000);
+    CHECK_EQ(answered, MANY + 3);
+    CHECK(many[MANY].at <= 4);
+    free(many);
+}
+
+TESTS(shares)
