@@ -120,19 +120,19 @@ static void settle(struct fair *f, struct member *m)
     free(m);
 }
 
-/* Whether a flow that has 'mine' of 'all' (of which 'used' are taken) may have 'n' more. */
+bool fair_room(int64_t mine, int64_t n, int64_t all, int64_t used)
+{
+    return n <= all - used - (mine > 0 ? mine + all / RESERVE : 0);
+}
+
 static enum fair_result room(const struct flow *flow, int64_t most, int64_t mine, int64_t n,
                              int64_t all, int64_t used)
 {
-    int64_t left = all - used;
-
     if (flow->key == FLOW_SYSTEM)
-        return n > left ? FAIR_FULL : FAIR_OK;
+        return n > all - used ? FAIR_FULL : FAIR_OK;
     if (most > 0 && mine + n > most)
         return FAIR_OWN;
-    if (mine > 0)
-        left -= mine + all / RESERVE;
-    return n > left ? FAIR_FULL : FAIR_OK;
+    return fair_room(mine, n, all, used) ? FAIR_OK : FAIR_FULL;
 }
 
 static enum fair_result seat(const struct fair *f, const struct member *m, int64_t n)

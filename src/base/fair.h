@@ -42,6 +42,10 @@ struct fair_job {
     struct flow flow;
 };
 
+/* The rule itself: whether a flow that holds 'mine' may have 'n' more of 'all', of which 'used' are
+ * held. */
+bool fair_room(int64_t mine, int64_t n, int64_t all, int64_t used);
+
 struct fair;
 /* 'seats' 0: they are not counted, only turns are taken.  'places' for what waits. */
 struct fair *fair_new(int64_t seats, int64_t places);

@@ -30,7 +30,6 @@ enum share_kind {
     SHARE_UPLOAD_BYTES, /* of them on the disk */
     SHARE_BODY_BYTES,   /* of other bodies that are coming, in memory */
     SHARE_KEYS,         /* idempotency records */
-    SHARE_VISITS,       /* reconcilers' visits at once */
     SHARE_KINDS
 };
 struct share_row {
@@ -47,9 +46,10 @@ struct share_bounds {
 struct config {
     struct arena arena;
     /* server */
-    const char *listen; /* "127.0.0.1:8080" */
-    int64_t io_threads; /* 0: one per core, at most 4 */
-    int64_t workers;    /* 0: 4 × cores, 4…64 */
+    const char *listen;  /* "127.0.0.1:8080" */
+    int64_t io_threads;  /* 0: one per core, at most 4 */
+    int64_t workers;     /* 0: 4 × cores, 4…64 */
+    int64_t reconcilers; /* visits at once */
     int64_t max_connections;
     const char *tls_cert, *tls_key;
     bool allow_plain;            /* plain HTTP off loopback */

@@ -25,6 +25,7 @@ const struct config_key config_keys[] = {
     S("server.listen",            "listen",      listen,              "127.0.0.1:8080",  "Address and port of the API, or unix:PATH."),
     I("server.io_threads",        "io-threads",  io_threads,          "0", 0, 64,        "Threads that own sockets; 0: one per core, at most 4."),
     I("server.workers",           "workers",     workers,             "0", 0, 256,       "Threads that run blocking handlers; 0: four per core, 4 to 64."),
+    I("server.reconcilers",       NULL,          reconcilers,         "16", 1, 32,       "Rows that are brought to what they should be at once."),
     I("server.max_connections",   NULL,          max_connections,     "20000", 1, 1000000, "Connections open at once; those over it are answered 503."),
     S("server.tls_cert",          "tls-cert",    tls_cert,            "",                "PEM file of the certificate chain; empty: plain HTTP. SIGHUP reads the file again."),
     S("server.tls_key",           "tls-key",     tls_key,             "",                "PEM file of the certificate's key. SIGHUP reads the file again."),
@@ -89,7 +90,6 @@ const struct share_row share_rows[SHARE_KINDS] = {
     [SHARE_UPLOAD_BYTES] = { "upload_bytes", "bytes of uploads at once",    MB(65536), { MB(2048), MB(4096), MB(20480), MB(20480), MB(24576) } },
     [SHARE_BODY_BYTES]   = { "body_bytes",   "bytes of bodies at once",       MB(256), {  MB(2),   MB(4),   MB(8),    MB(16),   MB(32) } },
     [SHARE_KEYS]         = { "keys",         "idempotency keys on record",    2000000, {  10000,   20000,  100000,    200000,   500000 } },
-    [SHARE_VISITS]       = { "visits",       "changes at work at once",            16, {      2,       2,       4,         6,        6 } },
 };
 
 #define GB(n) ((int64_t)(n) << 30)

@@ -15,7 +15,7 @@ enum { DUE_BY = 48, DUE_CLAIM_MAX = 32 };
 #define DUE_NEVER INT64_MAX
 
 struct due_claimed {
-    struct uuid id;
+    struct uuid id, tenant; /* tenant: nil where nobody knows whose it is */
     int64_t attempts;
 };
 struct due_claim {
@@ -23,11 +23,17 @@ struct due_claim {
     int64_t now, until; /* the lease's end */
     int64_t want;       /* at most DUE_CLAIM_MAX */
     const char *by;     /* unique to this claim */
+    /* Shares of the tenants (base/fair.h).  'seats' 0: none. */
+    int64_t seats, used;              /* 'used' also by rows of other loops */
+    struct uuid holds[DUE_CLAIM_MAX]; /* tenants of the rows of this loop that are leased */
+    size_t n_holds;
     struct due_claimed got[DUE_CLAIM_MAX];
     size_t n;
-    int64_t next; /* when the next row that nobody holds is due; DUE_NEVER: none */
+    int64_t next;   /* when the next row is due that nobody holds and whose tenant may have it;
+                       DUE_NEVER: none */
+    bool held_back; /* there are due rows of tenants that hold their share */
 };
-/* Leases the rows due longest. */
+/* Leases the rows due longest, of tenants that do not hold their share. */
 int due_claim(struct db *db, struct due_claim *c, struct err *e) _must_check_;
 
 enum due_end {
@@ -45,17 +51,18 @@ struct due_finish {
 /* Ends a lease; a signal that came meanwhile keeps its time. Nothing happens if the lease is lost.
  */
 int due_finish(struct db *db, struct due_finish *f, struct err *e) _must_check_;
-/* Makes a row due at 'at', or earlier if it is so already. */
-int due_signal(struct db *db, const char *loop, const struct uuid *id, int64_t at,
-               struct err *e) _must_check_;
+/* Makes a row due at 'at', or earlier if it is so already.  'tenant' nil: nobody knows whose it is.
+ */
+int due_signal(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
+               int64_t at, struct err *e) _must_check_;
 /* Adds a row that is not there yet, due at 'at'. */
-int due_add(struct db *db, const char *loop, const char *id, int64_t at,
-            struct err *e) _must_check_;
+int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
+            int64_t at, struct err *e) _must_check_;
 /* Prolongs a lease. */
 int due_renew(struct db *db, const char *loop, const struct uuid *id, const char *by, int64_t until,
               struct err *e) _must_check_;
 /* Ends all leases: nobody holds one when the store's only process starts. */
 int due_free_all(struct db *db, int64_t now, struct err *e) _must_check_;
-/* As due_claim.next, from any connection. */
+/* When the loop's next row is due that nobody holds, from any connection. */
 int due_earliest(struct db *db, const char *loop, int64_t now, int64_t *next,
                  struct err *e) _must_check_;

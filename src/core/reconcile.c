@@ -9,7 +9,7 @@
 #include "core/private.h"
 #include "core/visit.h"
 
-enum { WORKERS_MAX = 4, READY_MAX = WORKERS_MAX * (WORKERS_MAX + 1), DRAIN_MAX = 100000 };
+enum { SEATS_MAX = DUE_CLAIM_MAX, DRAIN_MAX = 100000 };
 static const int64_t LEASE = SECONDS(60);
 static const int64_t RENEW_EVERY = SECONDS(15);
 static const int64_t REFRESH_EVERY = SECONDS(30);
@@ -20,6 +20,8 @@ struct loop {
     int64_t next; /* when its earliest row is due, as far as this process knows */
     int held;     /* rows leased by this process's workers */
     bool claiming;
+    bool held_back; /* due rows wait until their tenants hold less */
+    unsigned ended; /* leases, so far */
     struct visit_counts counts;
 };
 
@@ -47,9 +49,9 @@ struct reconcile {
     atomic_int outside;   /* signals from outside of calls that the writer has not done yet */
     pthread_mutex_t lock; /* guards all below, and the loops' next and claiming */
     pthread_cond_t work, timer;
-    struct seat seats[WORKERS_MAX];
-    int n_seats, idle;
-    struct lease ready[READY_MAX];
+    struct seat seats[SEATS_MAX];
+    int n_seats, started, idle;
+    struct lease ready[SEATS_MAX]; /* leased, and waiting for a seat's thread */
     int n_ready;
     int64_t planned; /* when the timer will look by itself (wall) */
     pthread_t timer_thread;
@@ -64,6 +66,7 @@ struct turn {
     struct due_finish *finish; /* or NULL */
     struct loop *loop;         /* to claim from; NULL: none */
     struct due_claim claim;
+    unsigned ended; /* the loop's when it began */
     char by[DUE_BY];
 };
 
@@ -114,25 +117,54 @@ static struct lease turn_lease(const struct turn *t, size_t i)
 
 /* ---- due times in memory; the lock is held */
 
+static void *seat_main(void *arg);
+
+/* There is work for one more thread: they are started as they are needed. */
+static void rouse(struct reconcile *rc)
+{
+    char name[16];
+
+    if (rc->idle) {
+        pthread_cond_signal(&rc->work);
+        return;
+    }
+    if (!rc->running || rc->stopping || rc->started == rc->n_seats)
+        return;
+    struct seat *s = &rc->seats[rc->started];
+    snprintf(name, sizeof(name), "visit-%d", rc->started++);
+    s->rc = rc;
+    s->thread = thread_start(name, seat_main, s);
+}
+
 static void loop_due(struct reconcile *rc, struct loop *l, int64_t at)
 {
     if (at < l->next)
         l->next = at;
-    if (at <= clock_wall(rc->app->clock)) {
-        if (rc->idle)
-            pthread_cond_signal(&rc->work);
-    } else if (at < rc->planned) {
+    if (at <= clock_wall(rc->app->clock))
+        rouse(rc);
+    else if (at < rc->planned)
         pthread_cond_signal(&rc->timer);
-    }
+}
+
+static int leased(const struct reconcile *rc)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < rc->n_loops; i++)
+        n += rc->loops[i].held;
+    return n;
 }
 
 /* How many more rows of a loop may be leased now: where there are several loops, none gets the last
- * worker, so that slow visits of one (a mail server that hangs) do not hold up the others. */
+ * quarter of the seats, so that slow visits of one (a mail server that hangs) do not hold up the
+ * others. */
 static int loop_room(const struct reconcile *rc, const struct loop *l)
 {
-    int most = rc->n_loops > 1 && rc->n_seats > 1 ? rc->n_seats - 1 : READY_MAX;
+    int most = rc->n_seats;
 
-    return MIN(most - l->held, READY_MAX - rc->n_ready);
+    if (rc->n_loops > 1 && rc->n_seats > 1)
+        most -= MAX(rc->n_seats / 4, 1);
+    return MIN(most - l->held, rc->n_seats - leased(rc));
 }
 
 static struct loop *loop_find(struct reconcile *rc)
@@ -150,15 +182,31 @@ static struct loop *loop_find(struct reconcile *rc)
     return NULL;
 }
 
+static void holds_add(struct due_claim *c, const struct loop *l, const struct lease *x)
+{
+    if (x->loop == l && c->n_holds < DUE_CLAIM_MAX)
+        c->holds[c->n_holds++] = x->row.tenant;
+}
+
 static void claim_begin(struct reconcile *rc, struct turn *t, struct loop *l)
 {
-    int want = MIN(MAX(1 + rc->idle - rc->n_ready, 1), loop_room(rc, l));
+    int free = rc->idle + rc->n_seats - rc->started - rc->n_ready;
+    int want = MIN(MAX(1 + free, 1), loop_room(rc, l));
 
     if (want < 1)
         return;
     l->claiming = true;
+    l->held_back = false;
     l->next = DUE_NEVER; /* a signal from now on lowers it again */
     turn_claims(t, rc, l, want);
+    t->claim.seats = rc->n_seats;
+    t->claim.used = leased(rc);
+    t->ended = l->ended;
+    for (int i = 0; i < rc->started; i++)
+        if (rc->seats[i].busy)
+            holds_add(&t->claim, l, &rc->seats[i].lease);
+    for (int i = 0; i < rc->n_ready; i++)
+        holds_add(&t->claim, l, &rc->ready[i]);
 }
 
 static void claim_end(struct reconcile *rc, struct turn *t, bool ok)
@@ -166,15 +214,32 @@ static void claim_end(struct reconcile *rc, struct turn *t, bool ok)
     struct loop *l = t->loop;
 
     l->claiming = false;
+    l->held_back = ok && t->claim.held_back;
+    if (l->held_back && t->ended != l->ended) {
+        /* What it was told of others' leases is no longer true. */
+        l->held_back = false;
+        t->claim.next = clock_wall(rc->app->clock);
+    }
     for (size_t i = 0; ok && i < t->claim.n; i++) {
-        if (rc->n_ready == READY_MAX)
+        if (rc->n_ready == SEATS_MAX)
             break; /* its lease runs out, and it is visited then */
         rc->ready[rc->n_ready++] = turn_lease(t, i);
         l->held++;
         if (i)
-            pthread_cond_signal(&rc->work);
+            rouse(rc);
     }
     loop_due(rc, l, ok ? t->claim.next : clock_wall(rc->app->clock) + SECONDS(1));
+}
+
+/* One of its rows less is leased: whose turn was held back may come. */
+static void lease_over(struct reconcile *rc, struct loop *l)
+{
+    l->held--;
+    l->ended++;
+    if (!l->held_back)
+        return;
+    l->held_back = false;
+    l->next = MIN(l->next, clock_wall(rc->app->clock));
 }
 
 /* ---- workers */
@@ -223,7 +288,8 @@ static void seat_work(struct seat *s, struct db *db)
             visit_row(rc->app, db, l->r, &l->counts, &f);
             t.finish = &f;
             pthread_mutex_lock(&rc->lock);
-            l->held--;
+            s->busy = false;
+            lease_over(rc, l);
             if (!rc->stopping && !l->claiming && l->next <= clock_wall(rc->app->clock))
                 claim_begin(rc, &t, l);
         } else if (!t.loop) {
@@ -234,7 +300,6 @@ static void seat_work(struct seat *s, struct db *db)
         pthread_mutex_lock(&rc->lock);
         if (t.finish && ok)
             loop_due(rc, s->lease.loop, f.due);
-        s->busy = false;
         if (t.loop)
             claim_end(rc, &t, ok);
     }
@@ -244,30 +309,15 @@ static void seat_work(struct seat *s, struct db *db)
 static void *seat_main(void *arg)
 {
     struct seat *s = arg;
-    struct err e;
 
-    for (;;) {
-        struct db *db = store_reader(s->rc->app->store, &e);
-
-        if (db) {
-            seat_work(s, db);
-            store_reader_back(s->rc->app->store, db);
-            return NULL;
-        }
-        log_err(LOG_ERROR, "reconcile_no_reader", &e);
-        pthread_mutex_lock(&s->rc->lock);
-        bool stop = s->rc->stopping;
-        pthread_mutex_unlock(&s->rc->lock);
-        if (stop)
-            return NULL;
-        sleep(1);
-    }
+    seat_work(s, store_any_reader(s->rc->app->store));
+    return NULL;
 }
 
 /* ---- the timer's chores */
 
 struct renewal {
-    struct lease leases[READY_MAX + WORKERS_MAX];
+    struct lease leases[2 * SEATS_MAX];
     int n;
     int64_t until;
 };
@@ -290,7 +340,7 @@ static void renew(struct reconcile *rc)
     struct err e;
 
     pthread_mutex_lock(&rc->lock);
-    for (int i = 0; i < rc->n_seats; i++)
+    for (int i = 0; i < rc->started; i++)
         if (rc->seats[i].busy && rc->seats[i].lease.since < old)
             r.leases[r.n++] = rc->seats[i].lease;
     for (int i = 0; i < rc->n_ready; i++)
@@ -326,17 +376,26 @@ struct sweeping {
     const char *loop;
     int64_t now;
     size_t n;
-    struct uuid ids[SWEEP_BATCH];
+    struct uuid ids[SWEEP_BATCH], tenants[SWEEP_BATCH];
 };
+
+static bool take_id(struct uuid *to, const struct col *c)
+{
+    *to = (struct uuid){ "" };
+    if (!c->s || c->n >= sizeof(to->s))
+        return false;
+    memcpy(to->s, c->s, c->n);
+    return true;
+}
 
 static int sweep_row(void *ctx, const struct col *c, size_t n, struct err *e)
 {
     struct sweeping *s = ctx;
 
-    if (n != 1 || !c[0].s || c[0].n >= sizeof(s->ids[0].s))
+    if (n != 2 || !take_id(&s->ids[s->n], &c[0]))
         return err_set(e, ERR_INTERNAL, "the sweep of '%s' gives no ids", s->loop);
-    memset(&s->ids[s->n], 0, sizeof(s->ids[0]));
-    memcpy(s->ids[s->n++].s, c[0].s, c[0].n);
+    take_id(&s->tenants[s->n], &c[1]);
+    s->n++;
     return 0;
 }
 
@@ -345,8 +404,13 @@ static int sweep_run(struct db *db, void *ctx, struct err *e)
     struct sweeping *s = ctx;
 
     for (size_t i = 0; i < s->n; i++)
-        TRY(due_add(db, s->loop, s->ids[i].s, s->now, e));
+        TRY(due_add(db, s->loop, &s->ids[i], &s->tenants[i], s->now, e));
     return 0;
+}
+
+static bool has_tenants(const struct reconciler *r)
+{
+    return record_field(r->record, "tenant_id") != NULL;
 }
 
 /* Makes due what the loop's own SQL wants and the table lacks. */
@@ -354,12 +418,16 @@ static int sweep_loop(struct reconcile *rc, struct db *db, struct loop *l, struc
 {
     _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
     struct sweeping s = { .loop = l->r->name, .now = clock_wall(rc->app->clock) };
+    const char *tenant =
+        has_tenants(l->r) ? arena_printf(&a, "(SELECT t.tenant_id FROM %s AS t WHERE t.id = s.id)",
+                                         l->r->record->table)
+                          : "NULL";
     const char *sql =
         arena_printf(&a,
-                     "WITH s(id) AS (%s) SELECT s.id FROM s WHERE NOT EXISTS"
+                     "WITH s(id) AS (%s) SELECT s.id, %s FROM s WHERE NOT EXISTS"
                      " (SELECT 1 FROM core_due AS d WHERE d.loop = $1 AND d.id = s.id)"
                      " LIMIT %d",
-                     l->r->sweep, SWEEP_BATCH);
+                     l->r->sweep, tenant, SWEEP_BATCH);
     do {
         s.n = 0;
         int rc_ = db_read_round(db, e);
@@ -401,8 +469,8 @@ static void timer_wait(struct reconcile *rc)
             continue;
         if (rc->loops[i].next > now)
             at = MIN(at, rc->loops[i].next);
-        else if (rc->idle)
-            pthread_cond_signal(&rc->work);
+        else if (loop_room(rc, &rc->loops[i]) > 0)
+            rouse(rc);
     }
     rc->planned = at;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -508,14 +576,7 @@ int reconcile_start(struct app *app, struct err *e)
     if (app->o.manual_loops || !rc->n_loops)
         return 0;
     rc->running = true;
-    rc->n_seats = MIN(MAX(app->o.workers, 1), (int)WORKERS_MAX);
-    for (int i = 0; i < rc->n_seats; i++) {
-        char name[16];
-
-        snprintf(name, sizeof(name), "visit-%d", i);
-        rc->seats[i].rc = rc;
-        rc->seats[i].thread = thread_start(name, seat_main, &rc->seats[i]);
-    }
+    rc->n_seats = (int)app->config->reconcilers;
     rc->timer_thread = thread_start("visit-timer", timer_main, rc);
     return 0;
 }
@@ -547,7 +608,7 @@ void reconcile_stop(struct app *app)
     pthread_cond_broadcast(&rc->work);
     pthread_cond_broadcast(&rc->timer);
     pthread_mutex_unlock(&rc->lock);
-    for (int i = 0; i < rc->n_seats; i++)
+    for (int i = 0; i < rc->started; i++)
         pthread_join(rc->seats[i].thread, NULL);
     pthread_join(rc->timer_thread, NULL);
     rc->running = false;
@@ -592,7 +653,7 @@ int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, 
 {
     struct due *x = arena_new(c->arena, struct due);
 
-    TRY(due_signal(c->db, r->name, id, at, e));
+    TRY(due_signal(c->db, r->name, id, &c->tenant, at, e));
     *x = (struct due){ .next = c->p->dues, .loop = r, .at = at };
     c->p->dues = x;
     return 0;
@@ -608,9 +669,15 @@ struct outside { /* a signal on its way through the writer */
 
 static int outside_run(struct db *db, void *ctx, struct err *e)
 {
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(4));
     struct outside *o = ctx;
+    struct uuid tenant = { "" };
 
-    return due_signal(db, o->r->name, &o->id, o->at, e);
+    if (has_tenants(o->r))
+        TRY(db_each(db,
+                    arena_printf(&a, "SELECT tenant_id FROM %s WHERE id = $1", o->r->record->table),
+                    ARGS(A(&o->id)), take_uuid, &tenant, e));
+    return due_signal(db, o->r->name, &o->id, &tenant, o->at, e);
 }
 
 static void outside_done(void *ctx, int rc, struct err *e)

@@ -178,6 +178,7 @@ static void small_open(struct small *s, struct fixture *f, bool real)
     *s = (struct small){ .f = f };
     s->clock = clock_fake(T0);
     s->config.region = "local";
+    s->config.reconcilers = 4;
     s->config.default_plan = "free";
     s->app = (struct app){ .config = &s->config,
                            .clock = real ? clock_system() : &s->clock,
@@ -529,6 +530,47 @@ static void a_loop_that_hangs_does_not_hold_up_the_others(void **state)
     assert_int_equal(due_rows(&s), 0);
 }
 
+static void rows_of_a_tenant(struct small *s, const char *tenant, int n)
+{
+    char text[160];
+
+    for (int i = 0; i < n; i++) {
+        struct uuid id;
+
+        snprintf(id.s, sizeof(id.s), "%s-%d", tenant, i);
+        make_thing(s, id.s, 0);
+        snprintf(text, sizeof(text), "UPDATE things SET tenant_id = '%s' WHERE id = '%s'", tenant,
+                 id.s);
+        ok(s->f, fixture_write(s->f, text));
+        reconcile_signal(&s->app, &hung, &id);
+    }
+}
+
+static void wait_hanging(int n)
+{
+    for (int i = 0; i < 2000 && hanging < n; i++)
+        usleep(2000);
+    usleep(100000);
+    assert_int_equal(hanging, n);
+}
+
+static void slow_visits_of_one_tenant_do_not_hold_up_another(void **state)
+{
+    SMALL(s, true);
+
+    hang = true;
+    hanging = 0;
+    rows_of_a_tenant(&s, "hog", 20);
+    wait_hanging(2); /* of four seats */
+    rows_of_a_tenant(&s, "other", 1);
+    wait_hanging(3);
+    hang = false;
+    for (int i = 0; i < 1000 && due_rows(&s); i++)
+        usleep(5000);
+    assert_int_equal(due_rows(&s), 0); /* those that were held back came, too */
+    assert_int_equal(hanging, 21);
+}
+
 static void a_later_time_is_kept_by_the_timer(void **state)
 {
     SMALL(s, true);
@@ -560,6 +602,7 @@ int main(void)
         BOTH(threads_visit_what_is_signalled_each_row_once),
         BOTH(a_signal_wakes_a_worker_at_once),
         BOTH(a_loop_that_hangs_does_not_hold_up_the_others),
+        BOTH(slow_visits_of_one_tenant_do_not_hold_up_another),
         BOTH(a_later_time_is_kept_by_the_timer),
     };
 
