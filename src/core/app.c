@@ -8,7 +8,7 @@
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
-enum { FRONT_THREADS = 4, SIGN_THREADS = 2, LANE_THREADS = 1024 };
+enum { FRONT_THREADS = 4, SIGN_THREADS = 2, BODY_THREADS = 4, LANE_THREADS = 1024 };
 
 /* ---- small parts */
 
@@ -120,6 +120,7 @@ static int open_lanes(struct app *app, struct err *e)
     const struct pool_opts lanes[LANES] = {
         [LANE_FRONT] = { .name = "front", .threads = FRONT_THREADS },
         [LANE_SIGN] = { .name = "sign", .threads = SIGN_THREADS },
+        [LANE_BODY] = { .name = "body", .threads = BODY_THREADS },
         [LANE_READ] = { .name = "read", .threads = reads },
         [LANE_CALL] = { .name = "call", .threads = (int)bounds[SHARE_CALLS].total },
         [LANE_STREAM] = { .name = "stream", .threads = (int)bounds[SHARE_STREAMS].total },

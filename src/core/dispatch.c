@@ -483,6 +483,11 @@ static int check_caller(struct call_private *p, struct err *e)
     return 0;
 }
 
+static int hold_body(void *ctx, struct http_req *r _unused_, size_t n, struct err *e)
+{
+    return call_take(ctx, SHARE_BODY_BYTES, (int64_t)n, e);
+}
+
 static void got_body(void *ctx, struct http_req *r _unused_, struct str body, struct err *e)
 {
     struct call_private *p = ctx;
@@ -520,9 +525,9 @@ static void after_credential(struct call_private *p)
     }
     uint64_t max = route->body_max ? route->body_max : MIB(1);
     if (route->body == BODY_RAW) {
-        http_body_stream(p->r, max);
         with_body(p);
     } else if (h->content_length > 0 || h->chunked) {
+        http_body_meter(p->r, hold_body);
         http_body_collect(p->r, (size_t)max, got_body, p);
     } else {
         with_body(p);
@@ -576,7 +581,10 @@ static void prepare_and_run(struct call_private *p, struct db *db)
         reply_send(p);
     } else {
         running_arena(p);
-        dispatch_run(p);
+        if (p->c.route->body == BODY_RAW)
+            spool_run(p);
+        else
+            dispatch_run(p);
     }
 }
 

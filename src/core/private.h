@@ -61,7 +61,8 @@ struct mount {
 enum lane {
     LANE_FRONT,  /* credentials, limits, health; turns by address */
     LANE_SIGN,   /* sign-in: passwords are hashed; turns by address */
-    LANE_READ,   /* reads, large bodies; turns by tenant, as all that follow */
+    LANE_BODY,   /* pieces of uploads go to the disk; turns by tenant, as all that follow */
+    LANE_READ,   /* reads, large bodies */
     LANE_CALL,   /* LONG */
     LANE_STREAM, /* STREAM */
     LANES
@@ -153,6 +154,7 @@ enum { REQUEST_ID_MAX = TYPEID_MAX, TRACE_ID = 33, PRINT_HEX = 65 };
  * crash knows that there was a first run; keeps the answer; gives the key back. */
 enum idem_step { IDEM_NONE, IDEM_CLAIM, IDEM_KEEP, IDEM_DROP };
 struct idem_body; /* idempotency.c's own */
+struct spool;     /* spool.c's own */
 
 struct call_private {
     struct call c;
@@ -237,6 +239,7 @@ struct call_private {
     bool idem_spent;             /* what it does cannot be undone: see call_claim() */
     struct uuid idem_object;     /* what that run had made, or nil */
     struct idem_body *idem_body; /* of a raw body: the sum of what was read */
+    struct spool *spool;         /* a raw body */
     bool body_over;              /* a raw body has been read to its end */
 
     /* parking */
@@ -376,6 +379,8 @@ size_t park_count(struct park *k);
 
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
+/* Answers: what the handler replied, or the error. */
+void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
 void dispatch_round(void *ctx, int io);
@@ -400,6 +405,10 @@ bool body_is_due(const struct route *route);
 int body_check(struct call_private *p,
                struct err *e) _must_check_; /* size, type: before it is read */
 int query_read(struct call_private *p, struct err *e) _must_check_; /* body and parameters */
+
+/* ---- spool.c: a raw body, then the handler */
+void spool_run(struct call_private *p);
+void spool_end(struct call_private *p);
 
 /* ---- mount.c */
 int mount_all(struct app *app, struct err *e) _must_check_;

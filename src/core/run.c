@@ -85,11 +85,11 @@ int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e
         [LANE_READ] = SHARE_READS, [LANE_CALL] = SHARE_CALLS, [LANE_STREAM] = SHARE_STREAMS
     };
     struct pool *pool = p->c.app->lanes[lane];
-    bool by_tenant = lane >= LANE_READ;
+    bool by_tenant = lane >= LANE_BODY;
     struct flow f = by_tenant ? *call_flow(p) : client_flow(p);
     enum fair_result got = FAIR_FULL;
 
-    if (by_tenant)
+    if (lane >= LANE_READ)
         f.seats = bound_of(p, kinds[lane]);
     if (lane == LANE_CALL)
         f.places = 2 * f.seats;
@@ -100,7 +100,7 @@ int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e
     return got == FAIR_OK ? 0 : err_set(e, ERR_OVERLOADED, "Too many requests are waiting");
 }
 
-static void finish(struct call_private *p, int rc, struct err *e)
+void call_finish(struct call_private *p, int rc, struct err *e)
 {
     if (rc == 0 && !p->replied)
         rc = err_cause(e, ERR_INTERNAL, "a handler gave no answer", "internal error");
@@ -126,7 +126,7 @@ static void park_or_finish(struct call_private *p)
 
     if (http_req_gone(p->r)) {
         err_set(&e, ERR_REQUEST_TIMEOUT, "the peer has gone");
-        finish(p, -1, &e);
+        call_finish(p, -1, &e);
         return;
     }
     if (!p->watched) {
@@ -137,7 +137,7 @@ static void park_or_finish(struct call_private *p)
     if (p->c.app->postgres)
         p->park_again = MIN(p->park_again, p->c.now + SECONDS(1));
     if (!p->held[SHARE_PARKED] && call_take(p, SHARE_PARKED, 1, &e) < 0) {
-        finish(p, -1, &e);
+        call_finish(p, -1, &e);
         return;
     }
     if (!park_add(p->c.app->park, p))
@@ -170,7 +170,7 @@ static void run_reading(struct call_private *p, struct db *db)
         park_or_finish(p);
         return;
     }
-    finish(p, rc, &e);
+    call_finish(p, rc, &e);
 }
 
 static void quick(struct call_private *p)
@@ -181,7 +181,7 @@ static void quick(struct call_private *p)
     if (db)
         run_reading(p, db);
     else
-        finish(p, -1, &e);
+        call_finish(p, -1, &e);
 }
 
 static void hold_answers(struct worker *w)
@@ -210,7 +210,7 @@ static void read_on_worker(void *ctx, void *worker)
     if (db)
         run_reading(p, db);
     else
-        finish(p, -1, &e);
+        call_finish(p, -1, &e);
 }
 
 /* ---- WRITE */
@@ -298,7 +298,7 @@ static void submit_write(struct call_private *p)
     if (store_submit(p->c.app->store, &p->job))
         return;
     err_set(&e, ERR_OVERLOADED, "Too many writes are waiting");
-    finish(p, -1, &e);
+    call_finish(p, -1, &e);
 }
 
 /* ---- LONG, STREAM */
@@ -443,5 +443,5 @@ void dispatch_run(struct call_private *p)
     if (rc == 0)
         rc = lane_take(p, lane_of(route), reads ? read_on_worker : long_on_worker, &e);
     if (rc < 0)
-        finish(p, -1, &e);
+        call_finish(p, -1, &e);
 }

@@ -271,6 +271,7 @@ static void let_go(struct call_private *p)
     int64_t wait;
 
     idem_end(p);
+    spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
         call_give(p, (enum share_kind)kind);
     if (!p->entered)
@@ -415,13 +416,4 @@ void stream_finish(struct call_private *p)
     buf_free(&buf);
     arena_free(&own);
     arena_free(&large);
-}
-
-ssize_t body_read(struct call *c, void *to, size_t n, struct err *e)
-{
-    ssize_t got = http_body_read(c->p->r, to, n, e);
-
-    if (got > 0 || (got == 0 && n > 0))
-        idem_body_read(c->p, to, (size_t)got);
-    return got;
 }

@@ -127,6 +127,9 @@ struct route {
                          rows */
     bool partial;     /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
     enum body_kind body;
+    /* BODY_RAW: what can be said before the body is asked for, so that nobody sends it in vain;
+     * only reads.  May be NULL; not run for who sends an Idempotency-Key. */
+    int (*admit)(struct call *c, struct err *e);
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
@@ -290,7 +293,8 @@ void reply_header(struct call *c, const char *name, const char *value);
 int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
 int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
 bool stream_gone(struct call *c); /* also when the server drains */
-/* Raw bodies (BODY_RAW, LONG): 0 at the end.  They are read to their end before the handler replies
+/* Raw bodies (BODY_RAW, LONG), which have come whole before the handler runs: 0 at the end.  They
+ * are read to their end before the handler replies
  * in its last call_write(): a key's record says which body it was for. */
 ssize_t body_read(struct call *c, void *p, size_t n, struct err *e);
 /* Reads what is left of it and lets that go. */

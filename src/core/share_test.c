@@ -171,6 +171,96 @@ TEST(idempotency_records_are_shared_too)
     CHECK_EQ(keyed(w, "test-owner", 3).status, 201);
 }
 
+/* ---- bodies */
+
+static const char part_of_a_body[] =
+    "Content-Type: application/octet-stream\nContent-Length: 1000000";
+
+static int64_t used(struct world *w, enum share_kind kind)
+{
+    struct fair_counts c;
+
+    shares_counts(world_app(w)->shares, kind, &c);
+    return c.used;
+}
+
+TEST(uploads_that_come_slowly_hold_no_thread)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static char piece[300000];
+
+    memset(piece, 'x', sizeof(piece));
+    for (int i = 0; i < 32; i++) {
+        fds[i] = ask_begin(w, PUT, "/raw", nth_key(i), part_of_a_body, NULL);
+        CHECK_EQ(write(fds[i], piece, sizeof(piece)), sizeof(piece));
+    }
+    /* What has come is on the disk, and no handler runs. */
+    for (int i = 0; i < 1000 && used(w, SHARE_UPLOAD_BYTES) < 32 * 131072; i++)
+        usleep(2000);
+    CHECK(used(w, SHARE_UPLOAD_BYTES) >= 32 * 131072);
+    struct fair_counts c;
+    pool_counts(world_app(w)->lanes[LANE_CALL], &c);
+    CHECK_EQ(c.used + c.waiting, 0);
+    struct reply r = ask(w, PUT, "/raw", NULL, "Content-Type: application/octet-stream", "mine");
+    CHECK_EQ(r.status, 429);
+    CHECK(strstr(member(r, "error.message"), "32 uploads at once") != NULL);
+    others_notice_nothing(w);
+    r = ask(w, PUT, "/raw", "test-stranger", "Content-Type: application/octet-stream", "theirs");
+    CHECK_EQ(member_int(r, "n"), 6);
+    for (int i = 0; i < 32; i++) {
+        for (int k = 0; i % 2 && k < 1000000 - 300000; k += 100000)
+            CHECK_EQ(write(fds[i], piece, 100000), 100000);
+        if (i % 2)
+            CHECK_EQ(member_int(ask_end(w, fds[i]), "n"), 1000000);
+        else
+            close(fds[i]);
+    }
+    for (int i = 0; i < 1000 && used(w, SHARE_UPLOADS); i++)
+        usleep(2000);
+    CHECK_EQ(used(w, SHARE_UPLOADS), 0);
+    CHECK_EQ(used(w, SHARE_UPLOAD_BYTES), 0);
+}
+
+static void few_bytes(struct config *c)
+{
+    c->share[SHARE_BODY_BYTES].total = 1 << 20;
+    c->share[SHARE_UPLOAD_BYTES].total = 1 << 20;
+}
+
+TEST(bodies_in_memory_are_bounded_for_each_tenant)
+{
+    void (*before)(struct config * c) = world_configure;
+    static char piece[100000], thing[100000], archive[400001];
+
+    snprintf(thing, sizeof(thing), "{\"name\":\"x\",\"note\":\"%090000d\"}", 0);
+    memset(archive, 'x', sizeof(archive) - 1);
+    world_configure = few_bytes;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = before;
+    memset(piece, ' ', sizeof(piece));
+    for (int i = 0; i < 4; i++) { /* most of it, and then no more */
+        fds[i] = ask_begin(w, POST, "/things", nth_key(i),
+                           "Content-Type: application/json\nContent-Length: 200000", NULL);
+        CHECK_EQ(write(fds[i], piece, sizeof(piece)), sizeof(piece));
+    }
+    for (int i = 0; i < 1000 && used(w, SHARE_BODY_BYTES) < 4 * 6 * 16384; i++)
+        usleep(2000);
+    CHECK_EQ(used(w, SHARE_BODY_BYTES), 4 * 6 * 16384);
+    struct reply r = post(w, "/things", thing);
+    CHECK_EQ(r.status, 503);
+    CHECK_STR(header(r, "Retry-After"), "1");
+    r = as(w, AS_STRANGER, POST, "/things", thing);
+    CHECK_EQ(r.status, 201);
+    /* Over three eighths of what is for uploads. */
+    r = ask(w, PUT, "/raw", NULL, "Content-Type: application/octet-stream", archive);
+    CHECK_EQ(r.status, 503);
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    for (int i = 0; i < 1000 && used(w, SHARE_BODY_BYTES); i++)
+        usleep(2000);
+    CHECK_EQ(used(w, SHARE_BODY_BYTES), 0);
+}
+
 /* ---- the writer's queue */
 
 static _Atomic int order;

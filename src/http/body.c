@@ -43,6 +43,26 @@ void http_body_collect(struct http_req *r, size_t max,
     ask(r, BODY_COLLECT, max);
 }
 
+void http_body_meter(struct http_req *r,
+                     int (*fn)(void *ctx, struct http_req *r, size_t n, struct err *e))
+{
+    r->meter_fn = fn;
+}
+
+void http_body_spool(struct http_req *r, uint64_t max, void (*fn)(void *ctx, struct http_req *r),
+                     void *ctx)
+{
+    r->spool_fn = fn;
+    r->spool_ctx = ctx;
+    r->spool_due = true;
+    ask(r, BODY_STREAM, max);
+}
+
+void http_body_more(struct http_req *r)
+{
+    io_post(r->io, &r->post, &r->ops, OP_MORE);
+}
+
 void http_body_stream(struct http_req *r, uint64_t max)
 {
     ask(r, BODY_STREAM, max);
@@ -63,6 +83,7 @@ void body_ask(struct http_req *r)
     struct err e;
 
     r->mode = r->ask;
+    r->body_since = r->io->now;
     if (!c) {
         err_set(&e, ERR_INVALID, "the connection was lost");
         body_fail(r, &e);
@@ -78,9 +99,10 @@ void body_ask(struct http_req *r)
     }
     if (r->mode == BODY_COLLECT)
         r->body = BUF(r->body_max + 2 * PIECE);
-    else if (c->body_over)
+    else if (c->body_over) {
         ring_end(r);
-    else if (!(r->ring = malloc(STREAM_HELD)))
+        body_tell(r);
+    } else if (!(r->ring = malloc(STREAM_HELD)))
         abort();
 }
 
@@ -94,6 +116,27 @@ static void deliver(struct http_req *r, struct str body)
     r->collect_fn(r->collect_ctx, r, body, r->body_failed ? &e : NULL);
 }
 
+void body_tell(struct http_req *r)
+{
+    if (!r->spool_fn || !r->spool_due)
+        return;
+    pthread_mutex_lock(&r->lock);
+    bool tell =
+        r->ring_n >= STREAM_HELD / 2 || r->ring_over || r->ring_failed || atomic_load(&r->gone);
+    pthread_mutex_unlock(&r->lock);
+    if (!tell)
+        return;
+    r->spool_due = false;
+    r->spool_fn(r->spool_ctx, r);
+}
+
+void body_resume(struct http_req *r)
+{
+    if (r->paused)
+        r->body_since += r->io->now - r->paused_since;
+    r->paused = false;
+}
+
 void body_fail(struct http_req *r, const struct err *e)
 {
     if (r->body_failed || r->mode == BODY_UNASKED || r->mode == BODY_GIVEN)
@@ -104,6 +147,7 @@ void body_fail(struct http_req *r, const struct err *e)
     r->ring_failed = true;
     pthread_cond_broadcast(&r->moved);
     pthread_mutex_unlock(&r->lock);
+    body_tell(r);
     if (r->conn) {
         r->conn->linger = true; /* and so closed after the answer */
     } else if (r->mode == BODY_COLLECT) {
@@ -196,6 +240,38 @@ static enum moved move(struct conn *c, char *dst, size_t room, size_t *got)
     return c->chunked ? move_chunked(c, dst, room, got) : move_plain(c, dst, room, got);
 }
 
+/* Who sends less than the rate once the time-out has passed holds what others could have.  True if
+ * so: it has failed. */
+static bool too_slow(struct conn *c, struct http_req *r)
+{
+    const struct http_limits *l = &c->io->server->limits;
+    int64_t took = c->io->now - r->body_since;
+    struct err e;
+
+    if (!l->body_rate || c->body_over || took <= l->body_timeout ||
+        r->body_got / (uint64_t)l->body_rate >= (uint64_t)(took / SECONDS(1)))
+        return false;
+    err_set(&e, ERR_REQUEST_TIMEOUT, "the body brings less than %lld bytes a second",
+            (long long)l->body_rate);
+    body_fail(r, &e);
+    return true;
+}
+
+/* Whether so many bytes may be held; else it has failed. */
+static bool metered(struct http_req *r, size_t n)
+{
+    struct err e;
+
+    while (r->meter_fn && r->metered + HTTP_BODY_STEP <= n) {
+        if (r->meter_fn(r->collect_ctx, r, HTTP_BODY_STEP, &e) < 0) {
+            body_fail(r, &e);
+            return false;
+        }
+        r->metered += HTTP_BODY_STEP;
+    }
+    return true;
+}
+
 /* ---- into one piece */
 
 static bool collect(struct conn *c, struct http_req *r)
@@ -221,7 +297,7 @@ static bool collect(struct conn *c, struct http_req *r)
         struct err e;
         err_set(&e, ERR_TOO_LARGE, "the body is over %llu bytes", (unsigned long long)r->body_max);
         body_fail(r, &e);
-    } else if (c->body_over) {
+    } else if (!too_slow(c, r) && metered(r, r->body_got) && c->body_over) {
         deliver(r, buf_str(&r->body));
     }
     return true;
@@ -250,6 +326,8 @@ static bool feed(struct conn *c, struct http_req *r)
         char *at;
         size_t room = ring_room(r, &at);
 
+        if (room == 0 && !r->paused)
+            r->paused_since = c->io->now;
         r->paused = room == 0;
         if (r->paused || move(c, at, room, &got) == STUCK)
             return false;
@@ -265,6 +343,11 @@ static bool feed(struct conn *c, struct http_req *r)
         r->ring_over = c->body_over;
         pthread_cond_broadcast(&r->moved);
         pthread_mutex_unlock(&r->lock);
+        if (too_slow(c, r))
+            return false;
+        body_tell(r);
+        if (c->dead)
+            return false;
         if (budget <= got)
             return true;
         budget -= got;
@@ -282,13 +365,13 @@ static void ring_take(struct http_req *r, char *p, size_t n)
     r->ring_n -= n;
 }
 
-ssize_t http_body_read(struct http_req *r, void *p, size_t n, struct err *e)
+static ssize_t read_ring(struct http_req *r, void *p, size_t n, bool wait, struct err *e)
 {
     bool resume = false;
     ssize_t got = 0;
 
     pthread_mutex_lock(&r->lock);
-    while (!r->ring_n && !r->ring_over && !r->ring_failed && !atomic_load(&r->gone))
+    while (wait && !r->ring_n && !r->ring_over && !r->ring_failed && !atomic_load(&r->gone))
         pthread_cond_wait(&r->moved, &r->lock);
     if (r->ring_n) {
         n = MIN(n, r->ring_n);
@@ -300,12 +383,23 @@ ssize_t http_body_read(struct http_req *r, void *p, size_t n, struct err *e)
         *e = r->body_err;
         got = -1;
     } else if (!r->ring_over) {
-        got = err_set(e, ERR_INVALID, "the connection was lost");
+        got = atomic_load(&r->gone) ? err_set(e, ERR_INVALID, "the connection was lost")
+                                    : HTTP_BODY_LATER;
     }
     pthread_mutex_unlock(&r->lock);
     if (resume)
         io_post(r->io, &r->post, &r->ops, OP_RESUME);
     return got;
+}
+
+ssize_t http_body_read(struct http_req *r, void *p, size_t n, struct err *e)
+{
+    return read_ring(r, p, n, true, e);
+}
+
+ssize_t http_body_take(struct http_req *r, void *p, size_t n, struct err *e)
+{
+    return read_ring(r, p, n, false, e);
 }
 
 /* ---- the step of a connection */

@@ -369,6 +369,37 @@ static void a_body_that_stands_still_times_out(void **state _unused_)
     house_threads_done();
 }
 
+/* It goes on, but so slowly that what it holds is held for nothing. */
+static void a_body_that_brings_too_little_times_out(void **state _unused_)
+{
+    struct clock clock = clock_fake(SECONDS(1000));
+    char piece[20480];
+    HOUSE(h);
+    h.clock = &clock;
+    h.threads = 1;
+    house_open(&h, spots, ARRAY_LEN(spots));
+    ANSWER(a);
+
+    memset(piece, 'x', sizeof(piece));
+    for (int i = 0; i < 3; i++) {
+        _cleanup_close_ int fd = peer_open(&h);
+        bool slow = i < 2;
+        say_head(fd, i ? "/echo" : "/stream", "Content-Length: 102400");
+        for (int k = 0; k < 5; k++) {
+            house_settle(&h);
+            clock_advance(&clock, SECONDS(10));
+            if (slow)
+                peer_say(fd, "x");
+            else
+                assert_int_equal(write(fd, piece, sizeof(piece)), sizeof(piece));
+            house_settle(&h);
+        }
+        assert_true(peer_answer(fd, &a));
+        assert_int_equal(a.status, slow ? 408 : 200);
+    }
+    house_threads_done();
+}
+
 /* ---- streamed */
 
 static void a_worker_reads_a_stream_of_any_length(void **state _unused_)
@@ -482,6 +513,7 @@ int main(void)
         cmocka_unit_test(a_malformed_chunk_is_an_error_and_the_end),
         cmocka_unit_test(a_peer_that_leaves_in_its_body_is_an_error),
         cmocka_unit_test(a_body_that_stands_still_times_out),
+        cmocka_unit_test(a_body_that_brings_too_little_times_out),
         cmocka_unit_test(a_worker_reads_a_stream_of_any_length),
         cmocka_unit_test(a_worker_that_does_not_read_stops_the_peer),
         cmocka_unit_test(a_stream_over_its_maximum_is_an_error),

@@ -49,6 +49,7 @@ enum op {
     OP_END = 128,
     OP_DROP = 256,
     OP_WS = 512,
+    OP_MORE = 1024,
 };
 
 /* ---- connections */
@@ -157,7 +158,14 @@ struct http_req {
     uint64_t body_max, body_got;
     void (*collect_fn)(void *ctx, struct http_req *r, struct str body, struct err *e);
     void *collect_ctx;
+    int (*meter_fn)(void *ctx, struct http_req *r, size_t n, struct err *e);
+    size_t metered;
     struct buf body;
+    int64_t body_since, paused_since; /* paused_since: while the ring is full; the first moves on
+                                         by as long as that was */
+    void (*spool_fn)(void *ctx, struct http_req *r);
+    void *spool_ctx;
+    bool spool_due; /* it is to be called */
 
     /* Guarded by 'lock', for workers that read or write a stream. */
     pthread_mutex_t lock;
@@ -346,6 +354,10 @@ void body_ask(struct http_req *r);
 /* Moves body bytes on; true if it should be called again at once. */
 bool body_pump(struct conn *c);
 void body_fail(struct http_req *r, const struct err *e);
+/* Tells who spools it, if there is something to tell. */
+void body_tell(struct http_req *r);
+/* The ring has room again. */
+void body_resume(struct http_req *r);
 /* True while the application waits for bytes of the peer. */
 bool body_wanted(const struct conn *c);
 /* Reads away what nobody asked for; false when nothing more can be done now. */

@@ -73,6 +73,10 @@ static void reset(struct http_req *r)
     r->body_max = r->body_got = 0;
     r->collect_fn = NULL;
     r->collect_ctx = NULL;
+    r->meter_fn = NULL;
+    r->metered = 0;
+    r->spool_fn = NULL;
+    r->spool_due = false;
     r->ring_at = r->ring_n = r->stream_inflight = 0;
     r->ring_over = r->ring_paused = r->ring_failed = false;
     r->gone_fn = NULL;
@@ -245,7 +249,11 @@ void req_op(struct http_req *r, unsigned ops)
     if ((ops & OP_BODY) && !r->app_done)
         body_ask(r);
     if (ops & OP_RESUME)
-        r->paused = false;
+        body_resume(r);
+    if ((ops & OP_MORE) && !r->app_done) {
+        r->spool_due = true;
+        body_tell(r);
+    }
     if ((ops & OP_BEGIN) && r->conn)
         reply_begin(r);
     if ((ops & OP_CUT) && r->conn)

@@ -15,6 +15,7 @@ const struct http_limits http_limits_default = {
     .max_connections = 10000,
     .head_timeout = SECONDS(10),
     .body_timeout = SECONDS(30),
+    .body_rate = 1024,
     .idle_timeout = SECONDS(75),
     .write_timeout = SECONDS(30),
     .drain_timeout = SECONDS(30),

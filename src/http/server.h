@@ -29,7 +29,8 @@ struct http_limits {
     size_t max_path;       /* 8 KiB: 414 */
     int max_connections;   /* over it: accepted and closed with a 503 */
     int64_t head_timeout;  /* 10 s */
-    int64_t body_timeout;  /* without progress, 30 s */
+    int64_t body_timeout;  /* without progress, 30 s; after as long the rate holds, too */
+    int64_t body_rate;     /* bytes a second that a body must bring on average, 1024; 0: any */
     int64_t idle_timeout;  /* 75 s */
     int64_t write_timeout; /* without progress, 30 s */
     int64_t drain_timeout; /* 30 s */
@@ -98,6 +99,20 @@ bool http_req_gone(const struct http_req *r);
 void http_body_collect(struct http_req *r, size_t max,
                        void (*fn)(void *ctx, struct http_req *r, struct str body, struct err *e),
                        void *ctx);
+/* Before http_body_collect(): 'fn' (its ctx) is asked on the I/O thread for each 16 KiB that are to
+ * be held, and may refuse with *e, which is then the answer. */
+enum { HTTP_BODY_STEP = 16 * 1024 };
+void http_body_meter(struct http_req *r,
+                     int (*fn)(void *ctx, struct http_req *r, size_t n, struct err *e));
+/* For workers that do not wait: 'fn' is called on the I/O thread once there is something to take
+ * (half of the 256 KiB that are held, the end, or a failure); again only after http_body_more(). */
+void http_body_spool(struct http_req *r, uint64_t max, void (*fn)(void *ctx, struct http_req *r),
+                     void *ctx);
+/* What is there, at most 'n' bytes: 0 at the end, -1 on error or when the peer is gone,
+ * HTTP_BODY_LATER when there is nothing now. */
+enum { HTTP_BODY_LATER = -2 };
+ssize_t http_body_take(struct http_req *r, void *p, size_t n, struct err *e);
+void http_body_more(struct http_req *r);
 /* For a worker: afterwards http_body_read() blocks for bytes, at most 'n' into 'p': 0 at the end,
  * -1 on error or when the peer is gone.  At most 256 KiB are held; then the socket is not read. */
 void http_body_stream(struct http_req *r, uint64_t max);

@@ -46,6 +46,7 @@ int image_retry(struct call *c, const struct uuid *id, struct err *e) _must_chec
 
 extern const struct record image_create_record, image_import_query, image_recipe_record;
 int image_create(struct call *c, struct err *e);
+int image_import_admit(struct call *c, struct err *e);
 int image_import_route(struct call *c, struct err *e);
 int image_recipes_route(struct call *c, struct err *e);
 int image_delete(struct call *c, struct err *e);

@@ -662,42 +662,60 @@ TEST(a_tenant_has_so_many_bytes_of_images)
     CHECK_EQ(ask(w, POST, "/images/import?name=most&format=rootfs", NULL, type, "y").status, 403);
 }
 
-static ssize_t some_bytes(void *ctx, void *p, size_t n _unused_, struct err *e _unused_)
-{
-    size_t *left = ctx, part = *left;
+/* The host publishes it, and only then its import fails; meanwhile the test goes on. */
+static const struct image_class *plain_images;
+static _Atomic bool publishing, publish;
 
-    memset(p, 'x', part);
-    *left = 0;
-    return (ssize_t)part;
+static int import_and_fail(struct image_store *s, struct arena *a, const char *name,
+                           enum image_format f, const char *config,
+                           ssize_t (*read)(void *ctx, void *p, size_t n, struct err *e), void *ctx,
+                           struct image_state *out, struct err *e)
+{
+    publishing = true;
+    while (!publish)
+        usleep(1000);
+    int rc = plain_images->import(s, a, name, f, config, read, ctx, out, e);
+    return rc < 0 ? -1 : err_set(e, ERR_INVALID, "it broke");
 }
 
-/* The host has published it, and only then the upload breaks. */
 TEST(a_failed_import_that_is_waited_for_keeps_no_bytes)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
-    int fd = ask_begin(w, POST, "/images/import?name=mine&format=rootfs", NULL,
-                       "Content-Type: application/octet-stream\nContent-Length: 100", NULL);
-    struct image_state st;
-    struct err e;
-    size_t left = 10;
+    struct image_store *s = app_images(world_app(w), MODE_LIVE);
+    struct image_class breaking = *s->class;
 
-    for (int n = 0; n < 500 && get(w, "/images/mine").status != 200; n++)
+    plain_images = s->class;
+    breaking.import = import_and_fail;
+    s->class = &breaking;
+    publishing = publish = false;
+    int fd = ask_begin(w, POST, "/images/import?name=mine&format=rootfs", NULL,
+                       "Content-Type: application/octet-stream", "bytes");
+    for (int n = 0; n < 500 && !publishing; n++)
         usleep(5000);
     const char *name = fmt("img-%s", get(w, "/images/mine").id);
+    CHECK_STR(member(get(w, "/images/mine"), "status"), "building");
     CHECK_EQ(post(w, "/instances", "{'name':'a','image':'mine'}").status, 201);
-    CHECK_EQ(image_import(app_images(world_app(w), MODE_LIVE), &a, name, IMAGE_ROOTFS_TAR, NULL,
-                          some_bytes, &left, &st, &e),
-             0);
-    CHECK_EQ(stored(w, &a, name).status, IMAGE_READY);
-    close(fd);
-    for (int n = 0; n < 500 && strcmp(member(get(w, "/images/mine"), "status"), "building") == 0;
-         n++)
-        usleep(5000);
+    publish = true;
+    CHECK_EQ(ask_end(w, fd).status, 400);
+    s->class = plain_images;
     world_settle(w);
     CHECK_STR(member(get(w, "/images/mine"), "status"), "error");
     CHECK_EQ(member_int(get(w, "/images/mine"), "size_bytes"), 0);
     CHECK_EQ(stored(w, &a, name).status, IMAGE_ABSENT);
+}
+
+TEST(a_name_that_is_taken_is_refused_before_its_archive_is_sent)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *up = "/images/import?name=mine&format=rootfs";
+
+    CHECK_EQ(ask(w, POST, up, NULL, "Content-Type: application/octet-stream", "bytes").status, 201);
+    int fd = ask_begin(w, POST, up, NULL,
+                       "Content-Type: application/octet-stream\nContent-Length: 100000000", NULL);
+    struct reply r = ask_end(w, fd);
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "already_exists");
 }
 
 /* As a kill between the bytes and the row leaves it. */

@@ -278,7 +278,7 @@ static int import_again(struct call *c, struct err *e)
     i->id = old.id;
     TRY(call_get(c, &image_record, &i->id, i, e));
     i->status = IMAGE_ROW_BUILDING;
-    i->status_reason = "being uploaded again";
+    i->status_reason = "being imported again";
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return 1;
 }
@@ -370,26 +370,53 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
     return body_read(ctx, p, n, e);
 }
 
-int image_import_route(struct call *c, struct err *e)
+static bool of_rootfs(const struct image_import_args *q)
+{
+    return strcmp(q->format, "rootfs") == 0;
+}
+
+static int import_check(struct call *c, struct err *e)
 {
     const struct image_import_args *q = c->query;
-    struct image *i = arena_new(c->arena, struct image);
-    const char *cmd = q->cmd ? q->cmd : "[\"/bin/sh\"]";
-    bool rootfs = strcmp(q->format, "rootfs") == 0;
-    struct image_state st;
 
-    if (rootfs) {
-        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(cmd), e);
+    if (of_rootfs(q) && q->cmd) {
+        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), e);
         if (!v || !is_command(v))
             fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
     } else if (q->cmd) {
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
     }
-    TRY(call_faults(c, e));
+    return call_faults(c, e);
+}
+
+static const char sql_name_taken[] =
+    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3";
+
+int image_import_admit(struct call *c, struct err *e)
+{
+    const struct image_import_args *q = c->query;
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    int64_t taken;
+
+    TRY(import_check(c, e));
+    TRY(db_int(c->db, sql_name_taken, ARGS(A(&c->tenant), A(mode), A(q->name)), 0, &taken, e));
+    return taken ? err_set(e, ERR_ALREADY_EXISTS, "an image named '%s' exists already", q->name)
+                 : 0;
+}
+
+int image_import_route(struct call *c, struct err *e)
+{
+    const struct image_import_args *q = c->query;
+    struct image *i = arena_new(c->arena, struct image);
+    const char *cmd = q->cmd ? q->cmd : "[\"/bin/sh\"]";
+    bool rootfs = of_rootfs(q);
+    struct image_state st;
+
+    TRY(import_check(c, e));
     *i = (struct image){ .name = q->name,
                          .source = IMAGE_IMPORT,
                          .status = IMAGE_ROW_BUILDING,
-                         .status_reason = "being uploaded" };
+                         .status_reason = "being imported" };
     c->in = i;
     TRY(call_write(c, import_begin, e));
     const char *config = rootfs ? arena_printf(c->arena, "{\"cmd\":%s}", cmd) : NULL;
