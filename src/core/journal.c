@@ -6,20 +6,23 @@
 
 static const char *const outcomes[] = { NULL, "success", "failure", "denied" };
 
-static const char *events_text(struct call_private *p)
+static int events_text(struct call_private *p, const char **out, struct err *e)
 {
     struct buf b = BUF(MIB(32));
 
+    *out = NULL;
     if (!p->events)
-        return NULL;
+        return 0;
     for (const struct event *x = p->events; x; x = x->next) {
         buf_putc(&b, x == p->events ? '[' : ',');
         buf_puts(&b, x->json);
     }
     buf_putc(&b, ']');
-    const char *s = b.failed ? NULL : arena_dup(p->c.arena, b.p, b.n);
+    int rc = b.failed ? err_set(e, ERR_TOO_LARGE, "Too much changes at once: ask for less") : 0;
+    if (rc == 0)
+        *out = arena_dup(p->c.arena, b.p, b.n);
     buf_free(&b);
-    return s;
+    return rc;
 }
 
 static const char *user_agent(struct call_private *p)
@@ -57,9 +60,11 @@ static int record_again(struct call_private *p, struct db *db, enum idem_step st
     p->idem_step = step;
     if (step == IDEM_DROP)
         return db_exec(db, sql_drop, ARGS(A(p->idem_row)), e);
-    return db_exec(
-        db, sql_again,
-        ARGS(A((const char *)p->idem_print), A(idem_pack(p, step)), A(until), A(p->idem_row)), e);
+    const char *sealed = idem_pack(p, step, e);
+    if (!sealed)
+        return -1;
+    return db_exec(db, sql_again,
+                   ARGS(A((const char *)p->idem_print), A(sealed), A(until), A(p->idem_row)), e);
 }
 
 int journal_write(struct call_private *p, struct db *db, enum outcome outcome, enum idem_step step,
@@ -73,15 +78,19 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
     bool audited = outcome != OUTCOME_NONE;
     const char *kind = p->audit_kind ? p->audit_kind : info ? info->service->name : NULL;
     const struct uuid *object = p->audit_kind ? &p->audit_id : &c->id;
-    const char *sealed = keyed ? idem_pack(p, step) : NULL;
+    const char *sealed = keyed ? idem_pack(p, step, e) : NULL;
+    const char *events;
     struct uuid id;
 
     if (info && info->route->no_audit)
         audited = false;
     if (again)
         TRY(record_again(p, db, step, e));
+    if (keyed && !sealed)
+        return -1;
     if (!audited && !keyed && !p->events)
         return 0;
+    TRY(events_text(p, &events, e));
     uuid_new(c->app->clock, &id);
     struct arg args[] = {
         A(&id),
@@ -101,7 +110,7 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
         A(user_agent(p)),
         A((const char *)p->request_id),
         A(p->trace_id[0] ? p->trace_id : NULL),
-        A(events_text(p)),
+        A(events),
         A(p->idem_scope),
         A(p->idem_key),
         A((const char *)p->idem_print),

@@ -186,6 +186,28 @@ TEST(a_long_call_that_failed_gives_its_key_back_and_one_that_decided_keeps_it)
     CHECK_EQ(effects, before + 2);
 }
 
+TEST(an_answer_that_is_larger_than_a_request_may_be_is_kept_and_one_without_bound_is_not)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "Idempotency-Key: large";
+    int before = effects;
+    struct reply a = with(w, POST, "/once", h, "{'name':'large'}");
+
+    CHECK_EQ(a.status, 200);
+    for (int i = 0; i < 2; i++) {
+        struct reply b = with(w, POST, "/once", h, "{'name':'large'}");
+
+        CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+        CHECK(str_eq(a.body, b.body));
+        if (i == 0)
+            world_restart(w);
+    }
+    h = "Idempotency-Key: huge";
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'huge'}").status, 200);
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'huge'}").status, 409);
+    CHECK_EQ(effects, before + 2);
+}
+
 TEST(a_long_handler_that_answers_after_its_last_transaction_is_an_error)
 {
     _cleanup_(world_freep) struct world *w = world_new();

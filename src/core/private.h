@@ -359,8 +359,11 @@ void idem_body_read(struct call_private *p, const void *bytes, size_t n);
 void idem_committed(struct call_private *p);
 void idem_end(struct call_private *p);
 bool idem_kept(enum err_code code);
-/* The columns of the record: what is sealed, or says that the first run has begun. */
-const char *idem_pack(struct call_private *p, enum idem_step step);
+/* Whether the answer may be kept: it has a bound. */
+bool idem_fits(const struct call_private *p);
+/* The column of the record: what is sealed, or says that the first run has begun.  NULL: an answer
+ * that is too large to be kept. */
+const char *idem_pack(struct call_private *p, enum idem_step step, struct err *e);
 void idem_forget(struct app *app, int64_t now);
 
 /* ---- park.c */

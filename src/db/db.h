@@ -85,7 +85,9 @@ int db_exec(struct db *db, const char *sql, const struct arg *args, size_t n,
 /* As db_exec(); '*changed' gets the number of rows. */
 int db_exec_n(struct db *db, const char *sql, const struct arg *args, size_t n, int64_t *changed,
               struct err *e) _must_check_;
-/* Rows of 'r', strings in 'a'. */
+enum { DB_ROWS_MAX = 65536, DB_BYTES_MAX = 64 << 20 };
+/* Rows of 'r', strings in 'a'.  More rows or bytes than these, or than 'a' has room for, are
+ * ERR_TOO_LARGE. */
 int db_query(struct db *db, struct arena *a, const struct record *r, const char *sql,
              const struct arg *args, size_t n, struct rows *out, struct err *e) _must_check_;
 /* Exactly one row of 'r' into 'row': no row is ERR_NOT_FOUND. */

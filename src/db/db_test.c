@@ -121,6 +121,28 @@ static void a_query_gives_all_rows_and_qualified_columns(void **state)
     store_reader_back(f->s, db);
 }
 
+static void a_query_is_bounded_in_rows_and_bytes(void **state)
+{
+    struct fixture *f = *state;
+    _cleanup_(arena_free) struct arena small = ARENA(KIB(64)), large = ARENA(MIB(512));
+    struct db *db = with_things(f);
+    static const char sql[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+                              " WHERE i < $1) SELECT @ FROM things, n WHERE id = $2";
+    struct rows got = { 0 };
+
+    ok(f, db_query(db, &large, &thing_record, sql, ARGS(A(DB_ROWS_MAX), A(ID1)), &got, &f->e));
+    assert_int_equal(got.n, DB_ROWS_MAX);
+    assert_int_equal(
+        db_query(db, &large, &thing_record, sql, ARGS(A(DB_ROWS_MAX + 1), A(ID1)), &got, &f->e),
+        -1);
+    assert_int_equal(f->e.code, ERR_TOO_LARGE);
+    arena_free(&large);
+    assert_int_equal(db_query(db, &small, &thing_record, sql, ARGS(A(1000), A(ID1)), &got, &f->e),
+                     -1);
+    assert_int_equal(f->e.code, ERR_TOO_LARGE);
+    store_reader_back(f->s, db);
+}
+
 static void a_row_that_is_not_there_is_not_found(void **state)
 {
     struct fixture *f = *state;
@@ -396,6 +418,7 @@ int main(void)
     static const struct fixture_test tests[] = {
         BOTH(a_row_comes_back_as_it_went_in),
         BOTH(a_query_gives_all_rows_and_qualified_columns),
+        BOTH(a_query_is_bounded_in_rows_and_bytes),
         BOTH(a_row_that_is_not_there_is_not_found),
         BOTH(an_update_touches_the_fields_in_the_set_alone),
         BOTH(broken_constraints_have_codes_and_causes),
