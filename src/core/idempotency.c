@@ -102,14 +102,19 @@ static void remember(struct app *app, const char *scope, const char *key, const 
     drop(app, before);
 }
 
-static void forget(struct app *app, const char *scope, const char *key)
+/* 'seq': only if it is known by this row; 0: by any. */
+static void forget(struct app *app, const char *scope, const char *key, int64_t seq)
 {
     struct idem *i = app->idem;
     uint8_t name[32];
 
     record_name(scope, key, name);
     pthread_mutex_lock(&i->lock);
-    struct record_known *before = map_del(i->known, name, sizeof(name));
+    struct record_known *before = map_get(i->known, name, sizeof(name));
+    if (before && seq && before->seq != seq)
+        before = NULL;
+    if (before)
+        map_del(i->known, name, sizeof(name));
     pthread_mutex_unlock(&i->lock);
     drop(app, before);
 }
@@ -447,8 +452,10 @@ static int replay_seq(struct call_private *p, struct db *db, int64_t seq, struct
 
     TRY(db_read_round(db, e));
     TRY(db_each(db, sql_by_seq, ARGS(A(seq)), found_row, &f, e));
-    if (!f.answer)
-        return err_cause(e, ERR_INTERNAL, "an idempotency record has gone", "internal error");
+    if (!f.answer) { /* swept: its time came after it was looked up here */
+        forget(p->c.app, p->idem_scope, p->idem_key, seq);
+        return idem_begin(p, db, e);
+    }
     TRY(unpack(p, f.answer, e));
     return 1;
 }
@@ -562,12 +569,17 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
     TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
     if (!f.answer || f.seq == p->idem_row)
         return 0;
-    if (f.until <= p->c.now)
+    if (f.until <= p->c.now) {
+        TRY(db_exec(db,
+                    "DELETE FROM journal WHERE idem_scope = $1 AND idem_key = $2"
+                    " AND events IS NULL AND outcome IS NULL",
+                    ARGS(A(p->idem_scope), A(p->idem_key)), e));
         return db_exec(db,
                        "UPDATE journal SET idem_scope = NULL, idem_key = NULL, idem_print = NULL,"
                        " idem_answer = NULL, idem_until = NULL"
                        " WHERE idem_scope = $1 AND idem_key = $2",
                        ARGS(A(p->idem_scope), A(p->idem_key)), e);
+    }
     if (!same_print(p, f.print))
         return reused(e);
     if (p->idem_lock || is_claim(&f))
@@ -586,7 +598,7 @@ void idem_committed(struct call_private *p)
         return;
     p->idem_row = p->idem_step == IDEM_DROP ? 0 : p->idem_seq;
     if (!app->postgres && p->idem_step == IDEM_DROP) {
-        forget(app, p->idem_scope, p->idem_key);
+        forget(app, p->idem_scope, p->idem_key, 0);
     } else if (!app->postgres) {
         struct record_known k = { .seq = p->idem_seq, .until = until, .claim = claim };
 
