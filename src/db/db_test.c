@@ -2,6 +2,8 @@
 /* Statements, records and errors, on both databases. */
 #include "db/fixture.h"
 
+#include "os/thread.h"
+
 enum mood { MOOD_CALM, MOOD_ANGRY };
 static const struct enum_name moods[] = { { MOOD_CALM, "calm" }, { MOOD_ANGRY, "angry" }, { 0 } };
 
@@ -325,6 +327,53 @@ static void a_taker_of_rows_may_query_and_may_end_it(void **state)
     store_reader_back(f->s, db);
 }
 
+static void there_is_room_for_as_many_readers_as_are_said(void **state)
+{
+    enum { MOST = 66 };
+    struct fixture *f = *state;
+    struct db *db[MOST + 1];
+
+    fixture_open(f);
+    store_readers_most(f->s, MOST);
+    for (int i = 0; i < MOST; i++) {
+        db[i] = store_reader(f->s, &f->e);
+        assert_non_null(db[i]);
+    }
+    db[MOST] = store_reader(f->s, &f->e);
+    assert_true(store_is_postgres(f->s) == (db[MOST] == NULL));
+    for (int i = 0; i <= MOST; i++)
+        store_reader_back(f->s, db[i]);
+}
+
+struct lent {
+    struct store *store;
+    struct db *db;
+};
+
+static void *give_back(void *arg)
+{
+    const struct lent *l = arg;
+
+    usleep(50000);
+    store_reader_back(l->store, l->db);
+    return NULL;
+}
+
+static void a_statement_that_stands_alone_waits_for_a_reader(void **state)
+{
+    struct fixture *f = *state;
+    int64_t got = 0;
+
+    fixture_open(f);
+    store_readers_most(f->s, 1);
+    struct lent lent = { f->s, store_reader(f->s, &f->e) };
+    assert_non_null(lent.db);
+    pthread_t other = thread_start("back", give_back, &lent);
+    ok(f, db_int(store_any_reader(f->s), "SELECT 1", NO_ARGS, 0, &got, &f->e));
+    assert_int_equal(got, 1);
+    pthread_join(other, NULL);
+}
+
 static void text_with_nul_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -424,6 +473,8 @@ int main(void)
         BOTH(broken_constraints_have_codes_and_causes),
         BOTH(a_free_query_sees_text_bytes_and_nulls),
         BOTH(a_taker_of_rows_may_query_and_may_end_it),
+        BOTH(there_is_room_for_as_many_readers_as_are_said),
+        POSTGRES(a_statement_that_stands_alone_waits_for_a_reader),
         BOTH(text_with_nul_is_refused),
         BOTH(a_reader_cannot_write),
         BOTH(more_statements_than_are_kept_still_work),
