@@ -112,6 +112,18 @@ static int thing_twice(struct call *c, struct err *e)
     return call_write(c, long_second, e);
 }
 
+/* An answer of so many bytes. */
+static int reply_large(struct call *c, size_t n)
+{
+    char *text = arena_alloc(c->arena, n + 1);
+
+    memset(text, 'x', n);
+    json_open(c->out, '{');
+    json_kstr(c->out, "text", text);
+    json_close(c->out);
+    return reply_json(c);
+}
+
 /* An effect that no transaction holds. */
 static _Atomic int effects;
 
@@ -123,6 +135,10 @@ static int thing_once(struct call *c, struct err *e)
     if (strcmp(t->name, "refused") == 0)
         return err_set(e, ERR_INVALID, "before it began");
     effects++;
+    if (strcmp(t->name, "large") == 0)
+        return reply_large(c, MIB(3));
+    if (strcmp(t->name, "huge") == 0)
+        return reply_large(c, MIB(17));
     if (strcmp(t->name, "lost") == 0)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "nobody knows");
     return reply_message(c, "%d", (int)effects);

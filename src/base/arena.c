@@ -3,6 +3,7 @@
  */
 #include "base/arena.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,14 +17,24 @@ struct arena_chunk {
 
 enum { ARENA_FIRST = 4096 - sizeof(struct arena_chunk), ARENA_MOST = 65536 };
 
-static struct arena_chunk *chunk_add(struct arena *a, size_t need)
+static size_t chunk_size(const struct arena *a, size_t need)
 {
     size_t size = a->head ? a->head->size * 2 : ARENA_FIRST;
 
     if (size > ARENA_MOST)
         size = ARENA_MOST;
-    if (size < need)
-        size = need;
+    return size < need ? need : size;
+}
+
+static size_t aligned(size_t size)
+{
+    return (size + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
+}
+
+static struct arena_chunk *chunk_add(struct arena *a, size_t need)
+{
+    size_t size = chunk_size(a, need);
+
     if (a->used + size > a->limit)
         abort();
     struct arena_chunk *c = malloc(sizeof(*c) + size);
@@ -39,7 +50,7 @@ void *arena_alloc(struct arena *a, size_t size)
 {
     if (size > a->limit)
         abort();
-    size = (size + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
+    size = aligned(size);
 
     struct arena_chunk *c = a->head;
     if (!c || c->size - c->used < size)
@@ -54,6 +65,26 @@ char *arena_dup(struct arena *a, const char *s, size_t n)
     char *p = arena_alloc(a, n + 1);
 
     if (n)
+        memcpy(p, s, n);
+    return p;
+}
+
+void *arena_try(struct arena *a, size_t size)
+{
+    if (size > a->limit)
+        return NULL;
+
+    const struct arena_chunk *c = a->head;
+    size_t need = aligned(size);
+    bool there = c && c->size - c->used >= need;
+    return there || chunk_size(a, need) <= a->limit - a->used ? arena_alloc(a, size) : NULL;
+}
+
+char *arena_try_dup(struct arena *a, const char *s, size_t n)
+{
+    char *p = n < SIZE_MAX ? arena_try(a, n + 1) : NULL;
+
+    if (p && n)
         memcpy(p, s, n);
     return p;
 }

@@ -5,7 +5,8 @@
  *
  * Nothing taken from an arena is freed on its own; arena_free() frees all of it.  An arena belongs
  * to one thread at a time.  Whatever comes from outside is bounded where it enters (body size, page
- * size, field .max), so running past 'limit' is a bug of ours and aborts. */
+ * size, field .max), so running past 'limit' is a bug of ours and aborts.  A size that nothing
+ * bounded before (a row of a database, a kept answer) asks by arena_try(). */
 
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,6 +26,10 @@ void *arena_alloc(struct arena *a, size_t size);
 
 /* Copies 'n' bytes of 's' and ends them with NUL. */
 char *arena_dup(struct arena *a, const char *s, size_t n);
+
+/* As these two; NULL where that would pass the limit. */
+void *arena_try(struct arena *a, size_t size);
+char *arena_try_dup(struct arena *a, const char *s, size_t n);
 
 /* Copies a C string; NULL gives NULL. */
 char *arena_strdup(struct arena *a, const char *s);

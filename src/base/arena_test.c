@@ -69,6 +69,26 @@ static void past_its_limit_it_aborts(void **state _unused_)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+static void a_size_from_outside_asks_first(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
+    size_t got = 0;
+
+    assert_null(arena_try(&a, KIB(65)));
+    assert_null(arena_try(&a, SIZE_MAX));
+    assert_null(arena_try_dup(&a, "", SIZE_MAX));
+    assert_string_equal(arena_try_dup(&a, "hello world", 5), "hello");
+    while (arena_try(&a, 1000))
+        got += 1000;
+    assert_true(got >= KIB(24) && a.used <= a.limit);
+    assert_null(arena_try(&a, 1000));
+    assert_null(arena_try(&a, SIZE_MAX - 1));
+    arena_free(&a);
+    assert_non_null(arena_try(&a, KIB(64)));
+    assert_null(arena_try(&a, 1));
+    assert_null(arena_try(&a, SIZE_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -76,6 +96,7 @@ int main(void)
         cmocka_unit_test(strings_are_copied_and_ended),
         cmocka_unit_test(a_reset_arena_keeps_one_chunk_and_works_on),
         cmocka_unit_test(past_its_limit_it_aborts),
+        cmocka_unit_test(a_size_from_outside_asks_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/base.h"
+#include "base/put.h"
 
 static const struct {
     int status;
@@ -11,6 +12,13 @@ static const struct {
 #undef X
 };
 
+/* A message may go into a row: a character that was cut is none. */
+static void fill_message(struct err *e, const char *fmt, va_list ap)
+{
+    vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    utf8_mend(e->msg);
+}
+
 void err_fill(struct err *e, enum err_code code, const char *fmt, ...)
 {
     va_list ap;
@@ -18,7 +26,7 @@ void err_fill(struct err *e, enum err_code code, const char *fmt, ...)
     va_start(ap, fmt);
     e->code = code;
     e->cause[0] = '\0';
-    vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    fill_message(e, fmt, ap);
     va_end(ap);
 }
 
@@ -28,7 +36,7 @@ void err_fill_cause(struct err *e, enum err_code code, const char *cause, const 
 
     va_start(ap, fmt);
     e->code = code;
-    vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+    fill_message(e, fmt, ap);
     va_end(ap);
     snprintf(e->cause, sizeof(e->cause), "%s", cause ? cause : "");
 }

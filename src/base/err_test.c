@@ -41,6 +41,20 @@ static void long_texts_are_cut(void **state _unused_)
     assert_true(strlen(e.cause) < sizeof(e.cause));
 }
 
+static void a_character_that_was_cut_is_none(void **state _unused_)
+{
+    static const char euro[] = "\xe2\x82\xac";
+    struct err e;
+
+    for (int before = 150; before < 160; before++) {
+        err_set(&e, ERR_INVALID, "%0*d%s%s%s", before, 1, euro, euro, euro);
+        size_t n = strlen(e.msg);
+        assert_true(n >= (size_t)before && n < sizeof(e.msg) && (n - (size_t)before) % 3 == 0);
+    }
+    err_set(&e, ERR_INVALID, "'%.4s' is none", "\xe2\x82\xac\xe2\x82\xac");
+    assert_string_equal(e.msg, "'\xe2\x82\xac' is none");
+}
+
 static void words_cross_a_socket_and_come_back(void **state _unused_)
 {
     assert_int_equal(err_from_wire(err_wire(ERR_QUOTA_EXCEEDED)), ERR_QUOTA_EXCEEDED);
@@ -57,6 +71,7 @@ int main(void)
         cmocka_unit_test(an_error_carries_code_message_and_cause),
         cmocka_unit_test(a_system_error_shows_its_reason_to_the_log_only),
         cmocka_unit_test(long_texts_are_cut),
+        cmocka_unit_test(a_character_that_was_cut_is_none),
         cmocka_unit_test(words_cross_a_socket_and_come_back),
     };
 

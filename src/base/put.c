@@ -151,3 +151,25 @@ size_t utf8_char(const char *p, size_t n)
             return 0;
     return len;
 }
+
+size_t utf8_cut(const char *p, size_t n, size_t max)
+{
+    if (n <= max)
+        return n;
+    while (max && ((unsigned char)p[max] & 0xc0) == 0x80)
+        max--;
+    return max;
+}
+
+void utf8_mend(char *s)
+{
+    size_t n = strlen(s);
+    char *to = s;
+
+    for (size_t i = 0, len; i < n; i += len ? len : 1) {
+        len = utf8_char(s + i, n - i);
+        memmove(to, s + i, len);
+        to += len;
+    }
+    *to = '\0';
+}

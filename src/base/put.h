@@ -21,3 +21,7 @@ int64_t days_of_date(int64_t year, int month, int day);
 /* Bytes of the well-formed UTF-8 character at 'p' (1–4), or 0 if the first of 'n' bytes starts
  * none. */
 size_t utf8_char(const char *p, size_t n);
+/* Bytes of well-formed text of 'n' bytes that fit into 'max' and end with a whole character. */
+size_t utf8_cut(const char *p, size_t n, size_t max);
+/* Takes out of 's' what is no whole character: text that printf() has cut. */
+void utf8_mend(char *s);

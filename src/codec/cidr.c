@@ -180,6 +180,20 @@ void ip_format(const struct ip *ip, char out[IP_TEXT])
     *p = '\0';
 }
 
+struct cidr cidr_of_client(const struct ip *ip)
+{
+    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+    struct cidr c = { *ip, ip->family == 6 ? 64 : 32 };
+
+    if (ip->family == 6 && memcmp(ip->b, mapped, sizeof(mapped)) == 0) {
+        c = (struct cidr){ { .family = 4 }, 32 };
+        memcpy(c.ip.b, ip->b + 12, 4);
+    } else if (ip->family == 6) {
+        memset(c.ip.b + 8, 0, 8);
+    }
+    return c;
+}
+
 static int width(const struct ip *ip)
 {
     return ip->family == 4 ? 32 : 128;

@@ -20,6 +20,9 @@ void ip_format(const struct ip *ip, char out[IP_TEXT]);
 /* 'strict': host bits must be zero. A bare address is /32 or /128. */
 bool cidr_parse(struct str s, bool strict, struct cidr *out);
 void cidr_format(const struct cidr *c, char out[CIDR_TEXT]);
+/* The network that one client can have all addresses of: an IPv4 address (also a mapped one), or
+ * the /64 of an IPv6 address (RFC 6177). */
+struct cidr cidr_of_client(const struct ip *ip);
 bool cidr_contains(const struct cidr *c, const struct ip *ip);
 bool cidr_within(const struct cidr *inner, const struct cidr *outer);
 bool cidr_overlaps(const struct cidr *a, const struct cidr *b);

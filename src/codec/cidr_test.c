@@ -243,6 +243,26 @@ static void no_special_purpose_address_is_public(void **state _unused_)
     assert_false(ip_is_public(&none));
 }
 
+static void a_client_is_an_address_or_a_prefix_of_64(void **state _unused_)
+{
+    static const char *const cases[][2] = {
+        { "192.0.2.7", "192.0.2.7/32" },
+        { "::ffff:192.0.2.7", "192.0.2.7/32" },
+        { "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64" },
+        { "2001:db8:1:2:ffff::1", "2001:db8:1:2::/64" },
+        { "2001:db8:1:3::1", "2001:db8:1:3::/64" },
+    };
+    char out[CIDR_TEXT];
+    struct ip ip;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_true(ip_parse(str_of(cases[i][0]), &ip));
+        struct cidr c = cidr_of_client(&ip);
+        cidr_format(&c, out);
+        assert_string_equal(out, cases[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +271,7 @@ int main(void)
         cmocka_unit_test(prefixes_are_strict_about_host_bits_where_asked),
         cmocka_unit_test(prefixes_contain_and_overlap_bit_by_bit),
         cmocka_unit_test(no_special_purpose_address_is_public),
+        cmocka_unit_test(a_client_is_an_address_or_a_prefix_of_64),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

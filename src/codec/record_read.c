@@ -3,6 +3,7 @@
  * answer lists all of them.  No text of the client's longer than SHOWN_MAX comes back in one. */
 #include "codec/json.h"
 
+#include "base/put.h"
 #include "codec/id.h"
 #include "codec/json_node.h"
 #include "codec/text.h"
@@ -47,9 +48,7 @@ static const char *shown(struct arena *a, const char *s)
 
     if (n <= SHOWN_MAX)
         return s;
-    for (n = SHOWN_MAX; n && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
-        ;
-    return arena_printf(a, "%.*s...", (int)n, s);
+    return arena_printf(a, "%.*s...", (int)utf8_cut(s, n, SHOWN_MAX), s);
 }
 
 #define FAULT_HERE(rd, code, ...) faults_add((rd)->faults, (rd)->name, code, __VA_ARGS__)

@@ -9,6 +9,7 @@
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
 enum { FRONT_THREADS = 4, SIGN_THREADS = 2, BODY_THREADS = 4, LANE_THREADS = 1024 };
+enum { SHARED_READERS = 32 }; /* seats of loops, sweeps, statements that stand alone */
 
 /* ---- small parts */
 
@@ -113,24 +114,32 @@ static void list_services(struct app *app)
             app->auth = all[i]->auth;
 }
 
+static int reads_of(int workers)
+{
+    return workers > 0 ? workers : 4;
+}
+
+static int lane_threads(int64_t n)
+{
+    return (int)MIN(n, (int64_t)LANE_THREADS);
+}
+
 static int open_lanes(struct app *app, struct err *e)
 {
     const struct share_bounds *bounds = app->config->share;
-    int reads = app->o.workers > 0 ? app->o.workers : 4;
     const struct pool_opts lanes[LANES] = {
         [LANE_FRONT] = { .name = "front", .threads = FRONT_THREADS },
         [LANE_SIGN] = { .name = "sign", .threads = SIGN_THREADS },
         [LANE_BODY] = { .name = "body", .threads = BODY_THREADS },
-        [LANE_READ] = { .name = "read", .threads = reads },
-        [LANE_CALL] = { .name = "call", .threads = (int)bounds[SHARE_CALLS].total },
-        [LANE_STREAM] = { .name = "stream", .threads = (int)bounds[SHARE_STREAMS].total },
+        [LANE_READ] = { .name = "read", .threads = reads_of(app->o.workers) },
+        [LANE_CALL] = { .name = "call", .threads = lane_threads(bounds[SHARE_CALLS].total) },
+        [LANE_STREAM] = { .name = "stream", .threads = lane_threads(bounds[SHARE_STREAMS].total) },
     };
 
     for (int i = 0; i < LANES; i++) {
         struct pool_opts o = lanes[i];
 
         o.queue = QUEUED_JOBS;
-        o.threads = MIN(o.threads, (int)LANE_THREADS);
         o.worker_new = worker_new;
         o.worker_free = worker_free;
         o.worker_rest = worker_rest;
@@ -157,6 +166,12 @@ static void keep_limits(struct app *app)
 }
 
 /* ---- birth and death */
+
+int app_readers(const struct config *c, int workers)
+{
+    return FRONT_THREADS + SIGN_THREADS + reads_of(workers) +
+           lane_threads(c->share[SHARE_CALLS].total) + SHARED_READERS;
+}
 
 static int build(struct app *app, struct err *e)
 {
@@ -188,6 +203,7 @@ static int build(struct app *app, struct err *e)
     app->park = park_new(app);
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
+    store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
     return reconcile_open(app, e);
 }

@@ -36,6 +36,9 @@ struct app_opts {
                     enum err_code code);
     void *observe_ctx;
 };
+/* Connections to PostgreSQL that read, which an app with so many workers may have at once: each
+ * thread's that reads, the locks of keyed long calls, those that all else shares. */
+int app_readers(const struct config *c, int workers);
 /* Builds routes, caches, pools; checks the tables (paths unique, fields documented, actions
  * well-formed). */
 struct app *app_new(const struct app_opts *o, struct err *e);

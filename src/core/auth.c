@@ -22,16 +22,20 @@ struct shard {
     uint64_t tick;
     struct known **slots; /* sets of WAYS */
 };
+/* When something was last done for a key: once a minute is enough. */
+struct minutes {
+    pthread_mutex_t lock;
+    struct minute {
+        struct uuid key_id;
+        int64_t at;
+    } v[TOUCHED]; /* sets of TOUCHED_WAYS */
+};
 struct auth_cache {
     uint8_t hash_key[16];
     size_t sets; /* of each shard, a power of two */
     _Atomic uint64_t epoch;
     struct shard shards[SHARDS];
-    pthread_mutex_t touch_lock;
-    struct touched {
-        struct uuid key_id;
-        int64_t at;
-    } touched[TOUCHED]; /* sets of TOUCHED_WAYS */
+    struct minutes touched, turned_away;
 };
 
 struct auth_cache *auth_cache_new(size_t entries)
@@ -44,7 +48,8 @@ struct auth_cache *auth_cache_new(size_t entries)
     c->sets = 1;
     while (c->sets * WAYS * SHARDS < entries)
         c->sets *= 2;
-    pthread_mutex_init(&c->touch_lock, NULL);
+    pthread_mutex_init(&c->touched.lock, NULL);
+    pthread_mutex_init(&c->turned_away.lock, NULL);
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&c->shards[i].lock, NULL);
         c->shards[i].slots = calloc(c->sets * WAYS, sizeof(struct known *));
@@ -71,7 +76,8 @@ void auth_cache_free(struct auth_cache *c)
         free(c->shards[i].slots);
         pthread_mutex_destroy(&c->shards[i].lock);
     }
-    pthread_mutex_destroy(&c->touch_lock);
+    pthread_mutex_destroy(&c->touched.lock);
+    pthread_mutex_destroy(&c->turned_away.lock);
     free(c);
 }
 
@@ -184,16 +190,15 @@ void auth_cache_pin(struct auth_cache *c, struct str secret, const struct uuid *
     pthread_mutex_unlock(&s->lock);
 }
 
-/* True if this key's use should be noted now: once a minute. */
-bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now)
+static bool minute_over(struct minutes *m, const struct uuid *key_id, int64_t now)
 {
     uint64_t h;
 
     /* Its end is random, and of our making: it needs no keyed hash. */
     memcpy(&h, key_id->s + sizeof(key_id->s) - 1 - sizeof(h), sizeof(h));
     h = (h * 0x9e3779b97f4a7c15U >> 32) % (TOUCHED / TOUCHED_WAYS);
-    struct touched *set = &c->touched[h * TOUCHED_WAYS], *t = set;
-    pthread_mutex_lock(&c->touch_lock);
+    struct minute *set = &m->v[h * TOUCHED_WAYS], *t = set;
+    pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < TOUCHED_WAYS; i++) {
         if (uuid_eq(&set[i].key_id, key_id)) {
             t = &set[i];
@@ -204,9 +209,19 @@ bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t n
     }
     bool due = !uuid_eq(&t->key_id, key_id) || now - t->at >= MINUTES(1);
     if (due)
-        *t = (struct touched){ .key_id = *key_id, .at = now };
-    pthread_mutex_unlock(&c->touch_lock);
+        *t = (struct minute){ .key_id = *key_id, .at = now };
+    pthread_mutex_unlock(&m->lock);
     return due;
+}
+
+bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now)
+{
+    return minute_over(&c->touched, key_id, now);
+}
+
+bool auth_cache_turned_away(struct auth_cache *c, const struct uuid *key_id, int64_t now)
+{
+    return minute_over(&c->turned_away, key_id, now);
 }
 
 /* ---- what was presented */
@@ -312,8 +327,9 @@ int auth_lookup(struct call_private *p, struct db *db, struct err *e)
         p->www_error = "invalid_token";
         return -1;
     }
-    /* Several processes over one PostgreSQL: none of them learns of another's revocations. */
-    if (!app->postgres)
+    /* Several processes over one PostgreSQL: none of them learns of another's revocations.  And who
+     * is refused may be let in at any time. */
+    if (!app->postgres && !who.refused)
         auth_cache_put(app->auth_cache, p->secret, &p->tenant_wanted, &who, epoch);
     p->who = who;
     return 0;
@@ -431,9 +447,13 @@ int auth_allowed(struct call_private *p, struct err *e)
     const struct route_info *info = p->mount->info;
     const struct principal *who = &p->who;
 
+    p->wrong_door = true;
+    if (who->refused)
+        return err_set(e, ERR_FORBIDDEN, "%s", who->refused);
     if (!uuid_is_nil(&p->tenant_wanted) && !uuid_eq(&p->tenant_wanted, &who->tenant_id))
         return err_set(e, ERR_FORBIDDEN, "This credential is bound to another tenant");
     TRY(admit_ip(p, e));
+    p->wrong_door = false;
     if (!auth_scope_covers(who->scopes, info)) {
         p->www_error = "insufficient_scope";
         return err_set(e, ERR_FORBIDDEN, "Missing scope: %s", info->route->action);

@@ -201,6 +201,19 @@ TEST(a_key_is_held_to_its_addresses_its_tenant_and_its_environment)
     CHECK_EQ(r.status, 200);
 }
 
+static int64_t denials(struct world *w)
+{
+    struct store *s = world_app(w)->store;
+    struct err e;
+    struct db *db = store_reader(s, &e);
+    int64_t n;
+
+    CHECK(db && db_int(db, "SELECT count(*) FROM journal WHERE outcome = 'denied'", NO_ARGS, 0, &n,
+                       &e) == 0);
+    store_reader_back(s, db);
+    return n;
+}
+
 static void behind_a_proxy(struct config *c)
 {
     c->trusted_proxies = "127.0.0.0/8";
@@ -222,6 +235,65 @@ TEST(a_forwarded_address_counts_only_behind_a_trusted_proxy)
         ask(w, GET, "/things", "test-far", "X-Forwarded-For: 10.1.2.3, 192.168.7.7", NULL).status,
         403);
     CHECK_EQ(ask(w, GET, "/things", "test-far", "X-Forwarded-For: nonsense", NULL).status, 403);
+}
+
+static const char *forwarded(const char *line)
+{
+    return fmt("X-Forwarded-For: 10.1.2.3\n%s", line);
+}
+
+TEST(several_lines_of_forwarded_addresses_are_one_list)
+{
+    world_configure = behind_a_proxy;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = configure;
+
+    /* The client wrote the first line, its proxy the last. */
+    CHECK_EQ(
+        ask(w, GET, "/things", "test-far", forwarded("X-Forwarded-For: 192.168.7.7"), NULL).status,
+        403);
+    CHECK_EQ(ask(w, GET, "/things", "test-far",
+                 forwarded("Accept: */*\nX-Forwarded-For: 127.0.0.9\nX-Forwarded-For: 127.0.0.8"),
+                 NULL)
+                 .status,
+             200);
+    CHECK_EQ(ask(w, GET, "/things", "test-far", forwarded("X-Forwarded-For: "), NULL).status, 200);
+    CHECK_EQ(ask(w, GET, "/things", "test-far", forwarded("X-Forwarded-For: what"), NULL).status,
+             403);
+}
+
+TEST(sign_in_counts_a_client_by_its_prefix)
+{
+    world_configure = behind_a_proxy;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = configure;
+
+    for (int i = 1; i <= 6; i++)
+        CHECK_EQ(
+            ask(w, POST, "/auth/knock", "", fmt("X-Forwarded-For: 2001:db8:0:1:%d::%d", i, i), NULL)
+                .status,
+            i <= 5 ? 200 : 429);
+    CHECK_EQ(ask(w, POST, "/auth/knock", "", "X-Forwarded-For: 2001:db8:0:2::1", NULL).status, 200);
+}
+
+TEST(who_asks_for_a_tenant_that_is_not_theirs_is_counted_and_noted_once_a_minute)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *other = fmt("X-Tenant-ID: %s", tenant_two);
+
+    for (int minute = 0; minute < 2; minute++) {
+        for (int i = 0; i < 5; i++) {
+            struct reply r = ask(w, GET, "/things", "test-poor", other, NULL);
+
+            CHECK_EQ(r.status, i < 3 ? 403 : 429);
+        }
+        CHECK_EQ(ask(w, GET, "/things", "test-poor", NULL, NULL).status, 429);
+        CHECK_EQ(denials(w), minute + 1);
+        world_sleep(w, SECONDS(61));
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(ask(w, GET, "/things", "test-far", NULL, NULL).status, 403);
+    CHECK_EQ(denials(w), 3);
 }
 
 TEST(scopes_are_actions_or_services_and_write_includes_read)

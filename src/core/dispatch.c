@@ -19,34 +19,52 @@ static void answer_error(struct call_private *p, const struct err *e)
 
 /* ---- who asks, and under which name */
 
+/* The last element that is left of a list, without the spaces around it. */
+static struct str take_last(struct str *list)
+{
+    const char *comma = memrchr(list->p, ',', list->n);
+    struct str last = { comma ? comma + 1 : list->p, 0 };
+
+    last.n = (size_t)(list->p + list->n - last.p);
+    list->n = comma ? (size_t)(comma - list->p) : 0;
+    while (last.n && (*last.p == ' ' || *last.p == '\t')) {
+        last.p++;
+        last.n--;
+    }
+    while (last.n && (last.p[last.n - 1] == ' ' || last.p[last.n - 1] == '\t'))
+        last.n--;
+    return last;
+}
+
+/* Several lines of a field are one list (RFC 9110 5.3): the last element of the last line is what
+ * the nearest proxy wrote.  False when none is left. */
+static bool forwarded_for(const struct http_head *h, size_t *line, struct str *list,
+                          struct str *out)
+{
+    while (list->n == 0) {
+        if (*line == 0)
+            return false;
+        if (str_is_nocase(h->headers[--*line].name, "x-forwarded-for"))
+            *list = h->headers[*line].value;
+    }
+    *out = take_last(list);
+    return true;
+}
+
 static void client_ip(struct call_private *p)
 {
     const struct lists *lists = p->c.app->lists;
-    const struct ip *peer = http_req_peer(p->r);
-    struct ip ip = *peer;
-    struct str list = { NULL, 0 };
+    const struct http_head *h = http_req_head(p->r);
+    struct ip ip = *http_req_peer(p->r), next;
+    struct str list = { NULL, 0 }, last;
+    size_t line = h->n_headers;
 
-    if (lists->n_proxies)
-        list = http1_header(http_req_head(p->r), "x-forwarded-for");
     for (;;) {
         bool trusted = false;
 
         for (size_t i = 0; i < lists->n_proxies && !trusted; i++)
             trusted = cidr_contains(&lists->proxies[i], &ip);
-        if (!trusted || list.n == 0)
-            break;
-        const char *comma = memrchr(list.p, ',', list.n);
-        struct str last = { comma ? comma + 1 : list.p, 0 };
-        last.n = (size_t)(list.p + list.n - last.p);
-        list.n = comma ? (size_t)(comma - list.p) : 0;
-        while (last.n && *last.p == ' ') {
-            last.p++;
-            last.n--;
-        }
-        while (last.n && last.p[last.n - 1] == ' ')
-            last.n--;
-        struct ip next;
-        if (!ip_parse(last, &next))
+        if (!trusted || !forwarded_for(h, &line, &list, &last) || !ip_parse(last, &next))
             break;
         ip = next;
     }
@@ -280,9 +298,7 @@ static void looked_up(void *ctx)
 {
     struct call_private *p = ctx;
 
-    if (p->why.code == ERR_FORBIDDEN)
-        answer_denied(p, &p->why);
-    else if (p->why.code != ERR_NONE)
+    if (p->why.code != ERR_NONE)
         answer_error(p, &p->why);
     else
         after_credential(p);
@@ -401,9 +417,14 @@ static int limit_key(struct call_private *p, struct err *e)
 
 static int limit_ip(struct call_private *p, struct err *e)
 {
-    char key[192];
+    char key[192], client[CIDR_TEXT] = "";
+    struct ip ip;
 
-    snprintf(key, sizeof(key), "auth %s %s", p->ip, p->c.route->path);
+    if (ip_parse(str_of(p->ip), &ip)) {
+        struct cidr c = cidr_of_client(&ip);
+        cidr_format(&c, client);
+    }
+    snprintf(key, sizeof(key), "auth %s %s", client, p->c.route->path);
     if (limit_take(p, key, 5, 0))
         return 1;
     if (p->limit.allowed)
@@ -434,7 +455,8 @@ static void limit_ask(void *ctx, void *worker _unused_)
     http_run(app->server, p->io, limit_asked, p);
 }
 
-/* ---- a refusal is on record before it is answered */
+/* ---- a refusal is on record before it is answered; who stands before a wrong door, once a minute
+ */
 
 static int denied_run(struct db *db, void *ctx, struct err *e)
 {
@@ -453,6 +475,10 @@ static void denied_done(void *ctx, int rc, struct err *e)
 
 static void answer_denied(struct call_private *p, const struct err *e)
 {
+    if (p->wrong_door && !auth_cache_turned_away(p->c.app->auth_cache, &p->who.key_id, p->c.now)) {
+        answer_error(p, e);
+        return;
+    }
     reply_error(p, e);
     p->job = (struct db_job){
         .run = denied_run, .done = denied_done, .ctx = p, .turn = { .flow = *call_flow(p) }

@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "core/private.h"
 
-enum { PRINT_HALF = (PRINT_HEX - 1) / 2, DRAIN = 16384 };
+enum { PRINT_HALF = (PRINT_HEX - 1) / 2, DRAIN = 16384, ANSWER_MAX = 16 << 20 };
 static const char claim_mark[] = "begun ";
 
 struct record_known {
@@ -102,14 +102,19 @@ static void remember(struct app *app, const char *scope, const char *key, const 
     drop(app, before);
 }
 
-static void forget(struct app *app, const char *scope, const char *key)
+/* 'seq': only if it is known by this row; 0: by any. */
+static void forget(struct app *app, const char *scope, const char *key, int64_t seq)
 {
     struct idem *i = app->idem;
     uint8_t name[32];
 
     record_name(scope, key, name);
     pthread_mutex_lock(&i->lock);
-    struct record_known *before = map_del(i->known, name, sizeof(name));
+    struct record_known *before = map_get(i->known, name, sizeof(name));
+    if (before && seq && before->seq != seq)
+        before = NULL;
+    if (before)
+        map_del(i->known, name, sizeof(name));
     pthread_mutex_unlock(&i->lock);
     drop(app, before);
 }
@@ -325,11 +330,17 @@ static struct str bound_to(struct call_private *p)
     return str_of(arena_printf(p->c.arena, "%s\n%s", p->idem_scope, p->idem_key));
 }
 
+bool idem_fits(const struct call_private *p)
+{
+    return p->body.n <= ANSWER_MAX - KIB(64);
+}
+
 /* Status, type, tag, headers, an empty line, the body: sealed, for it may hold a secret shown once.
  */
-const char *idem_pack(struct call_private *p, enum idem_step step)
+const char *idem_pack(struct call_private *p, enum idem_step step, struct err *e)
 {
-    struct buf b = BUF(MIB(72));
+    struct buf b = BUF(ANSWER_MAX);
+    const char *s = NULL;
 
     if (step == IDEM_CLAIM)
         return arena_printf(p->c.arena, "%s%s", claim_mark, p->audit_kind ? p->audit_id.s : "");
@@ -339,7 +350,10 @@ const char *idem_pack(struct call_private *p, enum idem_step step)
         buf_printf(&b, "%s: %s\n", h->name, h->value);
     buf_puts(&b, "\n");
     buf_put(&b, p->body.p, p->body.n);
-    const char *s = keyring_seal(p->c.app->keys, p->c.arena, buf_str(&b), bound_to(p));
+    if (b.failed)
+        err_set(e, ERR_TOO_LARGE, "The answer is too large to be kept under an Idempotency-Key");
+    else
+        s = keyring_seal(p->c.app->keys, p->c.arena, buf_str(&b), bound_to(p));
     if (b.p)
         sodium_memzero(b.p, b.n);
     buf_free(&b);
@@ -363,7 +377,7 @@ static int unpack(struct call_private *p, const char *sealed, struct err *e)
     struct str s, line;
     int64_t status = 0, code = 0;
 
-    TRY(keyring_unseal(p->c.app->keys, a, sealed, bound_to(p), &s, e));
+    TRY(keyring_unseal(p->c.app->keys, &p->own, sealed, bound_to(p), &s, e));
     line = line_of(&s);
     const char *space = line.n ? memchr(line.p, ' ', line.n) : NULL;
     if (!space || !int_parse((struct str){ line.p, (size_t)(space - line.p) }, 100, 599, &status) ||
@@ -408,12 +422,15 @@ struct found {
     int64_t seq, until;
 };
 
-static int found_row(void *ctx, const struct col *c, size_t n _unused_, struct err *e _unused_)
+/* An answer is larger than a request may be: it is the call's own arena that has room. */
+static int found_row(void *ctx, const struct col *c, size_t n _unused_, struct err *e)
 {
     struct found *f = ctx;
 
     f->print = arena_strdup(f->p->c.arena, c[0].s);
-    f->answer = arena_strdup(f->p->c.arena, c[1].s);
+    f->answer = arena_try_dup(&f->p->own, c[1].s, c[1].n);
+    if (!f->answer)
+        return err_cause(e, ERR_INTERNAL, "an idempotency record is too large", "internal error");
     f->until = c[2].i;
     f->seq = c[3].i;
     return 0;
@@ -435,8 +452,10 @@ static int replay_seq(struct call_private *p, struct db *db, int64_t seq, struct
 
     TRY(db_read_round(db, e));
     TRY(db_each(db, sql_by_seq, ARGS(A(seq)), found_row, &f, e));
-    if (!f.answer)
-        return err_cause(e, ERR_INTERNAL, "an idempotency record has gone", "internal error");
+    if (!f.answer) { /* swept: its time came after it was looked up here */
+        forget(p->c.app, p->idem_scope, p->idem_key, seq);
+        return idem_begin(p, db, e);
+    }
     TRY(unpack(p, f.answer, e));
     return 1;
 }
@@ -550,12 +569,17 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
     TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
     if (!f.answer || f.seq == p->idem_row)
         return 0;
-    if (f.until <= p->c.now)
+    if (f.until <= p->c.now) {
+        TRY(db_exec(db,
+                    "DELETE FROM journal WHERE idem_scope = $1 AND idem_key = $2"
+                    " AND events IS NULL AND outcome IS NULL",
+                    ARGS(A(p->idem_scope), A(p->idem_key)), e));
         return db_exec(db,
                        "UPDATE journal SET idem_scope = NULL, idem_key = NULL, idem_print = NULL,"
                        " idem_answer = NULL, idem_until = NULL"
                        " WHERE idem_scope = $1 AND idem_key = $2",
                        ARGS(A(p->idem_scope), A(p->idem_key)), e);
+    }
     if (!same_print(p, f.print))
         return reused(e);
     if (p->idem_lock || is_claim(&f))
@@ -574,7 +598,7 @@ void idem_committed(struct call_private *p)
         return;
     p->idem_row = p->idem_step == IDEM_DROP ? 0 : p->idem_seq;
     if (!app->postgres && p->idem_step == IDEM_DROP) {
-        forget(app, p->idem_scope, p->idem_key);
+        forget(app, p->idem_scope, p->idem_key, 0);
     } else if (!app->postgres) {
         struct record_known k = { .seq = p->idem_seq, .until = until, .claim = claim };
 

@@ -2,24 +2,28 @@
 /* The journal: one append-only row a request that changed something or must be remembered.  Audit,
  * events and idempotency are columns of it, so that a write pays for one row and not for three. */
 #include "base/log.h"
+#include "base/put.h"
 #include "core/private.h"
 
 static const char *const outcomes[] = { NULL, "success", "failure", "denied" };
 
-static const char *events_text(struct call_private *p)
+static int events_text(struct call_private *p, const char **out, struct err *e)
 {
     struct buf b = BUF(MIB(32));
 
+    *out = NULL;
     if (!p->events)
-        return NULL;
+        return 0;
     for (const struct event *x = p->events; x; x = x->next) {
         buf_putc(&b, x == p->events ? '[' : ',');
         buf_puts(&b, x->json);
     }
     buf_putc(&b, ']');
-    const char *s = b.failed ? NULL : arena_dup(p->c.arena, b.p, b.n);
+    int rc = b.failed ? err_set(e, ERR_TOO_LARGE, "Too much changes at once: ask for less") : 0;
+    if (rc == 0)
+        *out = arena_dup(p->c.arena, b.p, b.n);
     buf_free(&b);
-    return s;
+    return rc;
 }
 
 static const char *user_agent(struct call_private *p)
@@ -30,7 +34,7 @@ static const char *user_agent(struct call_private *p)
         s = http1_header(http_req_head(p->r), "user-agent");
     if (!s.p || !utf8_valid(s))
         return NULL;
-    return arena_dup(p->c.arena, s.p, MIN(s.n, (size_t)256));
+    return arena_dup(p->c.arena, s.p, utf8_cut(s.p, s.n, 256));
 }
 
 #define COLUMNS                                                                                 \
@@ -57,9 +61,11 @@ static int record_again(struct call_private *p, struct db *db, enum idem_step st
     p->idem_step = step;
     if (step == IDEM_DROP)
         return db_exec(db, sql_drop, ARGS(A(p->idem_row)), e);
-    return db_exec(
-        db, sql_again,
-        ARGS(A((const char *)p->idem_print), A(idem_pack(p, step)), A(until), A(p->idem_row)), e);
+    const char *sealed = idem_pack(p, step, e);
+    if (!sealed)
+        return -1;
+    return db_exec(db, sql_again,
+                   ARGS(A((const char *)p->idem_print), A(sealed), A(until), A(p->idem_row)), e);
 }
 
 int journal_write(struct call_private *p, struct db *db, enum outcome outcome, enum idem_step step,
@@ -73,15 +79,19 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
     bool audited = outcome != OUTCOME_NONE;
     const char *kind = p->audit_kind ? p->audit_kind : info ? info->service->name : NULL;
     const struct uuid *object = p->audit_kind ? &p->audit_id : &c->id;
-    const char *sealed = keyed ? idem_pack(p, step) : NULL;
+    const char *sealed = keyed ? idem_pack(p, step, e) : NULL;
+    const char *events;
     struct uuid id;
 
     if (info && info->route->no_audit)
         audited = false;
     if (again)
         TRY(record_again(p, db, step, e));
+    if (keyed && !sealed)
+        return -1;
     if (!audited && !keyed && !p->events)
         return 0;
+    TRY(events_text(p, &events, e));
     uuid_new(c->app->clock, &id);
     struct arg args[] = {
         A(&id),
@@ -101,7 +111,7 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
         A(user_agent(p)),
         A((const char *)p->request_id),
         A(p->trace_id[0] ? p->trace_id : NULL),
-        A(events_text(p)),
+        A(events),
         A(p->idem_scope),
         A(p->idem_key),
         A((const char *)p->idem_print),
@@ -116,27 +126,75 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
 
 /* ---- what has had its time */
 
-static const char sql_sweep[] =
+/* Idempotency records, each by its own time; a row that was nothing else goes whole.  On SQLite
+ * only those before the first that is still good are looked at. */
+#define OVER                                                                          \
+    " WHERE idem_key IS NOT NULL AND idem_until <= $1"                                \
+    " /*lite: AND seq < COALESCE((SELECT seq FROM journal WHERE idem_key IS NOT NULL" \
+    " AND idem_until > $1 ORDER BY seq LIMIT 1), 9223372036854775807) */"
+static const char sql_records_alone[] =
+    "DELETE FROM journal WHERE seq IN (SELECT seq FROM journal" OVER
+    " AND events IS NULL AND outcome IS NULL LIMIT 500)";
+static const char sql_records[] =
     "UPDATE journal SET idem_scope = NULL, idem_key = NULL, idem_print = NULL, idem_answer = NULL,"
-    " idem_until = NULL"
-    " WHERE seq IN (SELECT seq FROM journal WHERE idem_key IS NOT NULL AND idem_until <= $1"
-    " LIMIT 500)";
+    " idem_until = NULL WHERE seq IN (SELECT seq FROM journal" OVER " LIMIT 500)";
 
-static int sweep_some(struct call *c, void *arg, struct err *e)
+static int sweep_records(struct call *c, void *arg, struct err *e)
 {
-    return db_exec_n(c->db, sql_sweep, ARGS(A(c->now)), arg, e);
+    int64_t *n = arg, alone;
+
+    TRY(db_exec_n(c->db, sql_records_alone, ARGS(A(c->now)), &alone, e));
+    TRY(db_exec_n(c->db, sql_records, ARGS(A(c->now)), n, e));
+    *n += alone;
+    return 0;
 }
 
-/* From the oldest on; at most 500 rows are looked at. */
-static const char sql_forget[] = "DELETE FROM journal WHERE at < $1"
-                                 " AND seq < (SELECT COALESCE(MIN(seq), 0) FROM journal) + 500";
+/* Events and audit, each by its own days, from the oldest on: rows lie in the order of time, so
+ * that what has been swept is known by one number.  Who is last takes the row along. */
+static const struct part {
+    const char *name;
+    size_t days; /* the setting's place in struct config */
+    const char *sql;
+} parts[] = {
+    { "events", offsetof(struct config, events_days),
+      "UPDATE journal SET events = NULL WHERE seq > $1 AND seq <= $2 AND events IS NOT NULL" },
+    { "audit", offsetof(struct config, audit_days),
+      "UPDATE journal SET outcome = NULL, action = NULL, actor = NULL, user_id = NULL,"
+      " key_id = NULL, object_kind = NULL, object_id = NULL, ip = NULL, user_agent = NULL,"
+      " trace_id = NULL WHERE seq > $1 AND seq <= $2 AND outcome IS NOT NULL" },
+};
+static const char sql_swept[] = "INSERT INTO core_swept (part, seq) VALUES ($1, 0)"
+                                " ON CONFLICT (part) DO UPDATE SET seq = core_swept.seq"
+                                " RETURNING seq";
+/* The last of the next 500 rows before the first of them that is not old enough. */
+static const char sql_next[] =
+    "WITH next AS (SELECT seq, at FROM journal WHERE seq > $1 ORDER BY seq LIMIT 500)"
+    " SELECT max(seq) FROM next WHERE seq < (SELECT COALESCE(min(seq), 9223372036854775807)"
+    " FROM next WHERE at >= $2)";
+static const char sql_empty[] = "DELETE FROM journal WHERE seq > $1 AND seq <= $2"
+                                " AND events IS NULL AND outcome IS NULL AND idem_key IS NULL";
 
-static int forget_some(struct call *c, void *arg, struct err *e)
+struct sweep {
+    const struct part *part;
+    bool more;
+};
+
+static int sweep_part(struct call *c, void *arg, struct err *e)
 {
-    const struct config *cf = c->app->config;
-    int64_t kept = DAYS(MAX(cf->audit_days, cf->events_days));
+    struct sweep *s = arg;
+    const char *at = (const char *)c->app->config + s->part->days;
+    int64_t days, from, to;
 
-    return db_exec_n(c->db, sql_forget, ARGS(A(c->now - kept)), arg, e);
+    memcpy(&days, at, sizeof(days));
+    TRY(db_int(c->db, sql_swept, ARGS(A(s->part->name)), 0, &from, e));
+    TRY(db_int(c->db, sql_next, ARGS(A(from), A(c->now - DAYS(days))), 0, &to, e));
+    s->more = to > from;
+    if (!s->more)
+        return 0;
+    TRY(db_exec(c->db, s->part->sql, ARGS(A(from), A(to)), e));
+    TRY(db_exec(c->db, sql_empty, ARGS(A(from), A(to)), e));
+    return db_exec(c->db, "UPDATE core_swept SET seq = $2 WHERE part = $1",
+                   ARGS(A(s->part->name), A(to)), e);
 }
 
 static int forget_rates(struct call *c, void *arg, struct err *e)
@@ -144,23 +202,31 @@ static int forget_rates(struct call *c, void *arg, struct err *e)
     return lease_sweep(c->db, c->now, arg, e);
 }
 
-static void sweep_with(struct app *app, int (*some)(struct call *c, void *arg, struct err *e))
+static int sweep_with(struct app *app, int (*some)(struct call *c, void *arg, struct err *e),
+                      void *arg)
 {
-    int64_t n = 1;
     struct err e;
+    int rc = app->stopping ? -1 : app_write(app, some, arg, &e);
 
-    while (n > 0 && !app->stopping)
-        if (app_write(app, some, &n, &e) < 0) {
-            log_err(LOG_WARN, "journal_not_swept", &e);
-            return;
-        }
+    if (rc < 0 && !app->stopping)
+        log_err(LOG_WARN, "journal_not_swept", &e);
+    return rc;
 }
 
 void journal_sweep(struct app *app)
 {
-    sweep_with(app, sweep_some);
-    sweep_with(app, forget_some);
-    if (app->leases)
-        sweep_with(app, forget_rates);
+    int64_t n = 1;
+
+    while (n > 0 && sweep_with(app, sweep_records, &n) == 0)
+        ;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        struct sweep s = { &parts[i], true };
+
+        while (s.more && sweep_with(app, sweep_part, &s) == 0)
+            ;
+    }
+    n = 1;
+    while (app->leases && n > 0 && sweep_with(app, forget_rates, &n) == 0)
+        ;
     idem_forget(app, clock_wall(app->clock));
 }

@@ -186,6 +186,28 @@ TEST(a_long_call_that_failed_gives_its_key_back_and_one_that_decided_keeps_it)
     CHECK_EQ(effects, before + 2);
 }
 
+TEST(an_answer_that_is_larger_than_a_request_may_be_is_kept_and_one_without_bound_is_not)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "Idempotency-Key: large";
+    int before = effects;
+    struct reply a = with(w, POST, "/once", h, "{'name':'large'}");
+
+    CHECK_EQ(a.status, 200);
+    for (int i = 0; i < 2; i++) {
+        struct reply b = with(w, POST, "/once", h, "{'name':'large'}");
+
+        CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+        CHECK(str_eq(a.body, b.body));
+        if (i == 0)
+            world_restart(w);
+    }
+    h = "Idempotency-Key: huge";
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'huge'}").status, 200);
+    CHECK_EQ(with(w, POST, "/once", h, "{'name':'huge'}").status, 409);
+    CHECK_EQ(effects, before + 2);
+}
+
 TEST(a_long_handler_that_answers_after_its_last_transaction_is_an_error)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -264,20 +286,157 @@ TEST(every_write_and_every_403_is_in_the_audit)
     CHECK_EQ(get(w, "/v1/audit?cursor=forged").status, 400);
 }
 
-TEST(the_journal_forgets_what_is_older_than_it_must_remember)
+static int forget_records(struct db *db, void *ctx _unused_, struct err *e)
+{
+    return db_exec(db, "DELETE FROM journal WHERE idem_key IS NOT NULL", NO_ARGS, e);
+}
+
+static int64_t journal_rows(struct world *w)
+{
+    struct err e;
+    struct db *db = store_reader(world_app(w)->store, &e);
+    int64_t n;
+
+    CHECK(db && db_int(db, "SELECT count(*) FROM journal", NO_ARGS, 0, &n, &e) == 0);
+    store_reader_back(world_app(w)->store, db);
+    return n;
+}
+
+/* The ticker sweeps too, and may be at it. */
+static bool swept_to(struct world *w, int64_t rows)
+{
+    for (int i = 0; i < 500 && journal_rows(w) != rows; i++)
+        usleep(2000);
+    return journal_rows(w) == rows;
+}
+
+static void short_audit(struct config *c)
+{
+    c->audit_days = 2;
+    c->events_days = 5;
+}
+
+static void short_events(struct config *c)
+{
+    c->audit_days = 5;
+    c->events_days = 2;
+}
+
+static size_t parts_left(struct world *w)
+{
+    return get(w, "/audit").len + get(w, "/v1/events").len;
+}
+
+TEST(audit_and_events_are_kept_for_their_own_days)
+{
+    static void (*const settings[])(struct config *) = { short_audit, short_events };
+
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        world_configure = settings[i];
+        _cleanup_(world_freep) struct world *w = world_new();
+        world_configure = configure;
+
+        post(w, "/things", "{'name':'old'}");
+        world_sleep(w, DAYS(2) - HOURS(2));
+        post(w, "/things", "{'name':'new'}");
+        world_sleep(w, HOURS(4));
+        for (int n = 0; n < 500 && parts_left(w) == 4; n++)
+            usleep(2000);
+        CHECK_EQ(get(w, "/audit").len, i == 0 ? 1 : 2);
+        CHECK_EQ(get(w, "/v1/events").len, i == 0 ? 2 : 1);
+        CHECK(swept_to(w, 2));
+        world_sleep(w, DAYS(3) - HOURS(1));
+        CHECK(swept_to(w, 1));
+        CHECK_EQ(get(w, "/audit").len, i == 0 ? 0 : 1);
+        CHECK_EQ(get(w, "/v1/events").len, i == 0 ? 1 : 0);
+        world_sleep(w, DAYS(2));
+        CHECK(swept_to(w, 0));
+        CHECK_EQ(get(w, "/things").len, 2);
+    }
+}
+
+static void long_keys(struct config *c)
+{
+    c->audit_days = c->events_days = 1;
+    c->idempotency_hours = 720;
+}
+
+TEST(an_answer_outlives_the_audit_and_one_that_was_swept_is_a_new_request)
+{
+    world_configure = long_keys;
+    _cleanup_(world_freep) struct world *w = world_new();
+    world_configure = configure;
+    const char *h = "Idempotency-Key: long";
+    struct reply a = with(w, POST, "/things", h, "{'name':'one'}");
+
+    CHECK_EQ(a.status, 201);
+    world_sleep(w, DAYS(3));
+    struct reply b = with(w, POST, "/things", h, "{'name':'one'}");
+    CHECK_STR(header(b, "Idempotent-Replayed"), "true");
+    CHECK(str_eq(a.body, b.body));
+    CHECK(swept_to(w, 1));
+
+    struct err e;
+    CHECK_EQ(store_write(world_app(w)->store, forget_records, NULL, &e), 0);
+    b = with(w, POST, "/things", h, "{'name':'one'}");
+    CHECK_EQ(b.status, 409);
+    CHECK_STR(b.code, "already_exists");
+    CHECK_EQ(with(w, POST, "/things", "Idempotency-Key: next", "{'name':'two'}").status, 201);
+    CHECK_EQ(store_write(world_app(w)->store, forget_records, NULL, &e), 0);
+    world_sleep(w, DAYS(31));
+    CHECK(swept_to(w, 0));
+}
+
+static int64_t rows_given(struct world *w)
+{
+    struct reply r = as(w, AS_OPERATOR, GET, "/metrics", NULL);
+    const char *at = memmem(r.body.p, r.body.n, "\nbrume_db_rows_total ", 21);
+
+    return at ? strtoll(at + 21, NULL, 10) : 0;
+}
+
+TEST(a_page_of_events_reads_no_more_rows_than_it_needs)
 {
     _cleanup_(world_freep) struct world *w = world_new();
-    const struct config *cf = app_config(world_app(w));
+    char last[64] = "";
+    size_t seen = 0;
 
-    post(w, "/things", "{'name':'old'}");
-    world_sleep(w, DAYS(MAX(cf->audit_days, cf->events_days)) - HOURS(1));
-    CHECK_EQ(get(w, "/audit").len, 1);
-    post(w, "/things", "{'name':'new'}");
-    world_sleep(w, HOURS(2));
-    struct reply r = get(w, "/audit");
-    CHECK_EQ(r.len, 1);
-    CHECK_EQ(get(w, "/v1/events").len, 1);
-    CHECK_EQ(get(w, "/things").len, 2);
+    for (int i = 0; i < 300; i++)
+        CHECK_EQ(post(w, "/things", fmt("{'name':'n%d'}", i)).status, 201);
+    CHECK_EQ(patch(w, fmt("/things/%s", member(get(w, "/things"), "299.id")), "{'size':1}").status,
+             200);
+    int64_t before = rows_given(w);
+    CHECK_EQ(get(w, "/v1/events?limit=1").len, 1);
+    CHECK(rows_given(w) - before < 20);
+    CHECK_EQ(get(w, "/v1/events?limit=1&type=thing.updated").len, 1);
+    for (const char *next = ""; next; seen++) {
+        struct reply r =
+            get(w, "/v1/events?limit=97&type=thing.created%s%s", *next ? "&cursor=" : "", next);
+
+        for (size_t i = 0; i < r.len; i++) {
+            const char *id = member(r, fmt("data.%zu.id", i));
+
+            CHECK(!*last || strcmp(id, last) < 0);
+            snprintf(last, sizeof(last), "%s", id);
+        }
+        seen += r.len - 1;
+        next = member(r, "next_cursor");
+    }
+    CHECK_EQ(seen, 300);
+}
+
+TEST(a_cut_through_a_character_of_what_the_client_calls_itself_costs_nothing)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static const char euro[] = "\xe2\x82\xac";
+
+    for (int before = 253; before <= 256; before++) {
+        const char *h = fmt("User-Agent: %0*d%s%s", before, 1, euro, euro);
+
+        CHECK_EQ(with(w, POST, "/things", h, fmt("{'name':'n%d'}", before)).status, 201);
+        size_t n = strlen(member(get(w, "/audit"), "0.user_agent"));
+        CHECK_EQ(n, before == 253 ? 256 : before);
+    }
 }
 
 TEST(each_change_is_an_event_without_its_secrets)

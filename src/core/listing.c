@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/map.h"
+#include "base/put.h"
 #include "codec/id.h"
 #include "codec/text.h"
 
@@ -67,7 +68,7 @@ static bool field_called(const struct field *f, struct str name)
 /* Text of a client, short enough for an answer. */
 static const char *quoted(struct plan *p, struct str s)
 {
-    return arena_dup(p->arena, s.p, MIN(s.n, (size_t)64));
+    return arena_dup(p->arena, s.p, utf8_cut(s.p, s.n, 64));
 }
 
 static bool take_filter(struct plan *p, const struct param *m)
@@ -388,7 +389,7 @@ static void put_filter(struct plan *p, const struct field *f, struct str all)
 
 /* Times on the wire are whole milliseconds, those in rows are not: a row is after 't' if what the
  * wire shows of it is. */
-static void put_time(struct plan *p, enum own which, const char *column, bool after)
+static void put_when(struct plan *p, enum own which, const char *column, bool after)
 {
     struct str s = p->own[which];
     int64_t t;
@@ -414,9 +415,9 @@ static void put_conditions(struct plan *p)
     for (size_t i = 0; i < r->n_fields && i < MAX_FIELDS; i++)
         if (p->filter[i].p)
             put_filter(p, &r->fields[i], p->filter[i]);
-    put_time(p, P_AFTER, "created_at", true);
-    put_time(p, P_BEFORE, "created_at", false);
-    put_time(p, P_UPDATED, "updated_at", true);
+    put_when(p, P_AFTER, "created_at", true);
+    put_when(p, P_BEFORE, "created_at", false);
+    put_when(p, P_UPDATED, "updated_at", true);
 }
 
 /* ---- sort, limit, offset */

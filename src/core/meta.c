@@ -359,6 +359,27 @@ static const char sql_events[] =
     " WHERE tenant_id = $1 AND seq <= $2 AND mode = $3 AND events IS NOT NULL"
     " ORDER BY seq DESC LIMIT $4";
 
+/* In portions: a row has an event at least, and what fits may be far between. */
+static int events_read(struct events_read *x, struct err *e)
+{
+    struct call *c = x->c;
+    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
+    int64_t from = x->seq;
+
+    for (int64_t want = x->q->limit + 1; x->rows < EVENT_ROWS; want *= 2) {
+        int64_t before = x->rows;
+
+        want = MIN(want, EVENT_ROWS - x->rows);
+        if (db_each(c->db, sql_events, ARGS(A(&c->tenant), A(from), A(mode), A(want)), events_row,
+                    x, e) < 0)
+            return x->more ? 0 : -1;
+        if (x->rows - before < want)
+            return 0;
+        from = x->seen - 1;
+    }
+    return 0;
+}
+
 static int events_list(struct call *c, struct err *e)
 {
     const struct event_query *q = c->query;
@@ -369,12 +390,7 @@ static int events_list(struct call *c, struct err *e)
     json_open(o, '{');
     json_key(o, "data");
     json_open(o, '[');
-    if (db_each(c->db, sql_events,
-                ARGS(A(&c->tenant), A(x.seq), A(enum_to_str(mode_names, (int)c->who->mode)),
-                     A((int64_t)EVENT_ROWS)),
-                events_row, &x, e) < 0 &&
-        !x.more)
-        return -1;
+    TRY(events_read(&x, e));
     json_close(o);
     const char *next = NULL;
     if (x.more)

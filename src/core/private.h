@@ -189,6 +189,7 @@ struct call_private {
     struct uuid tenant_wanted; /* X-Tenant-ID */
     const char *www_error;     /* of WWW-Authenticate: invalid_token, insufficient_scope */
     bool authenticated;
+    bool wrong_door;   /* refused for its tenant or its address, whatever the route */
     bool limited;      /* 'limit' is filled */
     struct limit_key { /* what the store is to be asked for */
         char name[192];
@@ -330,7 +331,9 @@ bool auth_cache_get(struct auth_cache *c, struct str secret, const struct uuid *
 void auth_cache_put(struct auth_cache *c, struct str secret, const struct uuid *tenant,
                     const struct principal *p, uint64_t epoch);
 void auth_cache_drop(struct auth_cache *c, const struct uuid *user_id, const struct uuid *key_id);
+/* True if this key's use, or its having been turned away, should be noted now: once a minute. */
 bool auth_cache_touch(struct auth_cache *c, const struct uuid *key_id, int64_t now);
+bool auth_cache_turned_away(struct auth_cache *c, const struct uuid *key_id, int64_t now);
 /* The credential's first use was of this version. */
 void auth_cache_pin(struct auth_cache *c, struct str secret, const struct uuid *tenant,
                     const char *version);
@@ -362,8 +365,11 @@ void idem_body_read(struct call_private *p, const void *bytes, size_t n);
 void idem_committed(struct call_private *p);
 void idem_end(struct call_private *p);
 bool idem_kept(enum err_code code);
-/* The columns of the record: what is sealed, or says that the first run has begun. */
-const char *idem_pack(struct call_private *p, enum idem_step step);
+/* Whether the answer may be kept: it has a bound. */
+bool idem_fits(const struct call_private *p);
+/* The column of the record: what is sealed, or says that the first run has begun.  NULL: an answer
+ * that is too large to be kept. */
+const char *idem_pack(struct call_private *p, enum idem_step step, struct err *e);
 void idem_forget(struct app *app, int64_t now);
 
 /* ---- park.c */

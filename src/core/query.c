@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a request says beside its path: the body by the route's record, parameters by its query
  * record. All that is wrong is found before anything is answered. */
+#include "base/put.h"
 #include "core/private.h"
 
 static bool is_json(struct str type)
@@ -73,11 +74,11 @@ static void one_parameter(struct call_private *p, struct str part, void *row, ui
     rest.n = (size_t)(part.p + part.n - rest.p);
     if (percent_decode(p->c.arena, raw, true, &name) < 0 ||
         percent_decode(p->c.arena, rest, true, &value) < 0) {
-        faults_add(&p->faults, arena_dup(p->c.arena, raw.p, MIN(raw.n, (size_t)64)), "malformed",
-                   "is not percent-encoded as it should be");
+        faults_add(&p->faults, arena_dup(p->c.arena, raw.p, utf8_cut(raw.p, raw.n, 64)),
+                   "malformed", "is not percent-encoded as it should be");
         return;
     }
-    const char *text = arena_dup(p->c.arena, name.p, MIN(name.n, (size_t)64));
+    const char *text = arena_dup(p->c.arena, name.p, utf8_cut(name.p, name.n, 64));
     if (route->query && record_field(route->query, text)) {
         if (*set & FIELD_SET(route->query, text))
             faults_add(&p->faults, text, "malformed", "was given twice");

@@ -346,7 +346,7 @@ static enum idem_step late_step(struct call_private *p, int rc, const struct err
     if (!p->idem_key || p->recorded || p->streaming)
         return IDEM_NONE;
     if ((!failed || idem_kept(e->code)) && (!raw || body_end(&p->c, &ignored) == 0))
-        return IDEM_KEEP;
+        return failed || idem_fits(p) ? IDEM_KEEP : IDEM_NONE;
     /* What an earlier run claimed is given back only by one that took it over. */
     if (p->idem_resumed && !p->claimed)
         return IDEM_NONE;

@@ -74,12 +74,14 @@ struct principal {
     char actor[256];  /* e-mail or key name, for the audit */
     char scopes[PRINCIPAL_SCOPES]; /* space-separated; "*" is all */
     char allowed_ips[256];         /* space-separated CIDRs; "" is any */
+    const char *refused; /* why it may not act in the tenant it asked for (403); NULL: it may.  All
+                            else is then as in its own tenant */
 };
 
 /* The credentials' service gives this one; core calls it for what its cache does not hold. */
 struct auth_class {
     /* Who presents 'secret' (a whole credential), acting in 'tenant' (nil: the default one)?
-     * ERR_UNAUTHORIZED: nobody; ERR_FORBIDDEN: not a member of that tenant. */
+     * ERR_UNAUTHORIZED: nobody.  Who is no member of that tenant is out->refused. */
     int (*lookup)(struct app *app, struct db *db, struct arena *a, struct str secret,
                   const struct uuid *tenant, struct principal *out, struct err *e);
     /* The credential was used: note it, at most once a minute, and the version of the API in its

@@ -85,7 +85,9 @@ int db_exec(struct db *db, const char *sql, const struct arg *args, size_t n,
 /* As db_exec(); '*changed' gets the number of rows. */
 int db_exec_n(struct db *db, const char *sql, const struct arg *args, size_t n, int64_t *changed,
               struct err *e) _must_check_;
-/* Rows of 'r', strings in 'a'. */
+enum { DB_ROWS_MAX = 65536, DB_BYTES_MAX = 64 << 20 };
+/* Rows of 'r', strings in 'a'.  More rows or bytes than these, or than 'a' has room for, are
+ * ERR_TOO_LARGE. */
 int db_query(struct db *db, struct arena *a, const struct record *r, const char *sql,
              const struct arg *args, size_t n, struct rows *out, struct err *e) _must_check_;
 /* Exactly one row of 'r' into 'row': no row is ERR_NOT_FOUND. */
@@ -110,10 +112,11 @@ bool db_is_postgres(const struct db *db);
 const char *db_columns(const struct record *r, struct arena *a);
 
 /* ---- the store */
+enum { STORE_WRITERS = 8 };
 struct store_opts {
     const char *url; /* "sqlite:PATH" or "postgres://…" (or "postgresql://…") */
     struct clock *clock;
-    int workers; /* PostgreSQL: connections for writes (0: 8) */
+    int workers; /* PostgreSQL: connections for writes (0: STORE_WRITERS) */
 };
 struct store *store_open(const struct store_opts *o, struct err *e);
 /* Writes what is queued, then closes. */
@@ -128,9 +131,13 @@ void store_on_answers(struct store *s, void (*fn)(bool begin));
  */
 struct db *store_reader(struct store *s, struct err *e);
 void store_reader_back(struct store *s, struct db *db);
-/* For statements that stand alone: each takes a reader for as long as it runs, so that who holds
- * this may wait long for something else.  Any thread; the store's own; rounds do nothing. */
+/* For statements that stand alone: each takes a reader for as long as it runs (and waits for one a
+ * while), so that who holds this may wait long for something else.  Any thread; the store's own;
+ * rounds do nothing. */
 struct db *store_any_reader(struct store *s);
+/* PostgreSQL: so many read connections at once; 64 until it is said.  Each is the server's too
+ * (max_connections). */
+void store_readers_most(struct store *s, int most);
 /* A stretch of reads that see one moment.  A commit made since then ends it by itself at the next
  * db_read_round(), so that nobody misses an acknowledged write: call it before every read of a
  * round, and db_read_done() when the round is over.  No-ops on PostgreSQL. */

@@ -2,6 +2,8 @@
 /* Statements, records and errors, on both databases. */
 #include "db/fixture.h"
 
+#include "os/thread.h"
+
 enum mood { MOOD_CALM, MOOD_ANGRY };
 static const struct enum_name moods[] = { { MOOD_CALM, "calm" }, { MOOD_ANGRY, "angry" }, { 0 } };
 
@@ -118,6 +120,28 @@ static void a_query_gives_all_rows_and_qualified_columns(void **state)
                    "SELECT @ FROM things WHERE name = '@' /*pg: AND TRUE */ /*lite: AND 1 */",
                    NO_ARGS, &got, &f->e));
     assert_int_equal(got.n, 0);
+    store_reader_back(f->s, db);
+}
+
+static void a_query_is_bounded_in_rows_and_bytes(void **state)
+{
+    struct fixture *f = *state;
+    _cleanup_(arena_free) struct arena small = ARENA(KIB(64)), large = ARENA(MIB(512));
+    struct db *db = with_things(f);
+    static const char sql[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+                              " WHERE i < $1) SELECT @ FROM things, n WHERE id = $2";
+    struct rows got = { 0 };
+
+    ok(f, db_query(db, &large, &thing_record, sql, ARGS(A(DB_ROWS_MAX), A(ID1)), &got, &f->e));
+    assert_int_equal(got.n, DB_ROWS_MAX);
+    assert_int_equal(
+        db_query(db, &large, &thing_record, sql, ARGS(A(DB_ROWS_MAX + 1), A(ID1)), &got, &f->e),
+        -1);
+    assert_int_equal(f->e.code, ERR_TOO_LARGE);
+    arena_free(&large);
+    assert_int_equal(db_query(db, &small, &thing_record, sql, ARGS(A(1000), A(ID1)), &got, &f->e),
+                     -1);
+    assert_int_equal(f->e.code, ERR_TOO_LARGE);
     store_reader_back(f->s, db);
 }
 
@@ -303,6 +327,53 @@ static void a_taker_of_rows_may_query_and_may_end_it(void **state)
     store_reader_back(f->s, db);
 }
 
+static void there_is_room_for_as_many_readers_as_are_said(void **state)
+{
+    enum { MOST = 66 };
+    struct fixture *f = *state;
+    struct db *db[MOST + 1];
+
+    fixture_open(f);
+    store_readers_most(f->s, MOST);
+    for (int i = 0; i < MOST; i++) {
+        db[i] = store_reader(f->s, &f->e);
+        assert_non_null(db[i]);
+    }
+    db[MOST] = store_reader(f->s, &f->e);
+    assert_true(store_is_postgres(f->s) == (db[MOST] == NULL));
+    for (int i = 0; i <= MOST; i++)
+        store_reader_back(f->s, db[i]);
+}
+
+struct lent {
+    struct store *store;
+    struct db *db;
+};
+
+static void *give_back(void *arg)
+{
+    const struct lent *l = arg;
+
+    usleep(50000);
+    store_reader_back(l->store, l->db);
+    return NULL;
+}
+
+static void a_statement_that_stands_alone_waits_for_a_reader(void **state)
+{
+    struct fixture *f = *state;
+    int64_t got = 0;
+
+    fixture_open(f);
+    store_readers_most(f->s, 1);
+    struct lent lent = { f->s, store_reader(f->s, &f->e) };
+    assert_non_null(lent.db);
+    pthread_t other = thread_start("back", give_back, &lent);
+    ok(f, db_int(store_any_reader(f->s), "SELECT 1", NO_ARGS, 0, &got, &f->e));
+    assert_int_equal(got, 1);
+    pthread_join(other, NULL);
+}
+
 static void text_with_nul_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -396,11 +467,14 @@ int main(void)
     static const struct fixture_test tests[] = {
         BOTH(a_row_comes_back_as_it_went_in),
         BOTH(a_query_gives_all_rows_and_qualified_columns),
+        BOTH(a_query_is_bounded_in_rows_and_bytes),
         BOTH(a_row_that_is_not_there_is_not_found),
         BOTH(an_update_touches_the_fields_in_the_set_alone),
         BOTH(broken_constraints_have_codes_and_causes),
         BOTH(a_free_query_sees_text_bytes_and_nulls),
         BOTH(a_taker_of_rows_may_query_and_may_end_it),
+        BOTH(there_is_room_for_as_many_readers_as_are_said),
+        POSTGRES(a_statement_that_stands_alone_waits_for_a_reader),
         BOTH(text_with_nul_is_refused),
         BOTH(a_reader_cannot_write),
         BOTH(more_statements_than_are_kept_still_work),

@@ -143,9 +143,10 @@ struct store {
     int n_threads;
 
     pthread_mutex_t readers_lock;
+    pthread_cond_t reader_back;
     struct db *readers; /* free ones */
     struct db *any;     /* store_any_reader() */
-    int n_readers;
+    int n_readers, most_readers;
 
     struct checkpointer *checkpointer;   /* SQLite */
     void (*_Atomic answers)(bool begin); /* around those of a batch; may be NULL */

@@ -5,6 +5,7 @@
 #include "db/postgres.h"
 
 #include "base/fault.h"
+#include "base/metric.h"
 
 enum { OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, NUMBER_TEXT = 24, OLDEST = 150000 };
 
@@ -291,12 +292,16 @@ static void read_col(const PGresult *r, int row, int i, char *bytes, struct col 
     }
 }
 
+static struct metric rows_total =
+    METRIC(METRIC_COUNTER, "brume_db_rows_total", "Rows that PostgreSQL gave.");
+
 static int give_rows(PGresult *r, const struct sink *sink, struct err *e)
 {
     struct col cols[DB_MAX_COLS];
     struct buf bytes = BUF(GIB(2));
     int n = PQnfields(r), rc = 0;
 
+    metric_add(&rows_total, PQntuples(r));
     if (n > DB_MAX_COLS)
         return err_set(e, ERR_INTERNAL, "a statement gives more than %d columns", DB_MAX_COLS);
     for (int row = 0; rc == 0 && row < PQntuples(r); row++) {

@@ -85,6 +85,12 @@ int db_int(struct db *db, const char *sql, const struct arg *args, size_t n, int
 
 /* ---- rows to structs */
 
+static int too_many(struct err *e)
+{
+    return err_cause(e, ERR_TOO_LARGE, "a query gave more than is taken at once",
+                     "The answer is too large: ask for less");
+}
+
 static int field_read(struct arena *a, void *row, const struct field *f, const struct col *c,
                       struct err *e)
 {
@@ -104,8 +110,8 @@ static int field_read(struct arena *a, void *row, const struct field *f, const s
     case F_JSON:
     case F_MAP:
     case F_LIST:
-        *FIELD_AT(row, f, const char *) = arena_dup(a, c->s, c->n);
-        return 0;
+        *FIELD_AT(row, f, const char *) = arena_try_dup(a, c->s, c->n);
+        return *FIELD_AT(row, f, const char *) ? 0 : too_many(e);
     case F_INT:
     case F_TIME:
     case F_MICRO:
@@ -153,17 +159,23 @@ struct filling {
     struct arena *a;
     const struct record *r;
     char *rows;
-    size_t n, cap;
+    size_t n, cap, bytes;
 };
 
 static int take_row(void *ctx, const struct col *cols, size_t n, struct err *e)
 {
     struct filling *x = ctx;
 
+    for (size_t i = 0; i < n; i++)
+        x->bytes += cols[i].n;
+    if (x->n == DB_ROWS_MAX || x->bytes > DB_BYTES_MAX)
+        return too_many(e);
     if (x->n == x->cap) {
         size_t cap = x->cap ? x->cap * 2 : 8;
-        char *more = arena_alloc(x->a, cap * x->r->size);
+        char *more = arena_try(x->a, cap * x->r->size);
 
+        if (!more)
+            return too_many(e);
         if (x->n)
             memcpy(more, x->rows, x->n * x->r->size);
         x->rows = more;
@@ -191,7 +203,8 @@ static int take_only_row(void *ctx, const struct col *cols, size_t n, struct err
 
     if (x->n++)
         return err_set(e, ERR_INTERNAL, "more than one %s where one was sought", x->r->name);
-    x->rows = arena_alloc(x->a, x->r->size);
+    if (!(x->rows = arena_try(x->a, x->r->size)))
+        return too_many(e);
     return row_read(x->a, x->rows, x->r, cols, n, e);
 }
 

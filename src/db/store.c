@@ -9,7 +9,7 @@
 #include "db/driver.h"
 #include "os/thread.h"
 
-enum { READERS_SQLITE = 512, READERS_POSTGRES = 64, WRITERS_POSTGRES = 8 };
+enum { READERS_SQLITE = 512, READERS_POSTGRES = 64, ANY_WAITS_S = 5 };
 
 static struct metric commit_seconds =
     METRIC(METRIC_HISTOGRAM, "brume_db_commit_seconds", "Time that commits took.");
@@ -155,13 +155,20 @@ static struct db *open_db(struct store *s, enum db_role role, struct err *e)
     return s->postgres ? pg_open(s, role, e) : lite_open(s, role, e);
 }
 
+void store_readers_most(struct store *s, int most)
+{
+    if (!s->postgres)
+        return;
+    pthread_mutex_lock(&s->readers_lock);
+    s->most_readers = most;
+    pthread_mutex_unlock(&s->readers_lock);
+}
+
 struct db *store_reader(struct store *s, struct err *e)
 {
-    int most = s->postgres ? READERS_POSTGRES : READERS_SQLITE;
-
     pthread_mutex_lock(&s->readers_lock);
     struct db *db = s->readers;
-    bool room = s->n_readers < most;
+    bool room = s->n_readers < s->most_readers;
     if (db)
         s->readers = db->next;
     else if (room)
@@ -190,13 +197,33 @@ void store_reader_back(struct store *s, struct db *db)
     pthread_mutex_lock(&s->readers_lock);
     db->next = s->readers;
     s->readers = db;
+    pthread_cond_signal(&s->reader_back);
     pthread_mutex_unlock(&s->readers_lock);
+}
+
+/* A free reader, or the next that is given back; not for ever, for who gives it back may be the one
+ * who waits. */
+static struct db *any_reader(struct store *s, struct err *e)
+{
+    struct timespec until;
+    struct db *db;
+    int rc = 0;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ANY_WAITS_S;
+    while (!(db = store_reader(s, e)) && e->code == ERR_OVERLOADED && rc == 0) {
+        pthread_mutex_lock(&s->readers_lock);
+        while (!s->readers && rc == 0)
+            rc = pthread_cond_timedwait(&s->reader_back, &s->readers_lock, &until);
+        pthread_mutex_unlock(&s->readers_lock);
+    }
+    return db;
 }
 
 static int any_run(struct db *db, const struct stmt_key *k, const struct arg *args, size_t n,
                    const struct sink *sink, int64_t *changed, struct err *e)
 {
-    struct db *reader = store_reader(db->store, e);
+    struct db *reader = any_reader(db->store, e);
 
     if (!reader)
         return -1;
@@ -222,7 +249,7 @@ static bool any_in_transaction(struct db *db _unused_)
 
 static int any_now(struct db *db, int64_t *out, struct err *e)
 {
-    struct db *reader = store_reader(db->store, e);
+    struct db *reader = any_reader(db->store, e);
 
     if (!reader)
         return -1;
@@ -334,6 +361,7 @@ struct store *store_open(const struct store_opts *o, struct err *e)
     if (!s || !url)
         abort();
     s->postgres = pg;
+    s->most_readers = pg ? READERS_POSTGRES : READERS_SQLITE;
     s->url = url;
     s->clock = o->clock ? o->clock : clock_system();
     pthread_mutex_init(&s->lock, NULL);
@@ -344,7 +372,8 @@ struct store *store_open(const struct store_opts *o, struct err *e)
     s->any->class = pg ? &any_pg : &any_lite;
     s->any->store = s;
     pthread_mutex_init(&s->readers_lock, NULL);
-    int workers = o->workers > 0 ? MIN(o->workers, (int)STORE_THREADS) : WRITERS_POSTGRES;
+    pthread_cond_init(&s->reader_back, NULL);
+    int workers = o->workers > 0 ? MIN(o->workers, (int)STORE_THREADS) : STORE_WRITERS;
     if (start_writers(s, pg ? workers : 1, e) < 0) {
         store_free(s);
         return NULL;
@@ -378,6 +407,7 @@ void store_free(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->more);
     pthread_mutex_destroy(&s->readers_lock);
+    pthread_cond_destroy(&s->reader_back);
     free(s->url);
     free(s);
 }

@@ -175,7 +175,7 @@ static int open_mail(struct config *c, struct mail **out, struct err *e)
     return 0;
 }
 
-static int worker_count(const struct config *c)
+int api_workers(const struct config *c)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -200,7 +200,7 @@ static int open_app(struct api *p, struct err *e)
         .master_key = p->master,
         .installation = p->installation,
         .limits_file = arena_printf(&c->arena, "%s/ratelimit", c->run_dir),
-        .workers = worker_count(c),
+        .workers = api_workers(c),
         .io_threads = (int)p->launch->n_listeners,
     };
     struct http_opts h = {

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "codec/text.h"
+#include "core/app.h"
 #include "db/db.h"
 #include "os/file.h"
 #include "os/process.h"
@@ -372,7 +373,7 @@ static enum grade check_state(struct look *l)
     return say(l, OK, "%s", l->c->state_dir);
 }
 
-static int on_version(void *ctx, const struct col *cols, size_t n, struct err *e _unused_)
+static int on_number(void *ctx, const struct col *cols, size_t n, struct err *e _unused_)
 {
     if (n && cols[0].s)
         int_parse((struct str){ cols[0].s, cols[0].n }, 0, INT64_MAX, ctx);
@@ -382,16 +383,22 @@ static int on_version(void *ctx, const struct col *cols, size_t n, struct err *e
 static enum grade check_postgres(struct look *l)
 {
     struct store_opts o = { .url = l->c->store, .clock = clock_system(), .workers = 1 };
+    int64_t version = 0, most = 0, need = app_readers(l->c, api_workers(l->c)) + STORE_WRITERS;
     struct err e = { 0 };
-    int64_t version = 0;
     struct store *s = store_open(&o, &e);
     struct db *db = s ? store_reader(s, &e) : NULL;
     enum grade g;
 
-    if (!db || db_each(db, "SHOW server_version_num", NO_ARGS, on_version, &version, &e) < 0)
+    if (!db || db_each(db, "SHOW server_version_num", NO_ARGS, on_number, &version, &e) < 0 ||
+        db_each(db, "SHOW max_connections", NO_ARGS, on_number, &most, &e) < 0)
         g = say(l, FAIL, "PostgreSQL does not answer: %s", e.cause[0] ? e.cause : e.msg);
     else if (version < 150000)
         g = say(l, FAIL, "PostgreSQL %lld: brume needs 15 or newer", (long long)version / 10000);
+    else if (most < need)
+        g = say(l, WARN,
+                "PostgreSQL takes %lld connections and each api of this configuration may need"
+                " %lld: raise max_connections, or lower server.workers",
+                (long long)most, (long long)need);
     else
         g = say(l, OK, "PostgreSQL %lld answers", (long long)version / 10000);
     if (db)

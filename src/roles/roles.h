@@ -58,6 +58,8 @@ struct config *role_config(struct err *e);
 
 /* ---- api.c */
 int api_run(struct config *c, struct launch *l);
+/* Its worker threads. */
+int api_workers(const struct config *c);
 
 /* ---- sandbox.c */
 /* Becomes 'user' for good: no groups, no capabilities, nothing to gain by exec. */

@@ -340,8 +340,8 @@ static int keep_roles(struct serve *s, const int *listeners, size_t n, struct er
     struct child children[2] = { 0 };
     struct supervisor sup = {
         .children = children,
-        .backoff_min = SECONDS(1),
-        .backoff_max = SECONDS(30),
+        .backoff_min = MILLIS(100),
+        .backoff_max = SECONDS(5),
         .healthy = SECONDS(60),
         .drain = SECONDS(35),
         .on_hangup = on_hangup,

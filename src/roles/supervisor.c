@@ -194,9 +194,9 @@ static void child_ended(struct loop *l, struct child *c, int status)
         stop_all(l, code);
         return;
     }
-    if (now_us() - c->started >= s->healthy)
-        c->backoff = 0;
-    c->backoff = longer(s, c->backoff);
+    bool again = c->died && now_us() - c->started < s->healthy;
+    c->died = true;
+    c->backoff = again ? longer(s, c->backoff) : 0;
     c->start_at = now_us() + c->backoff;
     log_event(LOG_ERROR, "role_ended", L_STR("role", c->name), L_INT("status", code),
               L_INT("again_ms", c->backoff / 1000));
@@ -310,6 +310,7 @@ int supervise(struct supervisor *s, struct err *e)
         c->pid = 0;
         c->ready_fd = -1;
         c->start_at = c->backoff = 0;
+        c->died = false;
     }
     do
         one_round(&l);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Keeps children running: starts them, starts again what dies (with back-off), passes signals on,
- * reaps everything.  One thread; knows nothing of what the children do. */
+/* Keeps children running: starts them, starts again what dies (at once, and with a pause that grows
+ * while it dies again and again), passes signals on, reaps everything.  One thread; knows nothing
+ * of what the children do. */
 
 #include <sys/types.h>
 
@@ -23,7 +24,7 @@ struct child {
     /* The supervisor's own: */
     pid_t pid; /* 0: not running */
     int ready_fd;
-    bool ready;
+    bool ready, died;
     int64_t started, start_at, backoff;
     size_t line_n;
     char line[512];
@@ -32,8 +33,9 @@ struct child {
 struct supervisor {
     struct child *children; /* stopped last to first, each after the one before has ended */
     size_t n;
-    int64_t backoff_min, backoff_max; /* 1 s and 30 s */
-    int64_t healthy;              /* a child that ran this long starts anew at backoff_min: 60 s */
+    /* Before the start of a child that died before and ran for less than 'healthy' (60 s) now:
+     * 100 ms, twice as long each time, at most 5 s. */
+    int64_t backoff_min, backoff_max, healthy;
     int64_t drain;                /* from SIGTERM to SIGKILL: 35 s */
     void (*on_hangup)(void *ctx); /* before SIGHUP goes to the children. May be NULL. */
     void *ctx;

@@ -77,7 +77,8 @@ struct run {
     size_t n;
 };
 
-static void run_start(struct run *r, const char *const *kinds, size_t n, int64_t drain)
+static void run_paused(struct run *r, const char *const *kinds, size_t n, int64_t drain,
+                       int64_t pause)
 {
     int p[2];
 
@@ -93,8 +94,8 @@ static void run_start(struct run *r, const char *const *kinds, size_t n, int64_t
         int fds[] = { null, -1, p[1] };
         struct supervisor s = { .children = children,
                                 .n = n,
-                                .backoff_min = MILLIS(20),
-                                .backoff_max = MILLIS(80),
+                                .backoff_min = pause,
+                                .backoff_max = 4 * pause,
                                 .healthy = SECONDS(60),
                                 .drain = drain };
         struct err e;
@@ -117,6 +118,11 @@ static void run_start(struct run *r, const char *const *kinds, size_t n, int64_t
     }
     close(p[1]);
     r->pipe = p[0];
+}
+
+static void run_start(struct run *r, const char *const *kinds, size_t n, int64_t drain)
+{
+    run_paused(r, kinds, n, drain, MILLIS(20));
 }
 
 /* Reads until 'what' has been told 'times' times, or for five seconds. */
@@ -188,16 +194,31 @@ static void a_role_that_dies_is_started_again_and_the_other_stays(void **state _
     assert_null(strstr(r.text, "masked"));
 }
 
-static void a_killed_role_comes_back(void **state _unused_)
+static void a_killed_role_comes_back_without_a_pause(void **state _unused_)
 {
     struct run r;
 
-    run_start(&r, (const char *const[]){ "steady" }, 1, SECONDS(5));
+    run_paused(&r, (const char *const[]){ "steady" }, 1, SECONDS(5), HOURS(1));
     assert_true(told(&r, "steady", 1));
     kill(pid_of(&r, "steady"), SIGKILL);
     assert_true(told(&r, "steady", 2));
     kill(r.pid, SIGTERM);
     assert_int_equal(run_end(&r), 0);
+}
+
+static void one_that_dies_again_pauses(void **state _unused_)
+{
+    struct run r;
+
+    run_paused(&r, (const char *const[]){ "frail", "steady" }, 2, SECONDS(5), HOURS(1));
+    assert_true(told(&r, "frail", 2) && told(&r, "steady", 1));
+    kill(pid_of(&r, "steady"), SIGKILL); /* its own first death */
+    assert_true(told(&r, "steady", 2));
+    usleep(100000);
+    kill(r.pid, SIGTERM);
+    assert_true(told(&r, "steady signal 15", 1));
+    assert_int_equal(run_end(&r), 0);
+    assert_null(strstr(strstr(strstr(r.text, "frail") + 1, "frail") + 1, "frail"));
 }
 
 static void sigterm_drains_the_last_role_first(void **state _unused_)
@@ -385,7 +406,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_role_that_dies_is_started_again_and_the_other_stays),
-        cmocka_unit_test(a_killed_role_comes_back),
+        cmocka_unit_test(a_killed_role_comes_back_without_a_pause),
+        cmocka_unit_test(one_that_dies_again_pauses),
         cmocka_unit_test(sigterm_drains_the_last_role_first),
         cmocka_unit_test(a_role_that_does_not_drain_is_killed),
         cmocka_unit_test(hangup_is_passed_on),

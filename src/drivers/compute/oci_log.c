@@ -14,7 +14,7 @@ enum { LOG_FILES = 5, CHUNK = 65536, LINE_MAX_BYTES = 1 << 20, IDLE_MS = 1000 };
 
 struct reader {
     struct arena *a;
-    const char *dir;
+    const char *dir, *current;
     int fd;          /* the file being read */
     struct buf text; /* read, not yet a whole line */
     struct buf line; /* of the parts so far */
@@ -132,7 +132,7 @@ static bool rotated(struct reader *r)
 {
     struct stat now, ours;
 
-    return stat(file_name(r, 0), &now) == 0 &&
+    return stat(r->current, &now) == 0 &&
            (r->fd < 0 || (fstat(r->fd, &ours) == 0 && now.st_ino != ours.st_ino));
 }
 
@@ -161,7 +161,7 @@ static void follow(struct oci *o, const struct uuid *id, struct reader *r)
         if (rotated(r)) {
             if (r->fd >= 0)
                 close(r->fd);
-            r->fd = open(file_name(r, 0), O_RDONLY | O_CLOEXEC);
+            r->fd = open(r->current, O_RDONLY | O_CLOEXEC);
             read_on(r);
         }
     }
@@ -183,6 +183,7 @@ int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_
     if (is_gone(o, id))
         return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
     r.dir = oci_path(o, &a, id, "log");
+    r.current = file_name(&r, 0);
     read_all(&r, opts->tail);
     if (opts->follow && !r.stop)
         follow(o, id, &r);

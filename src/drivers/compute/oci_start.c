@@ -498,7 +498,7 @@ static void *side_run(void *arg)
 
 static void side_begin(struct side *s, struct oci *o, struct inst *i)
 {
-    *s = (struct side){ .o = o, .i = i, .arena = ARENA(MIB(1)), .disk = -1, .loop = -1 };
+    *s = (struct side){ .o = o, .i = i, .arena = ARENA(MIB(8)), .disk = -1, .loop = -1 };
     s->thread = thread_start("start", side_run, s);
 }
 
@@ -612,7 +612,7 @@ int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
 
 int oci_clean(struct oci *o, struct inst *i, struct err *e)
 {
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(4)); /* the runtime may print 1 MiB twice */
     struct process_result ignored;
 
     if (o->runtime == OCI_RUNC) { /* it made groups in trees that we do not use */

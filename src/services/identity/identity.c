@@ -39,7 +39,6 @@ static int key_find(struct db *db, struct arena *a, const char *hash, int64_t no
 
 struct seat {
     struct principal *p;
-    struct arena *a;
     bool found, active;
 };
 
@@ -110,6 +109,48 @@ static int key_user(struct db *db, struct arena *a, const struct key *k, struct 
     return 0;
 }
 
+static int seat_in(struct db *db, const struct uuid *tenant, struct seat *s, struct err *e)
+{
+    const struct principal *p = s->p;
+    bool person = !uuid_is_nil(&p->user_id);
+
+    s->found = s->active = false;
+    return db_each(db, person ? sql_seat : sql_project_seat,
+                   (struct arg[]){ A(tenant), A(&p->key_id), A(&p->user_id) }, person ? 3 : 2,
+                   seat_read, s, e);
+}
+
+/* In the tenant asked for, or p->refused and in their own, whose plan counts what they ask. */
+static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, struct principal *p,
+                     struct err *e)
+{
+    struct seat s = { .p = p };
+
+    if (!uuid_is_nil(tenant) && !uuid_eq(tenant, &p->tenant_id)) {
+        if (!p->pinned)
+            TRY(seat_in(db, tenant, &s, e));
+        if (s.found && s.active) {
+            p->tenant_id = *tenant;
+            return 0;
+        }
+        p->refused = p->pinned ? "This credential is bound to another tenant"
+                     : s.found ? "This tenant is suspended"
+                               : "You are not a member of this tenant";
+    }
+    TRY(seat_in(db, &p->tenant_id, &s, e));
+    if (s.found && !s.active && !p->refused)
+        p->refused = "This tenant is suspended";
+    if (!s.found && p->pinned && !p->refused)
+        p->refused = "You are not a member of this tenant";
+    if (s.found)
+        return 0;
+    /* Who was removed from their last tenant looks after their account, and makes another. */
+    p->tenant_id = (struct uuid){ 0 };
+    p->role = ROLE_VIEWER;
+    snprintf(p->plan, sizeof(p->plan), "%s", app_config(app)->default_plan);
+    return 0;
+}
+
 static int lookup(struct app *app, struct db *db, struct arena *a, struct str secret,
                   const struct uuid *tenant, struct principal *out, struct err *e)
 {
@@ -117,7 +158,6 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     char hash[65];
     int64_t now = clock_wall(app_clock(app));
     struct principal p = { 0 };
-    struct seat s = { .p = &p, .a = a };
 
     app_hash_secret(app, secret, hash);
     TRY(key_find(db, a, hash, now, &k, e));
@@ -136,24 +176,7 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     bool person = !uuid_is_nil(&k.user_id);
     if (person)
         TRY(key_user(db, a, &k, &p, e));
-    bool chosen = p.pinned || !uuid_is_nil(tenant);
-    if (!uuid_is_nil(tenant)) {
-        if (p.pinned && !uuid_eq(tenant, &p.tenant_id))
-            return err_set(e, ERR_FORBIDDEN, "This credential is bound to another tenant");
-        p.tenant_id = *tenant;
-    }
-    TRY(db_each(db, person ? sql_seat : sql_project_seat,
-                (struct arg[]){ A(&p.tenant_id), A(&p.key_id), A(&p.user_id) }, person ? 3 : 2,
-                seat_read, &s, e));
-    if (!s.found && chosen)
-        return err_set(e, ERR_FORBIDDEN, "You are not a member of this tenant");
-    if (!s.found) {
-        /* Who was removed from their last tenant looks after their account, and makes another. */
-        p.tenant_id = (struct uuid){ 0 };
-        p.role = ROLE_VIEWER;
-        snprintf(p.plan, sizeof(p.plan), "%s", app_config(app)->default_plan);
-    } else if (!s.active)
-        return err_set(e, ERR_FORBIDDEN, "This tenant is suspended");
+    TRY(take_seat(app, db, tenant, &p, e));
     const struct plan *plan = config_plan(app_config(app), p.plan);
     p.rate = p.mode == MODE_TEST ? 1000000 : plan ? plan->rate : 60;
     p.burst = p.mode == MODE_TEST || !plan ? 0 : plan->burst;

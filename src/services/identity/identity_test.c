@@ -248,6 +248,21 @@ TEST(switching_the_tenant_shows_other_resources)
     CHECK_STR(member(get(w, "/tenants/%s", t.id), "slug"), "acme");
 }
 
+TEST(a_foreign_tenant_costs_as_any_other_request)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = get(w, "/auth/me");
+    int64_t left = strtoll(header(r, "X-RateLimit-Remaining"), NULL, 10);
+    const char *id = member(
+        ask(w, POST, "/tenants", world_key(w, AS_STRANGER), NULL, "{'name':'theirs'}"), "id");
+
+    for (int i = 1; i <= 3; i++) {
+        r = ask(w, GET, "/queues", NULL, fmt("X-Tenant-ID: %s", id), NULL);
+        CHECK_EQ(r.status, 403);
+        CHECK_EQ(strtoll(header(r, "X-RateLimit-Remaining"), NULL, 10), left - i);
+    }
+}
+
 TEST(a_pinned_key_stays_in_its_tenant)
 {
     _cleanup_(world_freep) struct world *w = world_new();
