@@ -41,7 +41,7 @@ static const struct field tick_fields[] = {
     FIELD_INT(struct tick, n, 0, .doc = "How many things."),
 };
 static const struct field wait_fields[] = {
-    FIELD_INT(struct wait_query, wait, FF_CREATE, .max = 20, .doc = "Seconds."),
+    FIELD_INT(struct wait_query, wait, FF_CREATE, .max = 20, .alias = "wait_seconds", .doc = "Seconds."),
 };
 static const struct record thing_record = RECORD(thing, "things", thing_fields, .prefix = "thing");
 static const struct record tick_record = RECORD(tick, NULL, tick_fields);

@@ -105,6 +105,8 @@ struct record {
 
 /* The field of that name, or NULL. */
 const struct field *record_field(const struct record *r, const char *name);
+/* The field that a request means by 'name': its own name or its alias; or NULL. */
+const struct field *record_named(const struct record *r, const char *name);
 /* Its number; 'name' must exist. For bitmaps of members. */
 int record_index(const struct record *r, const char *name);
 /* NULL if 'value' is none of the enum's. */

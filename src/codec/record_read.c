@@ -379,11 +379,8 @@ static void clear(const struct field *f, void *row)
 
 static const struct field *field_named(const struct record *r, const char *name)
 {
-    const struct field *f = record_field(r, name);
+    const struct field *f = record_named(r, name);
 
-    for (size_t i = 0; !f && i < r->n_fields; i++)
-        if (r->fields[i].alias && strcmp(r->fields[i].alias, name) == 0)
-            f = &r->fields[i];
     return f && (f->flags & FF_HIDDEN) ? NULL : f;
 }
 

@@ -374,6 +374,52 @@ TEST(a_uuid_names_the_request_and_anything_else_is_replaced)
     _cleanup_(world_freep) struct world *w = world_new();
     const char *id = "0189c1a2-0000-4000-8000-000000000000";
 
+static bool names(struct reply r, const char *field, const char *code)
+{
+    const char *f;
+
+    for (int i = 0; (f = member(r, fmt("error.details.%d.field", i))) != NULL; i++)
+        if (strcmp(f, field) == 0 && strcmp(member(r, fmt("error.details.%d.code", i)), code) == 0)
+            return true;
+    return false;
+}
+
+static int count_faults(struct reply r)
+{
+    int n = 0;
+
+    while (member(r, fmt("error.details.%d.field", n)))
+        n++;
+    return n;
+}
+
+TEST(a_parameter_is_known_by_its_alias_too_and_given_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/things", "{'name':'one'}");
+    CHECK_EQ(get(w, "/wait?wait_seconds=1").status, 200);
+    CHECK(names(get(w, "/wait?wait_seconds=21"), "wait_seconds", "out_of_range"));
+    struct reply r = get(w, "/wait?wait=1&wait_seconds=2");
+    CHECK_EQ(r.status, 400);
+    CHECK(names(r, "wait_seconds", "not_allowed"));
+    /* Neither is one that was faulty already. */
+    r = get(w, "/wait?wait=x&wait=1");
+    CHECK(names(r, "wait", "wrong_type") && names(r, "wait", "not_allowed"));
+    CHECK_EQ(count_faults(r), 2);
+}
+
+TEST(all_faults_of_a_list_are_named_each_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = get(w, "/v1/things?colour=red&limit=0&sort=secret&created_after=x&cursor=y");
+
+    CHECK_EQ(r.status, 400);
+    CHECK(names(r, "colour", "unknown") && names(r, "limit", "out_of_range"));
+    CHECK(names(r, "sort", "not_allowed") && names(r, "created_after", "malformed"));
+    CHECK_EQ(count_faults(r), 4);
+}
+
     CHECK_STR(header(with(w, GET, "/things", fmt("X-Request-Id: %s", id), NULL), "X-Request-Id"),
               id);
     struct reply r = with(w, GET, "/nowhere", "X-Request-Id: mine", NULL);

@@ -383,6 +383,9 @@ int query_read(struct call_private *p, struct err *e) _must_check_; /* body and 
 /* ---- mount.c */
 int mount_all(struct app *app, struct err *e) _must_check_;
 
+/* ---- crud.c: what is wrong with the parameters of a list */
+void crud_list_check(struct call *c, struct faults *f);
+
 /* ---- app.c */
 bool app_runtime_ok(struct app *app);
 void app_tick(struct app *app); /* what the ticker does every moment */
