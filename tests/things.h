@@ -52,6 +52,10 @@ static int thing_create(struct call *c, struct err *e)
 {
     struct thing *t = c->in;
 
+    if (strcmp(t->name, "later") == 0) {
+        reply_header(c, "Retry-After", "77");
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "Not now");
+    }
     if (strcmp(t->name, "over quota") == 0)
         return err_set(e, ERR_QUOTA_EXCEEDED, "No more things");
     if (strcmp(t->name, "broken") == 0)
@@ -65,6 +69,13 @@ static int thing_create(struct call *c, struct err *e)
 
 static int long_insert(struct call *c, struct err *e)
 {
+    const struct thing *t = c->in;
+
+    reply_header(c, "X-Inner", "yes");
+    if (strcmp(t->name, "later") == 0) {
+        reply_header(c, "Retry-After", "77");
+        return err_set(e, ERR_RATE_LIMITED, "Not now");
+    }
     TRY(call_insert(c, &thing_record, c->in, e));
     return reply_row(c, &thing_record, c->in);
 }
@@ -95,6 +106,7 @@ static int thing_long(struct call *c, struct err *e)
 {
     const struct thing *t = c->in;
 
+    reply_header(c, "X-Outer", "yes");
     if (strcmp(t->name, "late") != 0)
         return call_write(c, long_insert, e);
     /* As no handler may: the answer after the last transaction. */

@@ -29,8 +29,14 @@ void call_init(struct call_private *p, struct app *app, struct arena *a)
     p->large = ARENA(MIB(64));
     p->buf = BUF(MIB(64));
     p->faults.arena = a;
-    p->headers_end = &p->headers;
+    p->headers_end = p->headers_kept = &p->headers;
     p->events_end = &p->events;
+}
+
+void headers_undo(struct call_private *p)
+{
+    *p->headers_kept = NULL;
+    p->headers_end = p->headers_kept;
 }
 
 static void forget_reply(struct call_private *p)
@@ -42,8 +48,6 @@ static void forget_reply(struct call_private *p)
     p->etag = NULL;
     p->etag_weak = false;
     p->code = ERR_NONE;
-    p->headers = NULL;
-    p->headers_end = &p->headers;
     buf_clear(&p->buf);
     p->out = JSON_OUT(&p->buf);
     p->out.view = (struct json_view){
@@ -71,6 +75,8 @@ void call_reset(struct call_private *p)
 {
     if (p->c.arena == &p->own)
         arena_reset(&p->own, KIB(64));
+    p->headers_kept = &p->headers;
+    headers_undo(p);
     forget_reply(p);
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
@@ -239,6 +245,7 @@ static int write_attempt(struct db *db, void *ctx, struct err *e)
     struct call_private *p = ctx;
 
     call_undo(p);
+    headers_undo(p);
     if (!p->replied_before)
         forget_reply(p);
     p->c.db = db;
@@ -271,6 +278,7 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
                          "internal error");
     p->write_fn = fn;
     p->replied_before = p->replied;
+    p->headers_kept = p->headers_end;
     p->reader = c->db;
     db_read_done(p->reader); /* what is read afterwards sees what is written now */
     int rc = store_write_job(c->app->store, &job, e);
@@ -283,9 +291,12 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
             log_err(LOG_WARN, "read_round_failed", &ignored);
     } else {
         call_undo(p);
+        if (p->replied)
+            headers_undo(p); /* of an answer that did not come to be */
         if (!p->replied_before)
             forget_reply(p);
     }
+    p->headers_kept = &p->headers;
     return rc;
 }
 

@@ -313,6 +313,46 @@ TEST(a_public_post_is_limited_to_five_a_minute_from_an_address)
     CHECK_EQ(ask(w, POST, "/auth/knock", "", NULL, NULL).status, 200);
 }
 
+static int count_headers(struct reply r, const char *line)
+{
+    int n = 0;
+
+    for (const char *at = r.headers; (at = strcasestr(at, line)) != NULL; at += strlen(line))
+        n++;
+    return n;
+}
+
+TEST(a_header_that_was_set_before_an_error_goes_out_with_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/things", "{'name':'later'}");
+
+    CHECK_EQ(r.status, 503);
+    CHECK_STR(header(r, "Retry-After"), "77");
+    CHECK_EQ(count_headers(r, "\r\nRetry-After:"), 1);
+    r = post(w, "/long-things", "{'name':'later'}");
+    CHECK_EQ(r.status, 429);
+    CHECK_STR(header(r, "Retry-After"), "77");
+    CHECK_EQ(count_headers(r, "\r\nRetry-After:"), 1);
+    CHECK_STR(header(r, "X-Outer"), "yes");
+}
+
+TEST(a_header_of_an_answer_is_sent_once_and_not_with_the_error_in_its_place)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/long-things", "{'name':'one'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(header(r, "X-Outer"), "yes");
+    CHECK_EQ(count_headers(r, "\r\nX-Inner:"), 1);
+    r = post(w, "/long-things", "{'name':'late'}");
+    CHECK_EQ(r.status, 500);
+    CHECK(header(r, "X-Outer") == NULL);
+    r = post(w, "/things", "{'name':'one'}");
+    CHECK_EQ(r.status, 409);
+    CHECK(header(r, "X-Made") == NULL);
+}
+
 /* ---- bodies */
 
 TEST(all_faults_of_body_and_query_are_answered_at_once)
@@ -333,46 +373,6 @@ TEST(all_faults_of_body_and_query_are_answered_at_once)
     CHECK_EQ(get(w, "/noise?nope=1").status, 400);
     CHECK_EQ(post(w, "/revoke", "{'reason':'x'}").status, 400);
 }
-
-TEST(a_body_that_is_no_json_is_400_of_another_type_415_and_too_long_413)
-{
-    _cleanup_(world_freep) struct world *w = world_new();
-
-    CHECK_STR(post(w, "/things", "{\"name\":").code, "invalid_json");
-    CHECK_EQ(post(w, "/things", "[]").status, 400);
-    struct reply other = with(w, POST, "/things", "Content-Type: text/plain", "{'name':'x'}");
-    CHECK_EQ(other.status, 415);
-    CHECK(strstr(member(other, "error.details"), "application/json") != NULL);
-    CHECK_EQ(with(w, POST, "/things", "Content-Type: application/merge-patch+json", "{'name':'x'}")
-                 .status,
-             201);
-    CHECK_EQ(ask_raw(w, STR("POST /things HTTP/1.1\r\nHost: x\r\nX-API-Key: test-owner\r\n"
-                            "Content-Length: 2000000\r\n\r\n"))
-                 .status,
-             413);
-    CHECK_EQ(ask_raw(w, STR("POST /things HTTP/1.1\r\nHost: x\r\nX-API-Key: test-owner\r\n"
-                            "Connection: close\r\nContent-Length: 13\r\n\r\n{\"name\":\"raw\"}"))
-                 .status,
-             400); /* one byte short of its JSON */
-}
-
-TEST(a_raw_body_is_streamed_to_its_handler)
-{
-    _cleanup_(world_freep) struct world *w = world_new();
-    static char text[300001];
-
-    memset(text, 'a', sizeof(text) - 1);
-    struct reply r = with(w, PUT, "/raw", "Content-Type: application/octet-stream", text);
-    CHECK_EQ(r.status, 200);
-    CHECK_EQ(member_int(r, "n"), 300000);
-}
-
-/* ---- headers */
-
-TEST(a_uuid_names_the_request_and_anything_else_is_replaced)
-{
-    _cleanup_(world_freep) struct world *w = world_new();
-    const char *id = "0189c1a2-0000-4000-8000-000000000000";
 
 static bool names(struct reply r, const char *field, const char *code)
 {
@@ -419,6 +419,46 @@ TEST(all_faults_of_a_list_are_named_each_once)
     CHECK(names(r, "sort", "not_allowed") && names(r, "created_after", "malformed"));
     CHECK_EQ(count_faults(r), 4);
 }
+
+TEST(a_body_that_is_no_json_is_400_of_another_type_415_and_too_long_413)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    CHECK_STR(post(w, "/things", "{\"name\":").code, "invalid_json");
+    CHECK_EQ(post(w, "/things", "[]").status, 400);
+    struct reply other = with(w, POST, "/things", "Content-Type: text/plain", "{'name':'x'}");
+    CHECK_EQ(other.status, 415);
+    CHECK(strstr(member(other, "error.details"), "application/json") != NULL);
+    CHECK_EQ(with(w, POST, "/things", "Content-Type: application/merge-patch+json", "{'name':'x'}")
+                 .status,
+             201);
+    CHECK_EQ(ask_raw(w, STR("POST /things HTTP/1.1\r\nHost: x\r\nX-API-Key: test-owner\r\n"
+                            "Content-Length: 2000000\r\n\r\n"))
+                 .status,
+             413);
+    CHECK_EQ(ask_raw(w, STR("POST /things HTTP/1.1\r\nHost: x\r\nX-API-Key: test-owner\r\n"
+                            "Connection: close\r\nContent-Length: 13\r\n\r\n{\"name\":\"raw\"}"))
+                 .status,
+             400); /* one byte short of its JSON */
+}
+
+TEST(a_raw_body_is_streamed_to_its_handler)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static char text[300001];
+
+    memset(text, 'a', sizeof(text) - 1);
+    struct reply r = with(w, PUT, "/raw", "Content-Type: application/octet-stream", text);
+    CHECK_EQ(r.status, 200);
+    CHECK_EQ(member_int(r, "n"), 300000);
+}
+
+/* ---- headers */
+
+TEST(a_uuid_names_the_request_and_anything_else_is_replaced)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *id = "0189c1a2-0000-4000-8000-000000000000";
 
     CHECK_STR(header(with(w, GET, "/things", fmt("X-Request-Id: %s", id), NULL), "X-Request-Id"),
               id);

@@ -190,7 +190,8 @@ struct call_private {
     const char *etag; /* without quotes' suffix: see reply.c; NULL: none */
     bool etag_weak;
     struct reply_header *headers, **headers_end;
-    enum err_code code; /* of the answer, ERR_NONE on success */
+    struct reply_header **headers_kept; /* those before it outlast an answer that is undone */
+    enum err_code code;                 /* of the answer, ERR_NONE on success */
     bool streaming, answered;
     atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
@@ -272,6 +273,7 @@ bool call_is_system(const struct call *c);
 void call_init(struct call_private *p, struct app *app, struct arena *a);
 void call_reset(struct call_private *p);   /* before each run of the handler */
 void call_undo(struct call_private *p);    /* forgets events, signals and the like of a run */
+void headers_undo(struct call_private *p); /* forgets those behind 'headers_kept' */
 void call_publish(struct call_private *p); /* after the commit, before the answer */
 void call_release(struct call_private *p); /* frees what the arena does not */
 
@@ -283,6 +285,7 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
 void journal_sweep(struct app *app);
 
 /* ---- reply.c, send.c */
+bool has_header(const struct call_private *p, const char *name);
 void answer_begin(struct call_private *p, const char *content_type);
 /* A list as it comes, row by row. */
 struct page {
@@ -380,11 +383,11 @@ int body_check(struct call_private *p,
                struct err *e) _must_check_; /* size, type: before it is read */
 int query_read(struct call_private *p, struct err *e) _must_check_; /* body and parameters */
 
-/* ---- mount.c */
-int mount_all(struct app *app, struct err *e) _must_check_;
-
 /* ---- crud.c: what is wrong with the parameters of a list */
 void crud_list_check(struct call *c, struct faults *f);
+
+/* ---- mount.c */
+int mount_all(struct app *app, struct err *e) _must_check_;
 
 /* ---- app.c */
 bool app_runtime_ok(struct app *app);

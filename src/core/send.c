@@ -91,7 +91,7 @@ static void rate_headers(struct call_private *p)
     at += put_int(at, left);
     *at = '\0';
     http_header(p->r, "RateLimit", text);
-    if (p->code == ERR_RATE_LIMITED)
+    if (p->code == ERR_RATE_LIMITED && !has_header(p, "Retry-After"))
         header_int(p->r, "Retry-After", l->retry_after > 0 ? l->retry_after : 1);
 }
 
@@ -122,14 +122,6 @@ static bool cors_headers(struct call_private *p)
                 "X-Request-Id, ETag, Link, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, "
                 "X-RateLimit-Reset, Idempotent-Replayed, Deprecation, Sunset");
     return !any;
-}
-
-static bool has_header(const struct call_private *p, const char *name)
-{
-    for (const struct reply_header *h = p->headers; h; h = h->next)
-        if (strcasecmp(h->name, name) == 0)
-            return true;
-    return false;
 }
 
 static void timing_header(struct http_req *r, int64_t micros)

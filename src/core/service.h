@@ -281,6 +281,8 @@ int reply_message(struct call *c, const char *fmt, ...) /* {"message":…} */
 /* 204 on the platform surface, 200 {"message":…} on the classic one. */
 int reply_deleted(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void reply_status(struct call *c, int status); /* instead of the route's */
+/* Of the answer that comes, an error too: what a handler sets before it fails goes out with that,
+ * but for what belonged to an answer it had given. */
 void reply_header(struct call *c, const char *name, const char *value);
 
 /* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.
