@@ -226,6 +226,7 @@ static int find_route(struct call_private *p, struct err *e)
 /* {id} as an id of either form, or as a name where the route takes one. */
 static int read_id(struct call_private *p, struct err *e)
 {
+    const struct record *target = p->mount->info->target;
     struct call *c = &p->c;
     char prefix[64];
 
@@ -244,8 +245,7 @@ static int read_id(struct call_private *p, struct err *e)
             c->id_name = arena_dup(c->arena, v.p, v.n);
             return 0;
         }
-        return err_set(e, ERR_NOT_FOUND, "There is no such %s",
-                       c->route->out ? c->route->out->name : "object");
+        return err_set(e, ERR_NOT_FOUND, "There is no such %s", target ? target->name : "object");
     }
     return 0;
 }

@@ -39,7 +39,8 @@ enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX
 struct route_info {
     const struct route *route;
     const struct service *service;
-    const struct record *record; /* whose object {id} names: .out, else .in, else its GET's */
+    const struct record *record; /* what it is about: .out, else .in, else its GET's */
+    const struct record *target; /* whose object {id} names, before what hangs below it; or NULL */
     enum action_class class;
     bool writes;                       /* audited, idempotent, never cached */
     bool keyed;                        /* looks at Idempotency-Key */

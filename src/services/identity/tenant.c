@@ -401,13 +401,18 @@ static int member_user(struct call *c, struct member *m, struct err *e)
     return 0;
 }
 
+static int no_such_member(struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "There is no such member");
+}
+
 static int member_reply(struct call *c, const struct uuid *user, struct err *e)
 {
     struct members x = { .c = c };
 
     TRY(db_each(c->db, sql_one_member, ARGS(A(&c->id), A(user)), members_add, &x, e));
     if (x.n == 0)
-        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+        return no_such_member(e);
     return reply_row(c, &member_record, x.v);
 }
 
@@ -450,10 +455,11 @@ static int member_target(struct call *c, const struct tenant *t, enum role mine,
     struct text_out word = { c->arena, NULL };
     int64_t owners;
 
-    TRY(call_param_id(c, "user_id", &user_record, user, e));
+    if (call_param_id(c, "user_id", &user_record, user, e) < 0)
+        return no_such_member(e);
     TRY(db_each(c->db, sql_role, ARGS(A(&t->id), A(user)), take_text, &word, e));
     if (!word.s)
-        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+        return no_such_member(e);
     enum role theirs = (enum role)enum_from_str(role_names, word.s);
     if (!uuid_eq(user, &c->who->user_id)) {
         if (mine < ROLE_ADMIN)
