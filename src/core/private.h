@@ -375,8 +375,8 @@ bool pool_take(struct pool *pool, pool_fn *fn, struct call_private *p);
 struct db *worker_db(struct worker *w, struct err *e);
 struct db *io_reader(struct app *app, int io, struct err *e);
 
-/* ---- planned.c: true for a path of the references that is not built yet */
-bool planned_path(struct str path);
+/* ---- planned.c: methods (a bit each) of a path that are to be built; 0: it is no such path */
+unsigned planned_methods(struct str path);
 
 /* ---- query.c: what a request says, checked whole */
 bool body_is_due(const struct route *route);
