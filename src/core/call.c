@@ -213,6 +213,24 @@ bool call_has(const struct call *c, const char *member)
     return r && (c->set & FIELD_SET(r, member));
 }
 
+static bool is_given(const struct call *c, const char *name)
+{
+    const struct json_value *v = name ? json_get(c->p->json, name) : NULL;
+    bool update = c->route->method == PATCH || c->route->partial;
+
+    return v && (update || json_type_of(v) != JSON_NULL);
+}
+
+bool call_given(const struct call *c, const char *member)
+{
+    if (!c->p->json || json_type_of(c->p->json) != JSON_OBJ)
+        return false;
+    if (!member)
+        return json_len(c->p->json) > 0;
+    const struct field *f = record_field(c->route->in, member);
+    return f && (is_given(c, f->name) || is_given(c, f->alias));
+}
+
 const char *call_param(struct call *c, const char *name)
 {
     const struct router_match *m = &c->p->match;

@@ -201,6 +201,7 @@ static int read_body(struct call_private *p, struct err *e)
     TRY(parse_body(p, e));
     c->in = arena_alloc(c->arena, route->in->size);
     if (json_type_of(p->json) != JSON_OBJ) {
+        c->in = NULL;
         faults_add(&p->faults, "body", "wrong_type", "must be a JSON object");
         return 0;
     }
@@ -215,6 +216,8 @@ int query_read(struct call_private *p, struct err *e)
 {
     TRY(read_body(p, e));
     read_parameters(p);
+    if (p->c.route->check && (p->c.in || !p->c.route->in))
+        p->c.route->check(&p->c);
     if (p->faults.n && p->c.route->list)
         add_list_faults(p);
     if (p->json && p->c.route->body != BODY_FREE)

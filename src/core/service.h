@@ -126,6 +126,10 @@ struct route {
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
                          rows */
     bool partial;     /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
+    /* Names what of the body and the parameters the tables cannot judge, beside what they found: by
+     * fault_add() alone, asks no database, changes no member.  What was faulty is zero (see
+     * c->set). It may leave what it has read in c->checked, for the handler. */
+    void (*check)(struct call *c);
     enum body_kind body;
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
@@ -163,6 +167,7 @@ struct call {
     uint64_t set;         /* which members of .in were given (bit per field) */
     struct str body;      /* BODY_FREE */
     const void *query;    /* decoded .query, or NULL */
+    void *checked;        /* what the route's .check left, or NULL */
     struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;
     const char *request_id;
@@ -181,6 +186,8 @@ void fault_add(struct call *c, const char *field, const char *code, const char *
 int call_faults(struct call *c, struct err *e) _must_check_;
 /* True if the body had this member. */
 bool call_has(const struct call *c, const char *member);
+/* In a route's .check: the body names this member, rightly or not; NULL: any at all. */
+bool call_given(const struct call *c, const char *member);
 
 /* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that
  * reads as an id. */

@@ -176,6 +176,17 @@ static bool of_another_project(const struct call *c, const struct image *i)
            !uuid_eq(&c->who->project_id, &i->project_id);
 }
 
+void image_check(struct call *c, const char *name)
+{
+    struct uuid id;
+
+    if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK)
+        return;
+    const char *fault = check_image_name(c->arena, &name);
+    if (fault)
+        fault_add(c, "image", "malformed", "%s", fault);
+}
+
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
     const char *mode = enum_to_str(mode_names, (int)c->who->mode);
@@ -185,11 +196,6 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
     if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
         TRY(call_ref(c, &image_record, "image", &id, out, e));
         return image_usable(c, out, e);
-    }
-    const char *fault = check_image_name(c->arena, &name);
-    if (fault) {
-        fault_add(c, "image", "malformed", "%s", fault);
-        return call_faults(c, e);
     }
     TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
                  &got, e));
@@ -370,6 +376,22 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
     return body_read(ctx, p, n, e);
 }
 
+void image_import_check(struct call *c)
+{
+    const struct image_import_args *q = c->query;
+    struct err e;
+
+    if (!q->cmd || !q->format)
+        return;
+    if (strcmp(q->format, "rootfs") != 0) {
+        fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
+        return;
+    }
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), &e);
+    if (!v || !is_command(v))
+        fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
+}
+
 int image_import_route(struct call *c, struct err *e)
 {
     const struct image_import_args *q = c->query;
@@ -378,14 +400,6 @@ int image_import_route(struct call *c, struct err *e)
     bool rootfs = strcmp(q->format, "rootfs") == 0;
     struct image_state st;
 
-    if (rootfs) {
-        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(cmd), e);
-        if (!v || !is_command(v))
-            fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
-    } else if (q->cmd) {
-        fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
-    }
-    TRY(call_faults(c, e));
     *i = (struct image){ .name = q->name,
                          .source = IMAGE_IMPORT,
                          .status = IMAGE_ROW_BUILDING,
