@@ -25,6 +25,7 @@ struct config {
     int64_t workers;    /* 0: 4 × cores, 4…64 */
     int64_t max_connections;
     const char *tls_cert, *tls_key;
+    int64_t hsts_max_age;        /* seconds; 0: none */
     bool allow_plain;            /* plain HTTP off loopback */
     const char *cors_origins;    /* comma-separated, "" none */
     const char *trusted_proxies; /* CIDRs */

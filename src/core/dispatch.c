@@ -654,6 +654,7 @@ void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct b
                 p->problem_json ? "application/problem+json" : "application/json");
     http_header(r, "X-Request-Id", p->request_id);
     http_header(r, "Cache-Control", "no-store");
+    secure_header(app, r);
     if (p->status == 503)
         http_header(r, "Retry-After", "1");
     if (mine && app->o.observe)

@@ -287,6 +287,7 @@ void journal_sweep(struct app *app);
 
 /* ---- reply.c, send.c */
 bool has_header(const struct call_private *p, const char *name);
+void secure_header(struct app *app, struct http_req *r); /* Strict-Transport-Security */
 void answer_begin(struct call_private *p, const char *content_type);
 /* A list as it comes, row by row. */
 struct page {

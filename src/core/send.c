@@ -150,6 +150,15 @@ static void deprecation_headers(struct call_private *p, const struct route *rout
                      p->c.surface == PLATFORM ? "/v1" : "", route->successor);
 }
 
+/* RFC 6797: over TLS alone. */
+void secure_header(struct app *app, struct http_req *r)
+{
+    int64_t seconds = app->config->hsts_max_age;
+
+    if (seconds > 0 && http_req_tls(r))
+        http_headerf(r, "Strict-Transport-Security", "max-age=%lld", (long long)seconds);
+}
+
 static void common_headers(struct call_private *p, int64_t micros, bool vary_coding)
 {
     bool vary_origin = cors_headers(p);
@@ -171,6 +180,7 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
     if (!has_header(p, "Cache-Control"))
         http_header(p->r, "Cache-Control", p->etag ? "private, no-cache" : "no-store");
     http_header(p->r, "X-Content-Type-Options", "nosniff");
+    secure_header(p->c.app, p->r);
     timing_header(p->r, micros);
     for (const struct reply_header *h = p->headers; h; h = h->next)
         http_header(p->r, h->name, h->value);
