@@ -46,7 +46,8 @@ static enum grade check_root(struct look *l)
 {
     if (geteuid() == 0)
         return say(l, OK, "running as root");
-    return say(l, FAIL, "not root: `sudo brume doctor` sees all, and `brume serve` needs root");
+    return say(l, FAIL, "not root: `sudo %s doctor` sees all, and serving needs it",
+               clone_command(l->a));
 }
 
 static enum grade check_kernel(struct look *l)
