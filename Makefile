@@ -10,8 +10,6 @@ PREFIX ?= /usr/local
 .PHONY: run test quick bench install build format lint deps clean
 
 run: ## install what is missing, build, start the whole cloud
-	@tools/install-packages run build
-	@$(MAKE) --no-print-directory build
 	@exec tools/run
 
 test: ## install what the tests need, build and run every test

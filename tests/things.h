@@ -41,7 +41,7 @@ static const struct field tick_fields[] = {
     FIELD_INT(struct tick, n, 0, .doc = "How many things."),
 };
 static const struct field wait_fields[] = {
-    FIELD_INT(struct wait_query, wait, FF_CREATE, .max = 20, .doc = "Seconds."),
+    FIELD_INT(struct wait_query, wait, FF_CREATE, .max = 20, .alias = "wait_seconds", .doc = "Seconds."),
 };
 static const struct record thing_record = RECORD(thing, "things", thing_fields, .prefix = "thing");
 static const struct record tick_record = RECORD(tick, NULL, tick_fields);
@@ -52,6 +52,10 @@ static int thing_create(struct call *c, struct err *e)
 {
     struct thing *t = c->in;
 
+    if (strcmp(t->name, "later") == 0) {
+        reply_header(c, "Retry-After", "77");
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "Not now");
+    }
     if (strcmp(t->name, "over quota") == 0)
         return err_set(e, ERR_QUOTA_EXCEEDED, "No more things");
     if (strcmp(t->name, "broken") == 0)
@@ -65,6 +69,13 @@ static int thing_create(struct call *c, struct err *e)
 
 static int long_insert(struct call *c, struct err *e)
 {
+    const struct thing *t = c->in;
+
+    reply_header(c, "X-Inner", "yes");
+    if (strcmp(t->name, "later") == 0) {
+        reply_header(c, "Retry-After", "77");
+        return err_set(e, ERR_RATE_LIMITED, "Not now");
+    }
     TRY(call_insert(c, &thing_record, c->in, e));
     return reply_row(c, &thing_record, c->in);
 }
@@ -95,6 +106,7 @@ static int thing_long(struct call *c, struct err *e)
 {
     const struct thing *t = c->in;
 
+    reply_header(c, "X-Outer", "yes");
     if (strcmp(t->name, "late") != 0)
         return call_write(c, long_insert, e);
     /* As no handler may: the answer after the last transaction. */

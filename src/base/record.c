@@ -9,6 +9,16 @@ const struct field *record_field(const struct record *r, const char *name)
     return NULL;
 }
 
+const struct field *record_named(const struct record *r, const char *name)
+{
+    const struct field *f = record_field(r, name);
+
+    for (size_t i = 0; !f && i < r->n_fields; i++)
+        if (r->fields[i].alias && strcmp(r->fields[i].alias, name) == 0)
+            f = &r->fields[i];
+    return f;
+}
+
 int record_index(const struct record *r, const char *name)
 {
     const struct field *f = record_field(r, name);

@@ -61,6 +61,11 @@ struct field {
     /* Checks, and may replace, a string-like value (F_STR; F_JSON, F_MAP, F_LIST as canonical
      * text); returns NULL if it is fine, else what is wrong in a client's words ("must be …"). */
     const char *(*check)(struct arena *a, const char **value);
+    /* Checks one entry, before .check sees all of them: of F_LIST and F_MAP ('key' NULL in a list);
+     * of F_JSON each text of a list, or each text between commas.  Returns what is wrong with it,
+     * or NULL; '*code', "malformed" before, may say it more exactly.  Each fault names its entry.
+     */
+    const char *(*check_entry)(const char *key, const char *value, const char **code);
     const char *doc; /* One sentence for people; required in every public record. */
 };
 
@@ -105,6 +110,8 @@ struct record {
 
 /* The field of that name, or NULL. */
 const struct field *record_field(const struct record *r, const char *name);
+/* The field that a request means by 'name': its own name or its alias; or NULL. */
+const struct field *record_named(const struct record *r, const char *name);
 /* Its number; 'name' must exist. For bitmaps of members. */
 int record_index(const struct record *r, const char *name);
 /* NULL if 'value' is none of the enum's. */

@@ -25,7 +25,7 @@ static const struct field lamp_fields[] = {
     FIELD_UUID(T, id, 0),
     FIELD_STR (T, name, FF_CREATE),
     FIELD_ENUM(T, state, enum state, 0, .names = states),
-    FIELD_INT (T, watts, FF_CREATE),
+    FIELD_INT (T, watts, FF_CREATE, .alias = "power"),
     FIELD_BOOL(T, dimmed, 0),
 };
 #undef T
@@ -42,6 +42,10 @@ static void fields_are_found_by_name_and_lie_where_the_struct_says(void **state 
     assert_int_equal(l.watts, 60);
     assert_int_equal(record_index(&lamp_record, "watts"), 3);
     assert_null(record_field(&lamp_record, "volts"));
+    assert_null(record_field(&lamp_record, "power"));
+    assert_ptr_equal(record_named(&lamp_record, "power"), f);
+    assert_ptr_equal(record_named(&lamp_record, "watts"), f);
+    assert_null(record_named(&lamp_record, "volts"));
     assert_string_equal(*FIELD_CAT(&l, &lamp_fields[1], const char *), "desk");
 }
 

@@ -486,8 +486,16 @@ size_t http1_header_count(const struct http_head *h, const char *name)
 
 enum { MAX_SIZE_LINE = 1024, MAX_TRAILERS = 8192, MAX_SIZE_DIGITS = 15 };
 enum chunk_state {
-    CHUNK_SIZE,      /* hex digits; 'line' counts them */
-    CHUNK_EXTENSION, /* after ';' */
+    CHUNK_SIZE, /* hex digits; 'line' counts them */
+    EXT_SPACE,  /* space that a ';' must follow */
+    EXT_NAME_START,
+    EXT_NAME,
+    EXT_NAME_SPACE, /* behind a name */
+    EXT_VALUE_START,
+    EXT_TOKEN,
+    EXT_QUOTED,
+    EXT_ESCAPED, /* in it, behind a backslash */
+    EXT_QUOTED_END,
     CHUNK_SIZE_LF,
     CHUNK_DATA,
     CHUNK_DATA_CR,
@@ -537,6 +545,58 @@ static int hex_value(char c)
     return -1;
 }
 
+/* What may stand behind a size or behind an extension that is whole. */
+static bool after_extension(struct http1_chunked *c, char b)
+{
+    if (b == ';')
+        c->state = EXT_NAME_START;
+    else if (b == ' ' || b == '\t')
+        c->state = EXT_SPACE;
+    else if (b == '\r')
+        c->state = CHUNK_SIZE_LF;
+    else
+        return false;
+    return true;
+}
+
+/* *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] ): one byte of it. */
+static bool extension_byte(struct http1_chunked *c, char b)
+{
+    bool space = b == ' ' || b == '\t', token = is(b, TOKEN);
+
+    switch (c->state) {
+    case EXT_SPACE:
+        return space || (b == ';' && after_extension(c, b));
+    case EXT_NAME_START:
+        c->state = token ? EXT_NAME : EXT_NAME_START;
+        return token || space;
+    case EXT_NAME:
+        if (token)
+            return true;
+        c->state = b == '=' ? EXT_VALUE_START : EXT_NAME_SPACE;
+        return b == '=' || space || after_extension(c, b);
+    case EXT_NAME_SPACE:
+        if (b == '=')
+            c->state = EXT_VALUE_START;
+        return b == '=' || space || (b == ';' && after_extension(c, b));
+    case EXT_VALUE_START:
+        if (token || b == '"')
+            c->state = token ? EXT_TOKEN : EXT_QUOTED;
+        return token || b == '"' || space;
+    case EXT_TOKEN:
+        return token || after_extension(c, b);
+    case EXT_QUOTED:
+        if (b == '"' || b == '\\')
+            c->state = b == '"' ? EXT_QUOTED_END : EXT_ESCAPED;
+        return is(b, VALUE);
+    case EXT_ESCAPED:
+        c->state = EXT_QUOTED;
+        return is(b, VALUE);
+    default:
+        return after_extension(c, b);
+    }
+}
+
 /* One byte of a size line; false if it may not stand there. */
 static bool size_byte(struct http1_chunked *c, char b)
 {
@@ -548,19 +608,13 @@ static bool size_byte(struct http1_chunked *c, char b)
         return b == '\n';
     }
     c->line++;
-    if (c->state == CHUNK_EXTENSION) {
-        if (b == '\r')
-            c->state = CHUNK_SIZE_LF;
-        return (b == '\r' || is(b, VALUE)) && c->line <= MAX_SIZE_LINE;
-    }
+    if (c->state != CHUNK_SIZE)
+        return c->line <= MAX_SIZE_LINE && extension_byte(c, b);
     if (digit >= 0) {
         c->left = c->left * 16 + (uint64_t)digit;
         return c->line <= MAX_SIZE_DIGITS;
     }
-    if (c->line == 1 || (b != ';' && b != '\r'))
-        return false;
-    c->state = b == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_LF;
-    return true;
+    return c->line > 1 && after_extension(c, b);
 }
 
 static void name_byte(struct http1_chunked *c, char b)

@@ -48,9 +48,10 @@ struct str http1_header(const struct http_head *h, const char *name);
 /* How many of that name. */
 size_t http1_header_count(const struct http_head *h, const char *name);
 
-/* Chunked bodies (RFC 9112 7.1), fed as bytes come.  Trailers are checked as fields are, and thrown
- * away; one that frames, routes, authenticates or describes a message is refused (RFC 9110 6.5.1),
- * for whoever merges it into the head sees another request. */
+/* Chunked bodies (RFC 9112 7.1), fed as bytes come.  Extensions are read by their grammar (7.1.1)
+ * and passed over.  Trailers are checked as fields are, and thrown away; one that frames, routes,
+ * authenticates or describes a message is refused (RFC 9110 6.5.1), for whoever merges it into the
+ * head sees another request. */
 struct http1_chunked {
     uint64_t left; /* of the present chunk */
     uint16_t line; /* bytes of the present size line or trailer section */

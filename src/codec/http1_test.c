@@ -301,6 +301,28 @@ static void malformed_chunks_are_refused(void **state _unused_)
         "1000000000000000\r\n",
         "5;a\nb\r\n",
         "5;\x01\r\n",
+        "5;\r\nhello\r\n",
+        "5; \r\nhello\r\n",
+        "5;;a\r\nhello\r\n",
+        "5;=b\r\nhello\r\n",
+        "5;a=\r\nhello\r\n",
+        "5;a= ;b\r\nhello\r\n",
+        "5;a \r\nhello\r\n",
+        "5;a=b \r\nhello\r\n",
+        "5;a b\r\nhello\r\n",
+        "5;a=b c\r\nhello\r\n",
+        "5;a=b=c\r\nhello\r\n",
+        "5;a,b\r\nhello\r\n",
+        "5;\"a\"\r\nhello\r\n",
+        "5;a=\"b\r\nhello\r\n",
+        "5;a=\"b\"c\r\nhello\r\n",
+        "5;a=b\"c\"\r\nhello\r\n",
+        "5;a=\"\\\"\r\nhello\r\n",
+        "5;a=\"\x01\"\r\nhello\r\n",
+        "5;a=\"\\\x01\"\r\nhello\r\n",
+        "5;a=\xe4\r\nhello\r\n",
+        "5 a\r\nhello\r\n",
+        " ;a\r\n",
         "5\r\r\nhello",
         "0\r\n\n",
         "0\r\n a: b\r\n\r\n",
@@ -317,6 +339,37 @@ static void malformed_chunks_are_refused(void **state _unused_)
         for (size_t step = 1; step < 10; step++)
             if (decode(bad[i], strlen(bad[i]), step, out, &n, &used) != HTTP1_BAD)
                 fail_msg("case %zu was taken", i);
+}
+
+static void extensions_are_read_by_their_grammar(void **state _unused_)
+{
+    static const char *const good[] = {
+        "",
+        ";a",
+        ";a=b",
+        ";a=\"\"",
+        ";a=\"b;c=d\"",
+        ";a=\"\\\"\\\\\\\t\\\xe4\"",
+        ";a=\"\xe4 \t\x7e\";b",
+        ";a;b=c;d=\"e\"",
+        " ;\ta \t=  b\t;c",
+        "\t; a = \"b\" ; c",
+        ";!#$%&'*+-.^_`|~09aZ=!#$%&'*+-.^_`|~09aZ",
+    };
+    char out[100];
+    size_t n, used;
+
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        char text[200];
+        int len = snprintf(text, sizeof(text), "5%s\r\nhello\r\n0%s\r\n\r\n", good[i], good[i]);
+
+        for (size_t step = 1; step < 12; step++) {
+            if (decode(text, (size_t)len, step, out, &n, &used) != HTTP1_OK)
+                fail_msg("case %zu was refused", i);
+            assert_int_equal(used, len);
+            assert_int_equal(n, 5);
+        }
+    }
 }
 
 static void extensions_and_trailers_are_bounded(void **state _unused_)
@@ -399,6 +452,7 @@ int main(void)
         cmocka_unit_test(sizes_have_their_limits),
         cmocka_unit_test(chunks_come_out_joined_however_they_are_cut),
         cmocka_unit_test(malformed_chunks_are_refused),
+        cmocka_unit_test(extensions_are_read_by_their_grammar),
         cmocka_unit_test(extensions_and_trailers_are_bounded),
         cmocka_unit_test(a_trailer_is_no_field_of_the_head),
         cmocka_unit_test(methods_have_their_names),

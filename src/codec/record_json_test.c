@@ -23,7 +23,7 @@ struct box {
     int64_t price;
     const char *config, *tags, *ports, *token, *secret, *note;
     int64_t revision;
-    const char *state;
+    const char *state, *hosts;
 };
 
 static const char *no_spaces(struct arena *arena, const char **value)
@@ -33,6 +33,16 @@ static const char *no_spaces(struct arena *arena, const char **value)
     if (strcmp(*value, "UP") == 0)
         *value = arena_strdup(arena, "up");
     return NULL;
+}
+
+static const char *no_minus(const char *key, const char *value, const char **code)
+{
+    if (key && key[0] == '-')
+        return "must not begin with a minus";
+    if (value[0] != '-')
+        return NULL;
+    *code = "out_of_range";
+    return "must not be negative";
 }
 
 static const struct record vpc_ref = { .name = "vpc", .prefix = "vpc" };
@@ -53,13 +63,16 @@ static const struct field box_fields[] = {
     FIELD_ENUM (T, kind, enum kind,       FF_CREATE, .names = kinds, .dflt = KIND_FIFO),
     FIELD_MICRO(T, price,                 FF_CREATE, .min = 0, .max = 5000000),
     FIELD_JSON (T, config,                FF_CREATE | FF_UPDATE, .max = 40),
-    FIELD_MAP  (T, tags,                  FF_CREATE | FF_UPDATE, .max = 2),
-    FIELD_LIST (T, ports,                 FF_CREATE | FF_UPDATE, .max = 3),
+    FIELD_MAP  (T, tags,                  FF_CREATE | FF_UPDATE, .max = 2,
+                                          .check_entry = no_minus),
+    FIELD_LIST (T, ports,                 FF_CREATE | FF_UPDATE, .max = 3,
+                                          .check_entry = no_minus),
     FIELD_STR  (T, token,                 FF_ONCE),
     FIELD_STR  (T, secret,                FF_CREATE | FF_SECRET),
     FIELD_STR  (T, note,                  FF_CREATE | FF_UPDATE | FF_CLEAR, .dflt_str = "hello"),
     FIELD_INT  (T, revision,              FF_HIDDEN | FF_CREATE),
     FIELD_STR  (T, state,                 FF_VIRTUAL),
+    FIELD_JSON (T, hosts,                 FF_UPDATE | FF_SECRET | FF_VIRTUAL, .check_entry = no_minus),
 };
 #undef T
 /* clang-format on */
@@ -383,6 +396,21 @@ static void an_alias_is_the_same_member(void **state _unused_)
     assert_string_equal(read_as(JSON_UPDATE, "{'size_gb':700}"), "size_gb:out_of_range");
 }
 
+static void each_faulty_entry_of_a_value_is_named(void **state _unused_)
+{
+    assert_string_equal(read_as(JSON_UPDATE, "{'ports':['1','-2','3','-4']}"),
+                        "ports:too_long ports[1]:out_of_range ports[3]:out_of_range");
+    assert_string_equal(read_as(JSON_UPDATE, "{'tags':{'-a':'-1','b':'-2'}}"),
+                        "tags.-a:malformed tags.b:out_of_range");
+    assert_string_equal(read_as(JSON_UPDATE, "{'hosts':'-1,2,-3'}"),
+                        "hosts[0]:out_of_range hosts[2]:out_of_range");
+    assert_string_equal(read_as(JSON_UPDATE, "{'hosts':['1','2,-3',4]}"),
+                        "hosts[1]:out_of_range hosts[2]:wrong_type");
+    assert_string_equal(read_as(JSON_UPDATE, "{'hosts':{'a':'-1'}}"), "");
+    assert_string_equal(read_as(JSON_UPDATE, "{'hosts':''}"), "");
+    assert_string_equal(read_as(JSON_UPDATE, "{'hosts':'1,2'}"), "");
+}
+
 static void a_flood_of_faults_is_kept_to_a_hundred(void **state _unused_)
 {
     _cleanup_(buf_free) struct buf b = BUF(MIB(1));
@@ -461,6 +489,7 @@ int main(void)
         TEST(null_clears_what_can_be_cleared),
         TEST(an_update_changes_what_is_given_only),
         TEST(an_alias_is_the_same_member),
+        TEST(each_faulty_entry_of_a_value_is_named),
         TEST(a_flood_of_faults_is_kept_to_a_hundred),
         TEST(query_parameters_are_read_by_the_same_table),
     };

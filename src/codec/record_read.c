@@ -229,7 +229,20 @@ static bool read_id(const struct reader *rd, const struct json_value *v)
 
 /* ---- values of values */
 
-static bool item_right(const struct reader *rd, const char *field, const struct json_value *v)
+/* By the field's own check of one entry. */
+static bool entry_right(const struct reader *rd, const char *field, const char *key,
+                        const char *value)
+{
+    const char *code = "malformed";
+    const char *wrong = rd->f->check_entry ? rd->f->check_entry(key, value, &code) : NULL;
+
+    if (wrong)
+        faults_add(rd->faults, field, code, "%s", wrong);
+    return !wrong;
+}
+
+static bool item_right(const struct reader *rd, const char *field, const char *key,
+                       const struct json_value *v)
 {
     const char *wrong = NULL;
 
@@ -240,8 +253,48 @@ static bool item_right(const struct reader *rd, const char *field, const struct 
     else if ((wrong = text_wrong(v->s, v->n)))
         faults_add(rd->faults, field, "malformed", "%s", wrong);
     else
-        return true;
+        return entry_right(rd, field, key, v->s);
     return false;
+}
+
+/* The texts between the commas of 's': named by their number, or all of them 'name'. */
+static bool parts_right(const struct reader *rd, const char *name, const char *s)
+{
+    bool right = true;
+
+    for (size_t i = 0; rd->faults->n < FAULTS_KEPT; i++) {
+        size_t n = strcspn(s, ",");
+        const char *field = name ? name : arena_printf(rd->a, "%s[%zu]", rd->name, i);
+
+        if (!entry_right(rd, field, NULL, arena_dup(rd->a, s, n)))
+            right = false;
+        if (s[n] == '\0')
+            break;
+        s += n + 1;
+    }
+    return right;
+}
+
+/* F_JSON with a check of its entries: any other value is left to the check of the whole. */
+static bool texts_right(const struct reader *rd, const struct json_value *v)
+{
+    bool right = true;
+
+    if (!rd->f->check_entry)
+        return true;
+    if (v->type == JSON_STR)
+        return v->n == 0 || parts_right(rd, NULL, v->s);
+    for (size_t i = 0; v->type == JSON_ARR && i < v->n && rd->faults->n < FAULTS_KEPT; i++) {
+        const char *field = arena_printf(rd->a, "%s[%zu]", rd->name, i);
+
+        if (v->items[i].type == JSON_STR) {
+            right = parts_right(rd, field, v->items[i].s) && right;
+        } else {
+            faults_add(rd->faults, field, "wrong_type", "must be a string");
+            right = false;
+        }
+    }
+    return right;
 }
 
 static bool map_right(const struct reader *rd, const struct json_value *v)
@@ -261,7 +314,7 @@ static bool map_right(const struct reader *rd, const struct json_value *v)
                        "a key must have 1 to %d bytes and no control characters", KEY_MAX);
             right = false;
         }
-        if (!item_right(rd, field, &v->items[i]))
+        if (!item_right(rd, field, key, &v->items[i]))
             right = false;
     }
     return right;
@@ -272,7 +325,7 @@ static bool list_right(const struct reader *rd, const struct json_value *v)
     bool right = true;
 
     for (size_t i = 0; i < v->n && rd->faults->n < FAULTS_KEPT; i++)
-        if (!item_right(rd, arena_printf(rd->a, "%s[%zu]", rd->name, i), &v->items[i]))
+        if (!item_right(rd, arena_printf(rd->a, "%s[%zu]", rd->name, i), NULL, &v->items[i]))
             right = false;
     return right;
 }
@@ -310,8 +363,11 @@ static bool read_tree(const struct reader *rd, const struct json_value *v)
         }
         /* Each entry is bounded already; the text of all of them follows from that. */
         max = limit_of(rd->f, ENTRIES_MAX) * (ITEM_MAX + KEY_MAX + 8) * 6;
-        if (!count_right(rd, v) || !(map ? map_right(rd, v) : list_right(rd, v)))
+        bool right = count_right(rd, v);
+        if (!(map ? map_right(rd, v) : list_right(rd, v)) || !right)
             return false;
+    } else if (!texts_right(rd, v)) {
+        return false;
     }
     _cleanup_(buf_free) struct buf b = BUF((size_t)max);
     struct json_out o = JSON_OUT(&b);
@@ -378,11 +434,8 @@ static void clear(const struct field *f, void *row)
 
 static const struct field *field_named(const struct record *r, const char *name)
 {
-    const struct field *f = record_field(r, name);
+    const struct field *f = record_named(r, name);
 
-    for (size_t i = 0; !f && i < r->n_fields; i++)
-        if (r->fields[i].alias && strcmp(r->fields[i].alias, name) == 0)
-            f = &r->fields[i];
     return f && (f->flags & FF_HIDDEN) ? NULL : f;
 }
 

@@ -29,8 +29,14 @@ void call_init(struct call_private *p, struct app *app, struct arena *a)
     p->large = ARENA(MIB(64));
     p->buf = BUF(MIB(64));
     p->faults.arena = a;
-    p->headers_end = &p->headers;
+    p->headers_end = p->headers_kept = &p->headers;
     p->events_end = &p->events;
+}
+
+void headers_undo(struct call_private *p)
+{
+    *p->headers_kept = NULL;
+    p->headers_end = p->headers_kept;
 }
 
 static void forget_reply(struct call_private *p)
@@ -42,8 +48,6 @@ static void forget_reply(struct call_private *p)
     p->etag = NULL;
     p->etag_weak = false;
     p->code = ERR_NONE;
-    p->headers = NULL;
-    p->headers_end = &p->headers;
     buf_clear(&p->buf);
     p->out = JSON_OUT(&p->buf);
     p->out.view = (struct json_view){
@@ -71,6 +75,8 @@ void call_reset(struct call_private *p)
 {
     if (p->c.arena == &p->own)
         arena_reset(&p->own, KIB(64));
+    p->headers_kept = &p->headers;
+    headers_undo(p);
     forget_reply(p);
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
@@ -207,6 +213,24 @@ bool call_has(const struct call *c, const char *member)
     return r && (c->set & FIELD_SET(r, member));
 }
 
+static bool is_given(const struct call *c, const char *name)
+{
+    const struct json_value *v = name ? json_get(c->p->json, name) : NULL;
+    bool update = c->route->method == PATCH || c->route->partial;
+
+    return v && (update || json_type_of(v) != JSON_NULL);
+}
+
+bool call_given(const struct call *c, const char *member)
+{
+    if (!c->p->json || json_type_of(c->p->json) != JSON_OBJ)
+        return false;
+    if (!member)
+        return json_len(c->p->json) > 0;
+    const struct field *f = record_field(c->route->in, member);
+    return f && (is_given(c, f->name) || is_given(c, f->alias));
+}
+
 const char *call_param(struct call *c, const char *name)
 {
     const struct router_match *m = &c->p->match;
@@ -239,6 +263,7 @@ static int write_attempt(struct db *db, void *ctx, struct err *e)
     struct call_private *p = ctx;
 
     call_undo(p);
+    headers_undo(p);
     if (!p->replied_before)
         forget_reply(p);
     p->c.db = db;
@@ -274,6 +299,7 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
                          "internal error");
     p->write_fn = fn;
     p->replied_before = p->replied;
+    p->headers_kept = p->headers_end;
     p->reader = c->db;
     int rc = store_write_job(c->app->store, &job, e);
     c->db = p->reader;
@@ -282,9 +308,12 @@ int call_write(struct call *c, int (*fn)(struct call *c, struct err *e), struct 
         p->recorded = p->replied;
     } else {
         call_undo(p);
+        if (p->replied)
+            headers_undo(p); /* of an answer that did not come to be */
         if (!p->replied_before)
             forget_reply(p);
     }
+    p->headers_kept = &p->headers;
     return rc;
 }
 

@@ -52,6 +52,7 @@ struct config {
     int64_t reconcilers; /* visits at once */
     int64_t max_connections;
     const char *tls_cert, *tls_key;
+    int64_t hsts_max_age;        /* seconds; 0: none */
     bool allow_plain;            /* plain HTTP off loopback */
     const char *cors_origins;    /* comma-separated, "" none */
     const char *trusted_proxies; /* CIDRs */

@@ -29,6 +29,7 @@ const struct config_key config_keys[] = {
     I("server.max_connections",   NULL,          max_connections,     "20000", 1, 1000000, "Connections open at once; those over it are answered 503."),
     S("server.tls_cert",          "tls-cert",    tls_cert,            "",                "PEM file of the certificate chain; empty: plain HTTP. SIGHUP reads the file again."),
     S("server.tls_key",           "tls-key",     tls_key,             "",                "PEM file of the certificate's key. SIGHUP reads the file again."),
+    I("server.hsts_max_age",      NULL,          hsts_max_age,        "31536000", 0, 63072000, "Seconds for which browsers that came by TLS come by TLS only (Strict-Transport-Security); 0: no such header.", .reload = true),
     B("server.allow_plain",       "allow-plain", allow_plain,         "false",           "Serves plain HTTP on addresses other than loopback."),
     S("server.cors_origins",      NULL,          cors_origins,        "",                "Origins that browsers may call from, separated by commas; * is any.", .reload = true),
     S("server.trusted_proxies",   NULL,          trusted_proxies,     "",                "CIDRs of proxies whose X-Forwarded-For is believed, separated by commas.", .reload = true),

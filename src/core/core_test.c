@@ -385,6 +385,46 @@ TEST(a_public_post_is_limited_to_five_a_minute_from_an_address)
     CHECK_EQ(ask(w, POST, "/auth/knock", "", NULL, NULL).status, 200);
 }
 
+static int count_headers(struct reply r, const char *line)
+{
+    int n = 0;
+
+    for (const char *at = r.headers; (at = strcasestr(at, line)) != NULL; at += strlen(line))
+        n++;
+    return n;
+}
+
+TEST(a_header_that_was_set_before_an_error_goes_out_with_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/things", "{'name':'later'}");
+
+    CHECK_EQ(r.status, 503);
+    CHECK_STR(header(r, "Retry-After"), "77");
+    CHECK_EQ(count_headers(r, "\r\nRetry-After:"), 1);
+    r = post(w, "/long-things", "{'name':'later'}");
+    CHECK_EQ(r.status, 429);
+    CHECK_STR(header(r, "Retry-After"), "77");
+    CHECK_EQ(count_headers(r, "\r\nRetry-After:"), 1);
+    CHECK_STR(header(r, "X-Outer"), "yes");
+}
+
+TEST(a_header_of_an_answer_is_sent_once_and_not_with_the_error_in_its_place)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/long-things", "{'name':'one'}");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(header(r, "X-Outer"), "yes");
+    CHECK_EQ(count_headers(r, "\r\nX-Inner:"), 1);
+    r = post(w, "/long-things", "{'name':'late'}");
+    CHECK_EQ(r.status, 500);
+    CHECK(header(r, "X-Outer") == NULL);
+    r = post(w, "/things", "{'name':'one'}");
+    CHECK_EQ(r.status, 409);
+    CHECK(header(r, "X-Made") == NULL);
+}
+
 /* ---- bodies */
 
 TEST(all_faults_of_body_and_query_are_answered_at_once)
@@ -404,6 +444,52 @@ TEST(all_faults_of_body_and_query_are_answered_at_once)
     CHECK_EQ(get(w, "/wait-write?nope=1").status, 400);
     CHECK_EQ(get(w, "/noise?nope=1").status, 400);
     CHECK_EQ(post(w, "/revoke", "{'reason':'x'}").status, 400);
+}
+
+static bool names(struct reply r, const char *field, const char *code)
+{
+    const char *f;
+
+    for (int i = 0; (f = member(r, fmt("error.details.%d.field", i))) != NULL; i++)
+        if (strcmp(f, field) == 0 && strcmp(member(r, fmt("error.details.%d.code", i)), code) == 0)
+            return true;
+    return false;
+}
+
+static int count_faults(struct reply r)
+{
+    int n = 0;
+
+    while (member(r, fmt("error.details.%d.field", n)))
+        n++;
+    return n;
+}
+
+TEST(a_parameter_is_known_by_its_alias_too_and_given_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/things", "{'name':'one'}");
+    CHECK_EQ(get(w, "/wait?wait_seconds=1").status, 200);
+    CHECK(names(get(w, "/wait?wait_seconds=21"), "wait_seconds", "out_of_range"));
+    struct reply r = get(w, "/wait?wait=1&wait_seconds=2");
+    CHECK_EQ(r.status, 400);
+    CHECK(names(r, "wait_seconds", "not_allowed"));
+    /* Neither is one that was faulty already. */
+    r = get(w, "/wait?wait=x&wait=1");
+    CHECK(names(r, "wait", "wrong_type") && names(r, "wait", "not_allowed"));
+    CHECK_EQ(count_faults(r), 2);
+}
+
+TEST(all_faults_of_a_list_are_named_each_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = get(w, "/v1/things?colour=red&limit=0&sort=secret&created_after=x&cursor=y");
+
+    CHECK_EQ(r.status, 400);
+    CHECK(names(r, "colour", "unknown") && names(r, "limit", "out_of_range"));
+    CHECK(names(r, "sort", "not_allowed") && names(r, "created_after", "malformed"));
+    CHECK_EQ(count_faults(r), 4);
 }
 
 TEST(a_body_that_is_no_json_is_400_of_another_type_415_and_too_long_413)

@@ -115,6 +115,17 @@ static void request_of(struct many *m, struct str query, struct listing_request 
     };
 }
 
+void crud_list_check(struct call *c, struct faults *f)
+{
+    struct many m = { .c = c, .record = record_of(c) };
+    struct listing_request q;
+
+    if (!m.record || !m.record->table)
+        return;
+    request_of(&m, http_req_head(c->p->r)->query, &q);
+    listing_check(c->arena, &q, f);
+}
+
 static struct str query_value(struct str query, const char *name)
 {
     size_t n = strlen(name);

@@ -171,15 +171,18 @@ static bool head_fits(const struct mount *m)
            m->info->route->work != STREAM;
 }
 
-/* HEAD is offered where GET only reads. */
-static void look_at_get(struct call_private *p)
+/* What Allow names: what is mounted and what is planned, HEAD where GET only reads. */
+static void look_at_methods(struct call_private *p)
 {
-    struct router_match get;
     const struct http_head *h = http_req_head(p->r);
+    unsigned planned = planned_methods(h->path), get = 1u << GET;
+    struct router_match m;
 
-    if (((p->match.methods >> GET) & 1) &&
-        router_find(p->c.app->router, p->c.arena, GET, h->path, &get) == ROUTER_FOUND)
-        p->head_too = head_fits(get.value);
+    if (!(p->match.methods & get))
+        p->head_too = (planned & get) != 0;
+    else if (router_find(p->c.app->router, p->c.arena, GET, h->path, &m) == ROUTER_FOUND)
+        p->head_too = head_fits(m.value);
+    p->match.methods |= planned;
 }
 
 static void answer_options(struct call_private *p)
@@ -199,6 +202,32 @@ static void answer_options(struct call_private *p)
     reply_send(p);
 }
 
+static int not_allowed(struct call_private *p, struct str method, struct err *e)
+{
+    look_at_methods(p);
+    p->not_allowed = true;
+    return err_set(e, ERR_METHOD_NOT_ALLOWED, "%.*s is not offered here",
+                   (int)MIN(method.n, (size_t)32), method.p);
+}
+
+/* No row serves this method at this path: 1: answered; -1. */
+static int no_route(struct call_private *p, struct err *e)
+{
+    const struct http_head *h = http_req_head(p->r);
+    unsigned planned = planned_methods(h->path), get = 1u << GET;
+
+    if (!p->match.methods && !planned)
+        return err_set(e, ERR_ROUTE_NOT_FOUND, "There is no such path");
+    if (h->method == OPTIONS) {
+        look_at_methods(p);
+        answer_options(p);
+        return 1;
+    }
+    if ((planned >> h->method & 1) || (h->method == HEAD && (planned & get)))
+        return err_set(e, ERR_NOT_IMPLEMENTED, "This is planned, and not built yet");
+    return not_allowed(p, h->method_text, e);
+}
+
 /* 0: found; 1: answered; -1. */
 static int find_route(struct call_private *p, struct err *e)
 {
@@ -214,27 +243,16 @@ static int find_route(struct call_private *p, struct err *e)
     switch (router_find(app->router, p->c.arena, h->method, h->path, &p->match)) {
     case ROUTER_FOUND:
         break;
-    case ROUTER_NO_PATH:
-        if (planned_path(h->path))
-            return err_set(e, ERR_NOT_IMPLEMENTED, "This is planned, and not built yet");
-        return err_set(e, ERR_ROUTE_NOT_FOUND, "There is no such path");
     case ROUTER_BAD_PATH:
         return err_set(e, ERR_INVALID, "The path is not percent-encoded as it should be");
+    case ROUTER_NO_PATH:
     case ROUTER_NO_METHOD:
-        look_at_get(p);
-        if (h->method == OPTIONS) {
-            answer_options(p);
-            return 1;
-        }
-        p->not_allowed = true;
-        return err_set(e, ERR_METHOD_NOT_ALLOWED, "%.*s is not offered here",
-                       (int)MIN(h->method_text.n, (size_t)32), h->method_text.p);
+        return no_route(p, e);
     }
     p->mount = p->match.value;
     if (h->method == HEAD && p->mount->info->route->method != HEAD && !head_fits(p->mount)) {
         p->mount = NULL;
-        p->not_allowed = true;
-        return err_set(e, ERR_METHOD_NOT_ALLOWED, "HEAD is not offered here");
+        return not_allowed(p, h->method_text, e);
     }
     p->c.route = p->mount->info->route;
     p->c.surface = p->mount->surface;
@@ -245,6 +263,7 @@ static int find_route(struct call_private *p, struct err *e)
 /* {id} as an id of either form, or as a name where the route takes one. */
 static int read_id(struct call_private *p, struct err *e)
 {
+    const struct record *target = p->mount->info->target;
     struct call *c = &p->c;
     char prefix[64];
 
@@ -263,8 +282,7 @@ static int read_id(struct call_private *p, struct err *e)
             c->id_name = arena_dup(c->arena, v.p, v.n);
             return 0;
         }
-        return err_set(e, ERR_NOT_FOUND, "There is no such %s",
-                       c->route->out ? c->route->out->name : "object");
+        return err_set(e, ERR_NOT_FOUND, "There is no such %s", target ? target->name : "object");
     }
     return 0;
 }
@@ -670,6 +688,7 @@ void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct b
                 p->problem_json ? "application/problem+json" : "application/json");
     http_header(r, "X-Request-Id", p->request_id);
     http_header(r, "Cache-Control", "no-store");
+    secure_header(app, r);
     if (p->status == 503)
         http_header(r, "Retry-After", "1");
     if (mine && app->o.observe)

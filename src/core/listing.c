@@ -625,20 +625,36 @@ static void put_order(struct plan *p, const struct field *f)
     }
 }
 
+/* All but what stands behind the conditions. */
+static void begin(struct plan *p)
+{
+    p->sql = p->canon = BUF(MAX_SQL);
+    *p->out = (struct listing){ 0 };
+    read_query(p);
+    read_sort(p);
+    read_bounds(p);
+    buf_puts(&p->sql, "SELECT @ FROM ");
+    buf_puts(&p->sql, p->q->record->table);
+    put_conditions(p);
+}
+
+void listing_check(struct arena *a, const struct listing_request *q, struct faults *f)
+{
+    struct listing l;
+    struct plan p = { .arena = a, .q = q, .out = &l, .faults = f };
+
+    begin(&p);
+    buf_free(&p.sql);
+    buf_free(&p.canon);
+}
+
 void listing_plan(struct arena *a, const struct listing_request *q, struct listing *out,
                   struct faults *f)
 {
     struct plan p = { .arena = a, .q = q, .out = out, .faults = f };
     size_t before = f->n;
 
-    p.sql = p.canon = BUF(MAX_SQL);
-    *out = (struct listing){ 0 };
-    read_query(&p);
-    read_sort(&p);
-    read_bounds(&p);
-    buf_puts(&p.sql, "SELECT @ FROM ");
-    buf_puts(&p.sql, q->record->table);
-    put_conditions(&p);
+    begin(&p);
     fingerprint(&p);
     if (f->n == before)
         put_keyset(&p, sort_field(q, out));

@@ -38,6 +38,9 @@ struct listing {
  * and each FF_FILTER field (comma: any of).  Unknown or bad ones become faults, all of them. */
 void listing_plan(struct arena *a, const struct listing_request *q, struct listing *out,
                   struct faults *f);
+/* The faults that listing_plan() would find, but for the cursor's: that is looked at when all else
+ * is right. */
+void listing_check(struct arena *a, const struct listing_request *q, struct faults *f);
 /* The cursor that continues after 'row'. */
 const char *listing_cursor(struct arena *a, const struct listing_request *q,
                            const struct listing *l, const void *row);

@@ -138,6 +138,34 @@ static void find_record(struct app *app, struct route_info *info)
             info->record = app->infos[i].route->out;
 }
 
+static const struct record *shown_at(const struct app *app, const char *path, size_t n)
+{
+    for (size_t i = 0; i < app->n_infos; i++) {
+        const struct route *r = app->infos[i].route;
+
+        if (r->method == GET && strlen(r->path) == n && memcmp(r->path, path, n) == 0)
+            return r->out;
+    }
+    return NULL;
+}
+
+/* In /vpcs/{id}/subnets the VPC: what GET shows at the path as far as {id}, else what it lists
+ * before that. */
+static void find_target(struct app *app, struct route_info *info)
+{
+    static const char id[] = "/{id}";
+    const char *path = info->route->path, *at = strstr(path, id);
+
+    if (!at)
+        return;
+    size_t n = (size_t)(at - path);
+    info->target = shown_at(app, path, n + strlen(id));
+    if (!info->target)
+        info->target = shown_at(app, path, n);
+    if (!info->target)
+        info->target = info->record;
+}
+
 /* ---- mounting */
 
 static int mount_at(struct app *app, struct route_info *info, enum surface surface,
@@ -192,6 +220,7 @@ int mount_all(struct app *app, struct err *e)
     app->n_infos = n;
     for (size_t i = 0; i < n; i++) {
         find_record(app, &app->infos[i]);
+        find_target(app, &app->infos[i]);
         TRY(mount_route(app, &app->infos[i], e));
     }
     return 0;

@@ -40,7 +40,8 @@ enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX
 struct route_info {
     const struct route *route;
     const struct service *service;
-    const struct record *record; /* whose object {id} names: .out, else .in, else its GET's */
+    const struct record *record; /* what it is about: .out, else .in, else its GET's */
+    const struct record *target; /* whose object {id} names, before what hangs below it; or NULL */
     enum action_class class;
     bool writes;                       /* audited, idempotent, never cached */
     bool keyed;                        /* looks at Idempotency-Key */
@@ -208,7 +209,8 @@ struct call_private {
     const char *etag; /* without quotes' suffix: see reply.c; NULL: none */
     bool etag_weak;
     struct reply_header *headers, **headers_end;
-    enum err_code code; /* of the answer, ERR_NONE on success */
+    struct reply_header **headers_kept; /* those before it outlast an answer that is undone */
+    enum err_code code;                 /* of the answer, ERR_NONE on success */
     bool streaming, answered;
     atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
@@ -291,6 +293,7 @@ bool call_is_system(const struct call *c);
 void call_init(struct call_private *p, struct app *app, struct arena *a);
 void call_reset(struct call_private *p);   /* before each run of the handler */
 void call_undo(struct call_private *p);    /* forgets events, signals and the like of a run */
+void headers_undo(struct call_private *p); /* forgets those behind 'headers_kept' */
 void call_publish(struct call_private *p); /* after the commit, before the answer */
 void call_release(struct call_private *p); /* frees what the arena does not */
 
@@ -302,6 +305,8 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
 void journal_sweep(struct app *app);
 
 /* ---- reply.c, send.c */
+bool has_header(const struct call_private *p, const char *name);
+void secure_header(struct app *app, struct http_req *r); /* Strict-Transport-Security */
 void answer_begin(struct call_private *p, const char *content_type);
 /* A list as it comes, row by row. */
 struct page {
@@ -403,8 +408,8 @@ void call_give(struct call_private *p, enum share_kind kind);
 struct db *worker_db(struct worker *w, struct err *e);
 struct db *io_reader(struct app *app, int io, struct err *e);
 
-/* ---- planned.c: true for a path of the references that is not built yet */
-bool planned_path(struct str path);
+/* ---- planned.c: methods (a bit each) of a path that are to be built; 0: it is no such path */
+unsigned planned_methods(struct str path);
 
 /* ---- query.c: what a request says, checked whole */
 bool body_is_due(const struct route *route);
@@ -415,6 +420,9 @@ int query_read(struct call_private *p, struct err *e) _must_check_; /* body and 
 /* ---- spool.c: a raw body, then the handler */
 void spool_run(struct call_private *p);
 void spool_end(struct call_private *p);
+
+/* ---- crud.c: what is wrong with the parameters of a list */
+void crud_list_check(struct call *c, struct faults *f);
 
 /* ---- mount.c */
 int mount_all(struct app *app, struct err *e) _must_check_;

@@ -57,13 +57,39 @@ static bool known_to_list(const struct route *route, struct str name)
         return false;
     if (is_paging(name))
         return true;
-    for (size_t i = 0; route->out && i < route->out->n_fields; i++)
-        if ((route->out->fields[i].flags & FF_FILTER) && str_is(name, route->out->fields[i].name))
+    for (size_t i = 0; route->out && i < route->out->n_fields; i++) {
+        const struct field *f = &route->out->fields[i];
+
+        if ((f->flags & FF_FILTER) &&
+            (str_is(name, f->name) || (f->alias && str_is(name, f->alias))))
             return true;
+    }
     return false;
 }
 
-static void one_parameter(struct call_private *p, struct str part, void *row, uint64_t *set)
+/* The parameters of a route's own record. */
+struct parameters {
+    void *row;
+    uint64_t given, right; /* bits of its fields */
+};
+
+static void own_parameter(struct call_private *p, const char *name, struct str value,
+                          struct parameters *x)
+{
+    const struct record *r = p->c.route->query;
+    const struct field *f = record_named(r, name);
+    uint64_t bit = UINT64_C(1) << (f - r->fields);
+
+    if (x->given & bit)
+        faults_add(&p->faults, name, "not_allowed", "is given twice");
+    else if (!utf8_valid(value) || memchr(value.p ? value.p : "", '\0', value.n))
+        faults_add(&p->faults, name, "malformed", "must be UTF-8 text");
+    else
+        json_read_text(p->c.arena, r, name, value, x->row, &x->right, &p->faults);
+    x->given |= bit;
+}
+
+static void one_parameter(struct call_private *p, struct str part, struct parameters *x)
 {
     const struct route *route = p->c.route;
     const char *eq = memchr(part.p, '=', part.n);
@@ -79,13 +105,8 @@ static void one_parameter(struct call_private *p, struct str part, void *row, ui
         return;
     }
     const char *text = arena_dup(p->c.arena, name.p, utf8_cut(name.p, name.n, 64));
-    if (route->query && record_field(route->query, text)) {
-        if (*set & FIELD_SET(route->query, text))
-            faults_add(&p->faults, text, "malformed", "was given twice");
-        else if (!utf8_valid(value) || memchr(value.p ? value.p : "", '\0', value.n))
-            faults_add(&p->faults, text, "malformed", "must be UTF-8 text");
-        else
-            json_read_text(p->c.arena, route->query, text, value, row, set, &p->faults);
+    if (route->query && record_named(route->query, text)) {
+        own_parameter(p, text, value, x);
     } else if (!known_to_list(route, name)) {
         faults_add(&p->faults, utf8_valid(str_of(text)) ? text : "query", "unknown",
                    "is no parameter of this route");
@@ -96,9 +117,11 @@ static void read_parameters(struct call_private *p)
 {
     const struct route *route = p->c.route;
     struct str q = http_req_head(p->r)->query;
-    uint64_t set = 0;
-    void *row = route->query ? arena_alloc(p->c.arena, route->query->size) : NULL;
+    struct parameters x = { 0 };
     size_t parts = 0;
+
+    if (route->query)
+        x.row = arena_alloc(p->c.arena, route->query->size);
 
     for (size_t i = 0; i < q.n;) {
         struct str part = { q.p + i, q.n - i };
@@ -111,13 +134,33 @@ static void read_parameters(struct call_private *p)
             break;
         }
         if (part.n)
-            one_parameter(p, part, row, &set);
+            one_parameter(p, part, &x);
         i += part.n + 1;
     }
     if (route->query) {
-        json_read_absent(route->query, set, row, &p->faults);
-        p->c.query = row;
+        json_read_absent(route->query, x.given, x.row, &p->faults);
+        p->c.query = x.row;
     }
+}
+
+static bool is_told(const struct faults *f, const struct fault_item *x)
+{
+    for (const struct fault_item *i = f->first; i; i = i->next)
+        if (strcmp(i->field, x->field) == 0 && strcmp(i->code, x->code) == 0)
+            return true;
+    return false;
+}
+
+/* A list that is right so far finds its own faults when it is planned; beside others they are told
+ * here. */
+static void add_list_faults(struct call_private *p)
+{
+    struct faults own = { .arena = p->c.arena };
+
+    crud_list_check(&p->c, &own);
+    for (const struct fault_item *x = own.first; x; x = x->next)
+        if (!is_told(&p->faults, x))
+            faults_add(&p->faults, x->field, x->code, "%s", x->message);
 }
 
 /* ---- the body */
@@ -159,6 +202,7 @@ static int read_body(struct call_private *p, struct err *e)
     TRY(parse_body(p, e));
     c->in = arena_alloc(c->arena, route->in->size);
     if (json_type_of(p->json) != JSON_OBJ) {
+        c->in = NULL;
         faults_add(&p->faults, "body", "wrong_type", "must be a JSON object");
         return 0;
     }
@@ -173,6 +217,10 @@ int query_read(struct call_private *p, struct err *e)
 {
     TRY(read_body(p, e));
     read_parameters(p);
+    if (p->c.route->check && (p->c.in || !p->c.route->in))
+        p->c.route->check(&p->c);
+    if (p->faults.n && p->c.route->list)
+        add_list_faults(p);
     if (p->json && p->c.route->body != BODY_FREE)
         json_free(TAKE(p->json));
     return call_faults(&p->c, e);

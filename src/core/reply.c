@@ -211,6 +211,14 @@ void reply_header(struct call *c, const char *name, const char *value)
     p->headers_end = &h->next;
 }
 
+bool has_header(const struct call_private *p, const char *name)
+{
+    for (const struct reply_header *h = p->headers; h; h = h->next)
+        if (strcasecmp(h->name, name) == 0)
+            return true;
+    return false;
+}
+
 /* ---- errors */
 
 static const char *title_of(int status)
@@ -348,8 +356,9 @@ void reply_error(struct call_private *p, const struct err *e)
     struct str path = h ? h->path : (struct str){ NULL, 0 };
     const char *allow = p->not_allowed && p->r ? dispatch_allow(p) : NULL;
 
-    p->headers = NULL;
-    p->headers_end = &p->headers;
+    if (!p->replied)
+        p->headers_kept = p->headers_end; /* they were set for this error */
+    headers_undo(p);
     p->etag = NULL;
     buf_clear(&p->buf);
     error_body(&p->buf, e, &p->faults, p->request_id, p->problem_json,
@@ -372,6 +381,6 @@ void reply_error(struct call_private *p, const struct err *e)
         reply_header(&p->c, "WWW-Authenticate",
                      arena_printf(p->c.arena, "Bearer realm=\"brume\", error=\"%s\", scope=\"%s\"",
                                   p->www_error, p->c.route->action));
-    if (p->status == 503)
+    if (p->status == 503 && !has_header(p, "Retry-After"))
         reply_header(&p->c, "Retry-After", "1");
 }

@@ -122,14 +122,6 @@ static bool cors_headers(struct call_private *p)
     return !any;
 }
 
-static bool has_header(const struct call_private *p, const char *name)
-{
-    for (const struct reply_header *h = p->headers; h; h = h->next)
-        if (strcasecmp(h->name, name) == 0)
-            return true;
-    return false;
-}
-
 static void timing_header(struct http_req *r, int64_t micros)
 {
     char text[48], *at = text;
@@ -156,6 +148,15 @@ static void deprecation_headers(struct call_private *p, const struct route *rout
                      p->c.surface == PLATFORM ? "/v1" : "", route->successor);
 }
 
+/* RFC 6797: over TLS alone. */
+void secure_header(struct app *app, struct http_req *r)
+{
+    int64_t seconds = app->config->hsts_max_age;
+
+    if (seconds > 0 && http_req_tls(r))
+        http_headerf(r, "Strict-Transport-Security", "max-age=%lld", (long long)seconds);
+}
+
 static void common_headers(struct call_private *p, int64_t micros, bool vary_coding)
 {
     bool vary_origin = cors_headers(p);
@@ -165,7 +166,7 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
         http_header(p->r, "X-API-Version", p->version);
     if (p->limited)
         rate_headers(p);
-    if (p->code == ERR_RATE_LIMITED)
+    if (p->code == ERR_RATE_LIMITED && !has_header(p, "Retry-After"))
         header_int(p->r, "Retry-After", MAX(p->limit.retry_after, (int64_t)1));
     if (p->mount && p->c.route->deprecated)
         deprecation_headers(p, p->c.route);
@@ -179,6 +180,7 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
     if (!has_header(p, "Cache-Control"))
         http_header(p->r, "Cache-Control", p->etag ? "private, no-cache" : "no-store");
     http_header(p->r, "X-Content-Type-Options", "nosniff");
+    secure_header(p->c.app, p->r);
     timing_header(p->r, micros);
     for (const struct reply_header *h = p->headers; h; h = h->next)
         http_header(p->r, h->name, h->value);

@@ -128,6 +128,10 @@ struct route {
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
                          rows */
     bool partial;     /* body is a PATCH: JSON_UPDATE (implied by PATCH) */
+    /* Names what of the body and the parameters the tables cannot judge, beside what they found: by
+     * fault_add() alone, asks no database, changes no member.  What was faulty is zero (see
+     * c->set). It may leave what it has read in c->checked, for the handler. */
+    void (*check)(struct call *c);
     enum body_kind body;
     /* BODY_RAW: what can be said before the body is asked for, so that nobody sends it in vain;
      * only reads.  May be NULL; not run for who sends an Idempotency-Key. */
@@ -169,6 +173,7 @@ struct call {
     uint64_t set;         /* which members of .in were given (bit per field) */
     struct str body;      /* BODY_FREE */
     const void *query;    /* decoded .query, or NULL */
+    void *checked;        /* what the route's .check left, or NULL */
     struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;
     const char *request_id;
@@ -187,6 +192,8 @@ void fault_add(struct call *c, const char *field, const char *code, const char *
 int call_faults(struct call *c, struct err *e) _must_check_;
 /* True if the body had this member. */
 bool call_has(const struct call *c, const char *member);
+/* In a route's .check: the body names this member, rightly or not; NULL: any at all. */
+bool call_given(const struct call *c, const char *member);
 
 /* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that
  * reads as an id. */
@@ -287,6 +294,8 @@ int reply_message(struct call *c, const char *fmt, ...) /* {"message":…} */
 /* 204 on the platform surface, 200 {"message":…} on the classic one. */
 int reply_deleted(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void reply_status(struct call *c, int status); /* instead of the route's */
+/* Of the answer that comes, an error too: what a handler sets before it fails goes out with that,
+ * but for what belonged to an answer it had given. */
 void reply_header(struct call *c, const char *name, const char *value);
 
 /* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.

@@ -65,6 +65,9 @@ struct http_opts {
     struct clock *clock; /* time-outs use its mono() */
 };
 struct http_server *http_server_new(const struct http_opts *o, struct err *e);
+/* Whether a server would take these files, read as this process may: else 'e' says why not. '*days'
+ * until the certificate expires, below 0 since then. */
+int http_tls_check(const char *cert, const char *key, int *days, struct err *e) _must_check_;
 /* New connections get this certificate, or none; those that are open keep theirs.  Any thread. */
 int http_server_tls(struct http_server *s, const char *cert, const char *key,
                     struct err *e) _must_check_;

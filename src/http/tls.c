@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS by OpenSSL below the same state machine.  Hides the two ways in which TLS crosses directions:
  * a read that waits for the socket to take bytes, and a write that waits for some to come. */
+#include <fcntl.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "http/internal.h"
 
@@ -21,22 +25,84 @@ static int choose_protocol(SSL *ssl _unused_, const unsigned char **out, unsigne
     return SSL_TLSEXT_ERR_OK;
 }
 
-static int fail(struct err *e, const char *what, const char *path)
-{
-    char why[120];
+/* TLS 1.2 with forward secrecy and authenticated encryption alone: no CBC, no key exchange by RSA.
+ */
+static const char suites[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
 
-    ERR_error_string_n(ERR_peek_last_error(), why, sizeof(why));
+/* ---- certificate and key */
+
+static int check_file(const char *what, const char *path, struct err *e)
+{
+    struct stat st;
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0 && errno == EACCES)
+        return err_set(e, ERR_INVALID, "%s %s cannot be read by uid %d: permission denied", what,
+                       path, (int)geteuid());
+    if (fd < 0)
+        return err_set(e, ERR_INVALID, "%s %s cannot be read: %s", what, path,
+                       strerrordesc_np(errno));
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return err_set(e, ERR_INVALID, "%s %s is no file", what, path);
+    return 0;
+}
+
+/* Nobody is there to type one; that it was asked for is the reason. */
+static int no_passphrase(char *buf _unused_, int size _unused_, int writing _unused_, void *asked)
+{
+    *(bool *)asked = true;
+    return -1;
+}
+
+/* The first of what OpenSSL tells is the cause, the rest is the way up. */
+static bool failed_by(int lib, int reason)
+{
+    unsigned long code = ERR_peek_error();
+
+    return ERR_GET_LIB(code) == lib && ERR_GET_REASON(code) == reason;
+}
+
+static int bad_cert(const char *cert, struct err *e)
+{
+    const char *why = ERR_reason_error_string(ERR_peek_error());
+
+    if (failed_by(ERR_LIB_PEM, PEM_R_NO_START_LINE))
+        err_set(e, ERR_INVALID, "the TLS certificate %s holds no certificate in PEM form", cert);
+    else
+        err_set(e, ERR_INVALID, "the TLS certificate %s cannot be used: %s", cert,
+                why ? why : "it is damaged");
     ERR_clear_error();
-    return err_cause(e, ERR_INVALID, why, "%s %s cannot be used", what, path);
+    return -1;
+}
+
+static int bad_key(const char *cert, const char *key, bool asked, struct err *e)
+{
+    if (failed_by(ERR_LIB_X509, X509_R_KEY_VALUES_MISMATCH) ||
+        failed_by(ERR_LIB_X509, X509_R_KEY_TYPE_MISMATCH) ||
+        failed_by(ERR_LIB_SSL, SSL_R_NO_CERTIFICATE_ASSIGNED)) /* of that kind of key */
+        err_set(e, ERR_INVALID, "the TLS key %s does not belong to the certificate %s", key, cert);
+    else if (asked)
+        err_set(e, ERR_INVALID, "the TLS key %s has a pass phrase: give it without one", key);
+    else
+        err_set(e, ERR_INVALID, "the TLS key %s holds no private key in PEM form", key);
+    ERR_clear_error();
+    return -1;
 }
 
 static int load(SSL_CTX *ctx, const char *cert, const char *key, struct err *e)
 {
+    bool asked = false;
+
+    TRY(check_file("the TLS certificate", cert, e));
+    TRY(check_file("the TLS key", key, e));
+    SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, &asked);
     if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
-        return fail(e, "the TLS certificate", cert);
+        return bad_cert(cert, e);
     if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_check_private_key(ctx) != 1)
-        return fail(e, "the TLS key", key);
+        return bad_key(cert, key, asked, e);
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
     return 0;
 }
 
@@ -48,6 +114,8 @@ void *tls_ctx_new(const char *cert, const char *key, struct err *e)
         abort();
     ERR_clear_error();
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    if (SSL_CTX_set_cipher_list(ctx, suites) != 1)
+        abort();
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_ENABLE_KTLS);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -63,6 +131,22 @@ void *tls_ctx_new(const char *cert, const char *key, struct err *e)
 void tls_ctx_free(void *ctx)
 {
     SSL_CTX_free(ctx);
+}
+
+int http_tls_check(const char *cert, const char *key, int *days, struct err *e)
+{
+    SSL_CTX *ctx = tls_ctx_new(cert, key, e);
+    int seconds;
+
+    if (!ctx)
+        return -1;
+    if (ASN1_TIME_diff(days, &seconds, NULL, X509_get0_notAfter(SSL_CTX_get0_certificate(ctx))) !=
+        1)
+        *days = 0;
+    else if (*days == 0 && seconds < 0)
+        *days = -1;
+    SSL_CTX_free(ctx);
+    return 0;
 }
 
 void *tls_new(struct http_server *s, int fd)

@@ -246,8 +246,8 @@ static bool kernel_encrypts(int fd)
     return false;
 }
 
-/* Gets /file by one cipher of TLS 1.2; true if the kernel encrypted it. */
-static bool get_file(const struct house *h, const char *cipher)
+/* Gets /file by TLS 1.2 in records of a size of RFC 6066 4; true if the kernel encrypted it. */
+static bool get_file(const struct house *h, uint8_t size)
 {
     static const char say[] = "GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     _cleanup_close_ int fd = peer_open(h);
@@ -258,7 +258,7 @@ static bool get_file(const struct house *h, const char *cipher)
 
     assert_non_null(p);
     SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
-    assert_int_equal(SSL_CTX_set_cipher_list(ctx, cipher), 1);
+    assert_int_equal(SSL_CTX_set_tlsext_max_fragment_length(ctx, size), 1);
     SSL *ssl = SSL_new(ctx);
     SSL_set_fd(ssl, fd);
     assert_int_equal(SSL_connect(ssl), 1);
@@ -280,15 +280,40 @@ static bool get_file(const struct house *h, const char *cipher)
     return kernel;
 }
 
-/* No kernel encrypts CBC: that way there is no sendfile anywhere. */
+/* The kernel makes records of full size only: with others there is no sendfile anywhere. */
 static void a_file_is_the_same_whether_the_kernel_encrypts_it_or_we_do(void **state _unused_)
 {
     OPEN(h);
     bool can = kernel_has_tls(&h);
 
     print_message("the kernel %s\n", can ? "encrypts" : "has no TLS: only our own is tested");
-    assert_int_equal(get_file(&h, "ECDHE+AESGCM"), can);
-    assert_false(get_file(&h, "ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA256"));
+    assert_int_equal(get_file(&h, TLSEXT_max_fragment_length_DISABLED), can);
+    assert_false(get_file(&h, TLSEXT_max_fragment_length_4096));
+}
+
+static bool shakes_hands(const struct house *h, const char *ciphers)
+{
+    _cleanup_close_ int fd = peer_open(h);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+    SSL_CTX_set_max_proto_version(ctx, TLS1_2_VERSION);
+    assert_int_equal(SSL_CTX_set_cipher_list(ctx, ciphers), 1);
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_fd(ssl, fd);
+    bool yes = SSL_connect(ssl) == 1;
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    return yes;
+}
+
+static void tls_1_2_is_spoken_with_authenticated_encryption_only(void **state _unused_)
+{
+    OPEN(h);
+
+    assert_true(shakes_hands(&h, "ECDHE+AESGCM"));
+    assert_true(shakes_hands(&h, "ECDHE+CHACHA20"));
+    assert_false(shakes_hands(&h, "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA"));
+    assert_false(shakes_hands(&h, "ALL:!AESGCM:!CHACHA20:@SECLEVEL=0"));
 }
 
 static void a_handshake_that_stands_still_times_out(void **state _unused_)
@@ -330,6 +355,7 @@ int main(void)
         cmocka_unit_test(tls_1_2_and_newer_speak_http_1_1),
         cmocka_unit_test(plain_http_is_seen_as_such_and_what_is_neither_is_closed),
         cmocka_unit_test(a_file_is_the_same_whether_the_kernel_encrypts_it_or_we_do),
+        cmocka_unit_test(tls_1_2_is_spoken_with_authenticated_encryption_only),
         cmocka_unit_test(a_handshake_that_stands_still_times_out),
         cmocka_unit_test(a_certificate_that_cannot_be_used_is_refused),
     };

@@ -3,7 +3,9 @@
  * what is so, and where it is not well, what to do. */
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +19,7 @@
 #include "codec/text.h"
 #include "core/app.h"
 #include "db/db.h"
+#include "http/server.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "roles/roles.h"
@@ -44,7 +47,8 @@ static enum grade check_root(struct look *l)
 {
     if (geteuid() == 0)
         return say(l, OK, "running as root");
-    return say(l, FAIL, "not root: `sudo brume doctor` sees all, and `brume serve` needs root");
+    return say(l, FAIL, "not root: `sudo %s doctor` sees all, and serving needs it",
+               clone_command(l->a));
 }
 
 static enum grade check_kernel(struct look *l)
@@ -329,6 +333,53 @@ static enum grade check_port(struct look *l)
     return say(l, OK, "%s is free", l->c->listen);
 }
 
+/* What the api's user finds in the files of TLS: told by memory that its process shares. */
+struct tls_look {
+    const struct config *c;
+    struct err e;
+    int days;
+};
+
+static int try_tls(void *arg)
+{
+    struct tls_look *t = arg;
+    uid_t uid;
+    gid_t gid;
+
+    if (geteuid() == 0 && (user_find(t->c->user, &uid, &gid, &t->e) < 0 || setgroups(0, NULL) < 0 ||
+                           setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
+        return 2;
+    return http_tls_check(t->c->tls_cert, t->c->tls_key, &t->days, &t->e) < 0;
+}
+
+static enum grade check_tls(struct look *l)
+{
+    struct tls_look *t;
+    enum grade g;
+
+    if (!*l->c->tls_cert)
+        return say(l, OK, "no certificate: plain HTTP");
+    t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (t == MAP_FAILED)
+        abort();
+    t->c = l->c;
+    int rc = in_child(try_tls, t);
+    if (rc == 1)
+        g = say(l, FAIL, "%s (the api runs as %s)", t->e.msg, l->c->user);
+    else if (rc != 0)
+        g = say(l, FAIL, "cannot look as the user %s", l->c->user);
+    else if (t->days < 0)
+        g = say(l, FAIL, "the certificate %s has expired: put a new one there, then SIGHUP",
+                l->c->tls_cert);
+    else if (t->days < 14)
+        g = say(l, WARN, "the certificate %s expires in %d day%s", l->c->tls_cert, t->days,
+                t->days == 1 ? "" : "s");
+    else
+        g = say(l, OK, "%s, good for %d days", l->c->tls_cert, t->days);
+    munmap(t, sizeof(*t));
+    return g;
+}
+
 static enum grade check_disk(struct look *l)
 {
     const char *at = existing(l, l->c->state_dir);
@@ -451,6 +502,7 @@ int doctor_main(int argc, const char *const *argv, const char *const *env)
         { "image tools", check_images },
         { "shim", check_shim },
         { "port", check_port },
+        { "tls", check_tls },
         { "disk", check_disk },
         { "state", check_state },
         { "store", check_store },

@@ -83,6 +83,16 @@ const char *place_store_file(const struct config *c);
 /* Holds 'path' locked: a descriptor; ERR_INVALID_STATE if another process does. */
 int place_lock(const char *path, struct err *e);
 
+/* ---- clone.c */
+/* The clone that this program was built in, if it runs from there; else NULL. */
+const char *clone_root(struct arena *a);
+/* What to type there for this program: "./brume", or "brume" where it is installed. */
+const char *clone_command(struct arena *a);
+/* 'env' with the clone's places in it, but for those that it names itself. */
+const char *const *clone_env(struct arena *a, const char *const *env);
+/* Whence those of 'c' came that 'env' does not name. */
+void clone_origins(struct config *c, const char *const *env);
+
 /* ---- listen.c */
 struct listen_address {
     char host[108]; /* or "unix:PATH" */

@@ -38,11 +38,15 @@ struct serve {
 
 struct config *serve_config(int argc, const char *const *argv, const char *const *env)
 {
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
     struct buf faults = BUF(KIB(64));
     struct err e = { 0 };
-    struct config *c = config_load(CONFIG_DEFAULT_FILE, argc, argv, env, &faults, &e);
+    struct config *c =
+        config_load(CONFIG_DEFAULT_FILE, argc, argv, clone_env(&a, env), &faults, &e);
 
-    if (!c) {
+    if (c) {
+        clone_origins(c, env);
+    } else {
         fprintf(stderr, "brume: %s\n", e.msg);
         if (faults.n)
             fprintf(stderr, "%s", buf_cstr(&faults));
@@ -136,8 +140,17 @@ static void on_hangup(void *ctx)
 
 /* ---- what people are told */
 
-/* As the user who called (through sudo, perhaps): writes the profile "local". Runs in a child. */
-static int write_profile(const struct serve *s, const struct passwd *pw, const char *home)
+/* Where the key is kept for the client of who called. */
+struct kept {
+    char profile[24];
+    bool current; /* it is the one that commands use */
+    char file[512];
+};
+
+/* As the user who called (through sudo, perhaps): writes a profile that nobody has yet, "local" if
+ * it can be.  Runs in a child. */
+static int write_profile(const struct serve *s, const struct passwd *pw, const char *home,
+                         struct kept *kept)
 {
     struct arena a = ARENA(MIB(4));
     struct profiles all = { 0 };
@@ -145,18 +158,22 @@ static int write_profile(const struct serve *s, const struct passwd *pw, const c
     struct err e;
     const char *path = profiles_path(&a, home);
 
+    snprintf(kept->file, sizeof(kept->file), "%s", path);
     if (pw->pw_uid != geteuid() && (initgroups(pw->pw_name, pw->pw_gid) < 0 ||
                                     setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
                                     setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0))
         return 1;
     if (profiles_load(&a, path, &all, &e) < 0)
         return 1;
-    p = profiles_add(&a, &all, "local");
+    snprintf(kept->profile, sizeof(kept->profile), "local");
+    for (int i = 2; profiles_find(&all, kept->profile); i++)
+        snprintf(kept->profile, sizeof(kept->profile), "local-%d", i);
+    if (all.n == 0)
+        all.current = kept->profile;
+    kept->current = all.current && strcmp(all.current, kept->profile) == 0;
+    p = profiles_add(&a, &all, kept->profile);
     p->url = s->url;
     p->api_key = s->key;
-    p->tenant = p->ca = NULL;
-    if (!all.current)
-        all.current = "local";
     return profiles_save(&all, path, &e) < 0;
 }
 
@@ -170,11 +187,12 @@ static const char *variable(const struct serve *s, const char *name)
     return NULL;
 }
 
-/* True if the caller's client knows the key now; '*file' names where. */
-static bool keep_key(const struct serve *s, char *file, size_t n)
+/* True if the caller's client knows the key now. */
+static bool keep_key(const struct serve *s, struct kept *kept)
 {
     const char *sudo = variable(s, "SUDO_USER"), *home = variable(s, "HOME");
     const struct passwd *pw = sudo && geteuid() == 0 ? getpwnam(sudo) : getpwuid(geteuid());
+    struct kept *shared;
     int status;
     pid_t pid;
 
@@ -182,34 +200,47 @@ static bool keep_key(const struct serve *s, char *file, size_t n)
         return false;
     if (!home || (sudo && geteuid() == 0))
         home = pw->pw_dir;
-    snprintf(file, n, "%s/.config/brume/config.yaml", home);
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return false;
     pid = fork();
     if (pid == 0)
-        _exit(write_profile(s, pw, home));
-    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-           WEXITSTATUS(status) == 0;
+        _exit(write_profile(s, pw, home, shared));
+    bool ok =
+        pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    *kept = *shared;
+    munmap(shared, sizeof(*shared));
+    return ok;
+}
+
+static void say_kept(const struct kept *kept, const char *brume)
+{
+    printf("Both are shown this once; the key is also in profile \"%s\" of %s.\n", kept->profile,
+           kept->file);
+    if (!kept->current)
+        printf("The client has another profile: `%s config use %s` takes this one.\n", brume,
+               kept->profile);
 }
 
 static void announce(struct serve *s)
 {
-    char file[512];
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
+    const char *brume = clone_command(&a);
+    struct kept kept = { "" };
 
     printf("brume " BRUME_VERSION " serves at %s\n", s->url);
     if (s->key[0]) {
-        bool kept = keep_key(s, file, sizeof(file));
+        bool known = keep_key(s, &kept);
 
         printf("\nThis is its first run: it made the user admin@localhost, who runs this cloud.\n"
                "  key       %s\n",
                s->key);
         if (s->password[0])
             printf("  password  %s\n", s->password);
-        if (kept)
-            printf("Both are shown this once; the key is also in profile \"local\" of %s.\n", file);
+        if (known)
+            say_kept(&kept, brume);
         else
             printf("Both are shown this once. For the client: export BRUME_API_KEY=<the key>\n");
-        const char *brume = variable(s, "BRUME_COMMAND");
-        if (!brume)
-            brume = "brume";
         printf("\nTry, in another terminal:\n"
                "  %s instance create --name web --image nginx --ports 8088:80 --wait\n"
                "  curl http://127.0.0.1:8088/\n"
@@ -262,11 +293,14 @@ static void on_line(void *ctx, const char *line)
 
 static int need_root(void)
 {
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
+
     if (geteuid() == 0)
         return 0;
-    fputs("brume: serving needs root: the agent makes namespaces, mounts and firewall rules for "
-          "your instances (the API itself drops to the user \"brume\").  Run `sudo brume serve`.\n",
-          stderr);
+    fprintf(stderr,
+            "brume: serving needs root, for containers, networks and mounts (the API itself runs as"
+            " the user brume): run `sudo %s`, or the same as root\n",
+            clone_root(&a) ? "make run" : "brume serve");
     return -1;
 }
 

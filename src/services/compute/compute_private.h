@@ -33,8 +33,10 @@ struct image {
 extern const struct record image_record;
 extern const struct reconciler image_loop;
 
-/* The tenant's image of that name or id; a row is made for a recipe or registry name that it has
- * none of yet. */
+/* A fault if it can be the name of none. */
+void image_check(struct call *c, const char *name);
+/* The tenant's image of that name or id, which image_check() has seen; a row is made for a recipe
+ * or registry name that it has none of yet. */
 int image_for_launch(struct call *c, const char *name, struct image *out,
                      struct err *e) _must_check_;
 /* What the host's store calls it. */
@@ -46,6 +48,7 @@ int image_retry(struct call *c, const struct uuid *id, struct err *e) _must_chec
 
 extern const struct record image_create_record, image_import_query, image_recipe_record;
 int image_create(struct call *c, struct err *e);
+void image_import_check(struct call *c);
 int image_import_admit(struct call *c, struct err *e);
 int image_import_route(struct call *c, struct err *e);
 int image_recipes_route(struct call *c, struct err *e);

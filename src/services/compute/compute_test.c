@@ -270,6 +270,8 @@ TEST(logs_stats_and_commands_reach_the_host)
     CHECK_EQ(post(w, fmt("/instances/%s/exec", i), "{'cmd':['true']}").status, 200);
     CHECK_EQ(post(w, fmt("/instances/%s/exec", i), "{'cmd':[],'timeout':0}").status, 400);
     CHECK_EQ(get(w, "/instances/%s/logs?tail=x", i).status, 400);
+    CHECK_EQ(get(w, "/instances/%s/logs?limit=1", i).status, 200);
+    CHECK_EQ(get(w, "/instances/%s/logs?limit=1&tail=1", i).status, 400);
 }
 
 TEST(images_are_made_listed_imported_and_deleted)

@@ -176,6 +176,17 @@ static bool of_another_project(const struct call *c, const struct image *i)
            !uuid_eq(&c->who->project_id, &i->project_id);
 }
 
+void image_check(struct call *c, const char *name)
+{
+    struct uuid id;
+
+    if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK)
+        return;
+    const char *fault = check_image_name(c->arena, &name);
+    if (fault)
+        fault_add(c, "image", "malformed", "%s", fault);
+}
+
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
     const char *mode = enum_to_str(mode_names, (int)c->who->mode);
@@ -185,11 +196,6 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
     if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
         TRY(call_ref(c, &image_record, "image", &id, out, e));
         return image_usable(c, out, e);
-    }
-    const char *fault = check_image_name(c->arena, &name);
-    if (fault) {
-        fault_add(c, "image", "malformed", "%s", fault);
-        return call_faults(c, e);
     }
     TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
                  &got, e));
@@ -370,23 +376,20 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
     return body_read(ctx, p, n, e);
 }
 
-static bool of_rootfs(const struct image_import_args *q)
-{
-    return strcmp(q->format, "rootfs") == 0;
-}
-
-static int import_check(struct call *c, struct err *e)
+void image_import_check(struct call *c)
 {
     const struct image_import_args *q = c->query;
+    struct err e;
 
-    if (of_rootfs(q) && q->cmd) {
-        _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), e);
-        if (!v || !is_command(v))
-            fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
-    } else if (q->cmd) {
+    if (!q->cmd || !q->format)
+        return;
+    if (strcmp(q->format, "rootfs") != 0) {
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
+        return;
     }
-    return call_faults(c, e);
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), &e);
+    if (!v || !is_command(v))
+        fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
 }
 
 static const char sql_name_taken[] =
@@ -398,7 +401,6 @@ int image_import_admit(struct call *c, struct err *e)
     const char *mode = enum_to_str(mode_names, (int)c->who->mode);
     int64_t taken;
 
-    TRY(import_check(c, e));
     TRY(db_int(c->db, sql_name_taken, ARGS(A(&c->tenant), A(mode), A(q->name)), 0, &taken, e));
     return taken ? err_set(e, ERR_ALREADY_EXISTS, "an image named '%s' exists already", q->name)
                  : 0;
@@ -409,10 +411,9 @@ int image_import_route(struct call *c, struct err *e)
     const struct image_import_args *q = c->query;
     struct image *i = arena_new(c->arena, struct image);
     const char *cmd = q->cmd ? q->cmd : "[\"/bin/sh\"]";
-    bool rootfs = of_rootfs(q);
+    bool rootfs = strcmp(q->format, "rootfs") == 0;
     struct image_state st;
 
-    TRY(import_check(c, e));
     *i = (struct image){ .name = q->name,
                          .source = IMAGE_IMPORT,
                          .status = IMAGE_ROW_BUILDING,

@@ -36,9 +36,11 @@ struct port_map {
     bool udp;
 };
 
-/* "8080:80", "8080:80/tcp", "53:53/udp", "80" (any host port). */
-static bool port_parse(struct str s, struct port_map *out)
+/* "8080:80", "8080:80/tcp", "53:53/udp", "80" (any host port).  NULL, or what is wrong. */
+static const char *port_parse(struct str s, struct port_map *out, const char **code)
 {
+    static const char *const form =
+        "must be a port map such as 8080:80 or 53:53/udp, host port first";
     const char *slash = s.n ? memchr(s.p, '/', s.n) : NULL;
     struct str proto = STR("tcp");
 
@@ -47,17 +49,29 @@ static bool port_parse(struct str s, struct port_map *out)
         s.n = (size_t)(slash - s.p);
     }
     if (!str_is(proto, "tcp") && !str_is(proto, "udp"))
-        return false;
+        return form;
     out->udp = str_is(proto, "udp");
     const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
     struct str port = s;
     out->host = 0;
     if (colon) {
         port = (struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) };
-        if (!int_parse((struct str){ s.p, (size_t)(colon - s.p) }, 0, 65535, &out->host))
-            return false;
+        if (!int_parse((struct str){ s.p, (size_t)(colon - s.p) }, 0, INT64_MAX, &out->host))
+            return form;
     }
-    return int_parse(port, 1, 65535, &out->port);
+    if (!int_parse(port, 0, INT64_MAX, &out->port))
+        return form;
+    if (out->host <= 65535 && out->port >= 1 && out->port <= 65535)
+        return NULL;
+    *code = "out_of_range";
+    return "must have a host port from 0 to 65535 and a port from 1 to 65535";
+}
+
+static const char *check_port(const char *key _unused_, const char *value, const char **code)
+{
+    struct port_map ignored;
+
+    return port_parse(str_of(value), &ignored, code);
 }
 
 /* Reads "a,b" or ["a","b"]; NULL, or what is wrong. */
@@ -67,7 +81,7 @@ static const char *ports_read(struct arena *a, const char *json, struct port_map
     _cleanup_(json_freep) struct json_value *v = json_parse(str_of(json), &e);
     enum json_type type = v ? json_type_of(v) : JSON_NULL;
     struct buf text = BUF(4096);
-    const char *wrong = NULL;
+    const char *wrong = NULL, *code;
 
     *n = 0;
     for (size_t i = 0; type == JSON_ARR && i < json_len(v); i++) {
@@ -92,8 +106,8 @@ static const char *ports_read(struct arena *a, const char *json, struct port_map
 
         if (*n == MAX_PORTS)
             wrong = "must be ten port maps at most";
-        else if (!port_parse((struct str){ at, len }, &out[(*n)++]))
-            wrong = "must be port maps such as \"8080:80\" or \"53:53/udp\", host port first";
+        else
+            wrong = port_parse((struct str){ at, len }, &out[(*n)++], &code);
         at += len;
         more = *at == ',';
     }
@@ -170,19 +184,10 @@ const char *ports_from_host(struct arena *a, const char *host)
 
 /* ---- the table */
 
-static const char *check_env(struct arena *a _unused_, const char **v)
+static const char *check_env(const char *key, const char *value _unused_,
+                             const char **code _unused_)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *map = json_parse(str_of(*v), &e);
-
-    for (size_t i = 0; map && i < json_len(map); i++) {
-        const char *key;
-
-        json_member(map, i, &key);
-        if (strchr(key, '='))
-            return "must have no '=' in a name";
-    }
-    return NULL;
+    return strchr(key, '=') ? "must have no '=' in its name" : NULL;
 }
 
 static const char *check_cmd(struct arena *a _unused_, const char **v)
@@ -209,9 +214,9 @@ static const struct field instance_fields[] = {
     FIELD_REF (T, vpc_id,         vpc_record, FF_CREATE | FF_FILTER, .doc = "VPC it is in; the VPC default if left out."),
     FIELD_REF (T, subnet_id,      subnet_record, FF_CREATE | FF_FILTER, .doc = "Subnet it is in; the VPC's first if left out."),
     FIELD_STR (T, private_ip,     FF_FILTER, .doc = "Its address in the VPC."),
-    FIELD_JSON(T, ports,          FF_CREATE, .max = 1024, .check = check_ports, .doc = "Published ports, host:instance; host port 0 picks one."),
+    FIELD_JSON(T, ports,          FF_CREATE, .max = 1024, .check = check_ports, .check_entry = check_port, .doc = "Published ports, host:instance; host port 0 picks one."),
     FIELD_JSON(T, volumes,        FF_CREATE | FF_VIRTUAL, .doc = "Volumes to mount: not built yet."),
-    FIELD_MAP (T, env,            FF_CREATE, .max = 100, .check = check_env, .doc = "Environment of its command."),
+    FIELD_MAP (T, env,            FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment of its command."),
     FIELD_LIST(T, cmd,            FF_CREATE, .max = 100, .check = check_cmd, .doc = "Command and arguments; the image's if left out."),
     FIELD_STR (T, user_data,      FF_CREATE | FF_SECRET, .max = 16384, .doc = "Kept for the instance's own use."),
     FIELD_ENUM(T, restart_policy, enum restart_policy, FF_CREATE | FF_UPDATE, .names = policy_names, .doc = "When its command ends: on-failure, always or never."),
@@ -288,20 +293,21 @@ static int types_list(struct call *c, struct err *e)
     return reply_rows(c, &instance_type_record, &types);
 }
 
-static int type_find(struct call *c, const char *id, struct instance_type *out, struct err *e)
+/* NULL: there is none of that name. */
+static struct instance_type *type_find(struct call *c, const char *id)
 {
     struct rows types;
+    struct err e;
 
-    TRY(types_read(c, &types, e));
+    if (types_read(c, &types, &e) < 0)
+        return NULL;
     for (size_t i = 0; i < types.n; i++) {
-        const struct instance_type *t = &((struct instance_type *)types.v)[i];
-        if (strcmp(t->id, id) == 0) {
-            *out = *t;
-            return 0;
-        }
+        struct instance_type *t = &((struct instance_type *)types.v)[i];
+
+        if (strcmp(t->id, id) == 0)
+            return t;
     }
-    fault_add(c, "instance_type", "not_found", "there is no instance type '%s'", id);
-    return call_faults(c, e);
+    return NULL;
 }
 
 /* ---- launch and delete */
@@ -316,22 +322,36 @@ static int launch_refused(const struct instance *i, struct err *e)
     return 0;
 }
 
+static void launch_check(struct call *c)
+{
+    const struct instance *i = c->in;
+
+    if (i->instance_type && !(c->checked = type_find(c, i->instance_type)))
+        fault_add(c, "instance_type", "not_found", "there is no instance type '%s'",
+                  i->instance_type);
+    if (i->image)
+        image_check(c, i->image);
+}
+
 static int instance_launch(struct call *c, struct err *e)
 {
+    const struct instance_type *type = c->checked;
     struct instance *i = c->in;
-    struct instance_type type = { 0 };
     struct image image;
     struct vpc vpc;
     struct subnet subnet;
     char ip[NETWORK_IP_TEXT], dns[NETWORK_IP_TEXT];
 
     TRY(launch_refused(i, e));
-    TRY(type_find(c, i->instance_type, &type, e));
-    TRY(network_place(c, &i->vpc_id, &i->subnet_id, &vpc, &subnet, e));
-    TRY(image_for_launch(c, i->image, &image, e));
+    int placed = network_place(c, &i->vpc_id, &i->subnet_id, &vpc, &subnet, e);
+    if (placed < 0 && e->code != ERR_NOT_FOUND)
+        return -1;
+    struct err other; /* an image that is not there either is named beside it */
+    TRY(image_for_launch(c, i->image, &image, placed < 0 ? &other : e));
+    TRY(placed);
     TRY(quota_take(c, "instances", 1, e));
-    TRY(quota_take(c, "vcpus", type.vcpus, e));
-    TRY(quota_take(c, "memory_mb", type.memory_mb, e));
+    TRY(quota_take(c, "vcpus", type->vcpus, e));
+    TRY(quota_take(c, "memory_mb", type->memory_mb, e));
     i->status = INSTANCE_PENDING;
     i->image = image.name;
     i->image_id = image.id;
@@ -340,10 +360,10 @@ static int instance_launch(struct call *c, struct err *e)
     i->vpc_cidr = vpc.cidr_block;
     i->subnet_cidr = subnet.cidr_block;
     i->gateway_ip = subnet.gateway_ip;
-    i->cpu_limit = type.vcpus * 1000;
-    i->memory_limit = type.memory_mb;
-    i->disk_limit = type.disk_gb;
-    i->network_limit = type.network_mbps;
+    i->cpu_limit = type->vcpus * 1000;
+    i->memory_limit = type->memory_mb;
+    i->disk_limit = type->disk_gb;
+    i->network_limit = type->network_mbps;
     i->node = "local";
     i->want = COMPUTE_WANT_RUNNING;
     i->boot = 1;
@@ -567,6 +587,17 @@ static int instance_resume(struct call *c, struct err *e)
     return instance_turn(c, COMPUTE_WANT_RUNNING, false, e);
 }
 
+static void update_check(struct call *c)
+{
+    const struct instance *in = c->in;
+
+    if (call_has(c, "status") && in->status != INSTANCE_RUNNING && in->status != INSTANCE_STOPPED &&
+        in->status != INSTANCE_PAUSED)
+        fault_add(c, "status", "not_allowed", "can be set to running, stopped or paused");
+    if (!call_given(c, NULL))
+        fault_add(c, "status", "required", "nothing to change: give status, or another field");
+}
+
 /* PUT and PATCH: the fields given, and 'status' as what is wanted. */
 static int instance_update(struct call *c, struct err *e)
 {
@@ -574,12 +605,6 @@ static int instance_update(struct call *c, struct err *e)
     uint64_t status = FIELD_SET(&instance_record, "status"), set = c->set & ~status;
     struct instance old, i;
 
-    if ((c->set & status) && in->status != INSTANCE_RUNNING && in->status != INSTANCE_STOPPED &&
-        in->status != INSTANCE_PAUSED)
-        fault_add(c, "status", "not_allowed", "can be set to running, stopped or paused");
-    if (c->set == 0)
-        fault_add(c, "status", "required", "nothing to change: give status, or another field");
-    TRY(call_faults(c, e));
     TRY(call_target(c, &instance_record, &old, e));
     i = old;
     record_copy(&instance_record, &i, in, set);
@@ -610,11 +635,11 @@ static const struct reconciler *const compute_loops[] = { &image_loop, &instance
 #define G &image_record
 static const struct route compute_routes[] = {
     /*        path                        action               work   handler               in                     out                           */
-    { POST,   "/instances",               "instance:launch",   WRITE, instance_launch,      I,                     I,    201, "Launches an instance." },
+    { POST,   "/instances",               "instance:launch",   WRITE, instance_launch,      I,                     I,    201, "Launches an instance.", .check = launch_check },
     { GET,    "/instances",               "instance:list",     QUICK, crud_list,            NULL,                  I,    200, "Lists instances.", .list = true },
     { GET,    "/instances/{id}",          "instance:get",      QUICK, instance_get,         NULL,                  I,    200, "Shows one instance.", .by_name = true },
-    { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true },
-    { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true },
+    { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true, .check = update_check },
+    { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true, .check = update_check },
     { DELETE, "/instances/{id}",          "instance:terminate", WRITE, instance_delete,     NULL,                  NULL, 204, "Terminates an instance.", .by_name = true },
     { POST,   "/instances/{id}/start",    "instance:update",   WRITE, instance_start,       NULL,                  I,    200, "Starts a stopped instance.", .by_name = true },
     { POST,   "/instances/{id}/stop",     "instance:update",   WRITE, instance_stop,        NULL,                  I,    200, "Stops an instance; its files stay.", .by_name = true },
@@ -629,7 +654,7 @@ static const struct route compute_routes[] = {
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
     { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },
     { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ },
-    { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query },
+    { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query, .check = image_import_check },
     { GET,    "/images/{id}",             "image:get",         QUICK, crud_get,             NULL,                  G,    200, "Shows one image.", .by_name = true },
     { PATCH,  "/images/{id}",             "image:update",      WRITE, crud_patch,           G,                     G,    200, "Changes an image's tags.", .by_name = true },
     { DELETE, "/images/{id}",             "image:delete",      WRITE, image_delete,         NULL,                  NULL, 204, "Deletes an image that no instance uses.", .by_name = true },

@@ -136,14 +136,28 @@ static int hash_password(struct call *c, const char *password, struct err *e)
     return 0;
 }
 
+static void password_check(struct call *c, const char *field, const char *password,
+                           const char *email, const char *name)
+{
+    const char *fault = password ? password_fault(app_config(c->app), password, email ? email : "",
+                                                  name ? name : "")
+                                 : NULL;
+
+    if (fault)
+        fault_add(c, field, "not_allowed", "%s", fault);
+}
+
+void account_register_check(struct call *c)
+{
+    const struct register_in *in = c->in;
+
+    password_check(c, "password", in->password, in->email, in->name);
+}
+
 int account_register(struct call *c, struct err *e)
 {
     const struct register_in *in = c->in;
-    const char *fault = password_fault(app_config(c->app), in->password, in->email, in->name);
 
-    if (fault)
-        fault_add(c, "password", "not_allowed", "%s", fault);
-    TRY(call_faults(c, e));
     TRY(hash_password(c, in->password, e));
     return call_write(c, register_write, e);
 }
@@ -401,14 +415,17 @@ static int reset_write(struct call *c, struct err *e)
     return reply_message(c, "password updated successfully");
 }
 
+void account_reset_check(struct call *c)
+{
+    const struct reset_in *in = c->in;
+
+    password_check(c, "new_password", in->new_password, NULL, NULL);
+}
+
 int account_reset(struct call *c, struct err *e)
 {
     const struct reset_in *in = c->in;
-    const char *fault = password_fault(app_config(c->app), in->new_password, "", "");
 
-    if (fault)
-        fault_add(c, "new_password", "not_allowed", "%s", fault);
-    TRY(call_faults(c, e));
     if (!secret_check("reset_", str_of(in->token)))
         return bad_token(c, e);
     TRY(hash_password(c, in->new_password, e));

@@ -55,6 +55,7 @@ void key_secret(struct app *app, struct arena *a, const char *prefix, struct key
 /* Inserts a key of 'kind' for a user; name and limits are in 'k'. */
 int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct uuid *user_id,
                struct err *e) _must_check_;
+void key_create_check(struct call *c);
 int key_create(struct call *c, struct err *e);
 int key_list(struct call *c, struct err *e);
 int key_delete(struct call *c, struct err *e);
@@ -69,18 +70,23 @@ int tenant_adopt(struct call *c, const struct uuid *user, const struct uuid *ten
                  struct err *e) _must_check_;
 extern const struct record page_query_record; /* limit and cursor of the lists of tenant.c */
 int tenant_create(struct call *c, struct err *e);
+void page_check(struct call *c);
 int tenant_list(struct call *c, struct err *e);
 int tenant_get(struct call *c, struct err *e);
 int tenant_switch(struct call *c, struct err *e);
 int member_list(struct call *c, struct err *e);
+void member_add_check(struct call *c);
 int member_add(struct call *c, struct err *e);
+void member_update_check(struct call *c);
 int member_update(struct call *c, struct err *e);
 int member_remove(struct call *c, struct err *e);
 extern const struct record member_record;
 
+void account_register_check(struct call *c);
 int account_register(struct call *c, struct err *e);
 int account_login(struct call *c, struct err *e);
 int account_forgot(struct call *c, struct err *e);
+void account_reset_check(struct call *c);
 int account_reset(struct call *c, struct err *e);
 int account_me(struct call *c, struct err *e);
 extern const struct record register_record, login_record, forgot_record, reset_record;

@@ -13,46 +13,62 @@ static const struct enum_name key_status_names[] = { { KEY_ACTIVE, "active" },
                                                      { KEY_EXPIRED, "expired" },
                                                      { 0 } };
 
-/* A scope: "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
+/* Bytes of the texts of a list, with what stands between them. */
+static size_t list_size(const struct json_value *list)
+{
+    size_t all = 0;
+
+    for (size_t i = 0; list && i < json_len(list); i++) {
+        size_t n = 0;
+
+        json_str_of(json_at(list, i), &n);
+        all += n + 1;
+    }
+    return all;
+}
+
+/* "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
+static const char *check_scope(const char *key _unused_, const char *s, const char **code _unused_)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz-";
+    size_t service = strspn(s, letters);
+    const char *verb = s + service + 1;
+
+    if (strcmp(s, "*") == 0)
+        return NULL;
+    if (service == 0 || s[service] != ':' || *verb == '\0' ||
+        (strcmp(verb, "*") != 0 && verb[strspn(verb, letters)] != '\0'))
+        return "must be a scope such as queue:send, queues:read or *";
+    return NULL;
+}
+
 static const char *check_scopes(struct arena *a _unused_, const char **v)
 {
     struct err e;
     _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
-    size_t all = 0;
 
     if (list && json_len(list) == 0)
         return "must name a scope: leave it out for all that its user may do";
-    for (size_t i = 0; list && i < json_len(list); i++) {
-        size_t n = 0;
-        const char *s = json_str_of(json_at(list, i), &n);
-        size_t service = s ? strspn(s, "abcdefghijklmnopqrstuvwxyz-") : 0;
+    return list_size(list) < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
+}
 
-        all += n + 1;
-        if (s && strcmp(s, "*") == 0)
-            continue;
-        if (!s || service == 0 || s[service] != ':' || s[service + 1] == '\0' ||
-            (strcmp(s + service + 1, "*") != 0 &&
-             s[service + 1 + strspn(s + service + 1, "abcdefghijklmnopqrstuvwxyz-")] != '\0'))
-            return "must be scopes such as \"queue:send\", \"queues:read\" or \"*\"";
-    }
-    return all < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
+static const char *check_ip(const char *key _unused_, const char *s, const char **code _unused_)
+{
+    struct cidr net;
+
+    return cidr_parse(str_of(s), false, &net)
+               ? NULL
+               : "must be an address or a network such as 203.0.113.0/24";
 }
 
 static const char *check_ips(struct arena *a _unused_, const char **v)
 {
     struct err e;
-    struct cidr net;
     _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
-    size_t all = 0;
 
-    for (size_t i = 0; list && i < json_len(list); i++) {
-        const char *s = json_str_of(json_at(list, i), NULL);
-
-        all += s ? strlen(s) + 1 : 0;
-        if (!s || !cidr_parse(str_of(s), false, &net))
-            return "must be addresses or networks such as 203.0.113.0/24";
-    }
-    return all < sizeof(((struct principal *)0)->allowed_ips) ? NULL : "must be shorter in all";
+    return list_size(list) < sizeof(((struct principal *)0)->allowed_ips)
+               ? NULL
+               : "must be shorter in all";
 }
 
 /* clang-format off */
@@ -70,8 +86,8 @@ static const struct field key_fields[] = {
     FIELD_STR (T, hash,        FF_SECRET, .doc = "Keyed hash of the secret."),
     FIELD_STR (T, old_hash,    FF_SECRET, .doc = "Of the secret before a rotation."),
     FIELD_TIME(T, old_until,   FF_HIDDEN, .doc = "How long that is still good."),
-    FIELD_LIST(T, scopes,      FF_CREATE, .max = 50, .check = check_scopes, .doc = "What it may do; all its user may if left out."),
-    FIELD_LIST(T, allowed_ips, FF_CREATE, .max = 20, .check = check_ips, .doc = "Where it may be used; anywhere if left out."),
+    FIELD_LIST(T, scopes,      FF_CREATE, .max = 50, .check = check_scopes, .check_entry = check_scope, .doc = "What it may do; all its user may if left out."),
+    FIELD_LIST(T, allowed_ips, FF_CREATE, .max = 20, .check = check_ips, .check_entry = check_ip, .doc = "Where it may be used; anywhere if left out."),
     FIELD_TIME(T, expires_at,  FF_CREATE, .doc = "When it ends by itself."),
     FIELD_TIME(T, last_used,   0, .doc = "When it was last used, to the minute; its creation at first."),
     FIELD_INT (T, revision,    FF_HIDDEN, .doc = "Counts its changes."),
@@ -216,15 +232,20 @@ static const char sql_member[] =
 static const char sql_key_count[] =
     "SELECT count(*) FROM identity_keys WHERE user_id = $1 AND kind = 'user'";
 
+void key_create_check(struct call *c)
+{
+    const struct key *k = c->in;
+
+    if (k->expires_at && k->expires_at <= c->now)
+        fault_add(c, "expires_at", "out_of_range", "must lie ahead");
+}
+
 int key_create(struct call *c, struct err *e)
 {
     struct key *k = c->in;
     int64_t member, count;
 
     TRY(need_user(c, e));
-    if (k->expires_at && k->expires_at <= c->now)
-        fault_add(c, "expires_at", "out_of_range", "must lie ahead");
-    TRY(call_faults(c, e));
     TRY(scopes_check(c, k->scopes, e));
     TRY(ips_check(c, k->allowed_ips, e));
     if (c->who->pinned && uuid_is_nil(&k->tenant_id))

@@ -194,6 +194,14 @@ struct place {
     const char *bound; /* of which list */
 };
 
+void page_check(struct call *c)
+{
+    const struct page_query *q = c->query;
+
+    if (c->surface == PLATFORM && q->limit > PLATFORM_PAGE_MAX)
+        fault_add(c, "limit", "out_of_range", "must be from 1 to %d", PLATFORM_PAGE_MAX);
+}
+
 /* The row after which the page begins; 'at' and 'id' stay as they are where the list does. */
 static int place_read(struct call *c, const char *list, const struct uuid *of, struct place *p,
                       struct err *e)
@@ -204,9 +212,6 @@ static int place_read(struct call *c, const char *list, const struct uuid *of, s
 
     p->bound = arena_printf(c->arena, "%s\n%s", list, of->s);
     p->limit = q->limit ? q->limit : c->surface == PLATFORM ? PLATFORM_PAGE : CLASSIC_PAGE;
-    if (c->surface == PLATFORM && p->limit > PLATFORM_PAGE_MAX)
-        fault_add(c, "limit", "out_of_range", "must be from 1 to %d", PLATFORM_PAGE_MAX);
-    TRY(call_faults(c, e));
     if (!q->cursor)
         return 0;
     if (app_unseal(c->app, c->arena, q->cursor, str_of(p->bound), &plain, e) == 0 &&
@@ -380,17 +385,22 @@ int member_list(struct call *c, struct err *e)
     return reply_page(c, &member_record, &(struct rows){ x.v, x.n }, next);
 }
 
+void member_add_check(struct call *c)
+{
+    bool by_id = call_given(c, "user_id"), by_email = call_given(c, "email");
+
+    if (by_id && by_email)
+        fault_add(c, "user_id", "not_allowed", "and email must not both be given");
+    else if (!by_id && !by_email)
+        fault_add(c, "user_id", "required", "or email is required");
+}
+
 /* The user named in the body, by id or address. */
 static int member_user(struct call *c, struct member *m, struct err *e)
 {
     struct text_out id = { c->arena, NULL };
     bool by_id = !uuid_is_nil(&m->user_id);
 
-    if (by_id == (m->email != NULL)) {
-        fault_add(c, "user_id", by_id ? "not_allowed" : "required",
-                  by_id ? "and email must not both be given" : "or email is required");
-        return call_faults(c, e);
-    }
     TRY(db_each(c->db,
                 by_id ? "SELECT id FROM users WHERE id = $1"
                       : "SELECT id FROM users WHERE email = $1",
@@ -401,13 +411,18 @@ static int member_user(struct call *c, struct member *m, struct err *e)
     return 0;
 }
 
+static int no_such_member(struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "There is no such member");
+}
+
 static int member_reply(struct call *c, const struct uuid *user, struct err *e)
 {
     struct members x = { .c = c };
 
     TRY(db_each(c->db, sql_one_member, ARGS(A(&c->id), A(user)), members_add, &x, e));
     if (x.n == 0)
-        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+        return no_such_member(e);
     return reply_row(c, &member_record, x.v);
 }
 
@@ -450,10 +465,11 @@ static int member_target(struct call *c, const struct tenant *t, enum role mine,
     struct text_out word = { c->arena, NULL };
     int64_t owners;
 
-    TRY(call_param_id(c, "user_id", &user_record, user, e));
+    if (call_param_id(c, "user_id", &user_record, user, e) < 0)
+        return no_such_member(e);
     TRY(db_each(c->db, sql_role, ARGS(A(&t->id), A(user)), take_text, &word, e));
     if (!word.s)
-        return err_set(e, ERR_NOT_FOUND, "There is no such member");
+        return no_such_member(e);
     enum role theirs = (enum role)enum_from_str(role_names, word.s);
     if (!uuid_eq(user, &c->who->user_id)) {
         if (mine < ROLE_ADMIN)
@@ -468,6 +484,12 @@ static int member_target(struct call *c, const struct tenant *t, enum role mine,
     return 0;
 }
 
+void member_update_check(struct call *c)
+{
+    if (!call_given(c, "role"))
+        fault_add(c, "role", "required", "is required");
+}
+
 int member_update(struct call *c, struct err *e)
 {
     const struct member *m = c->in;
@@ -475,9 +497,6 @@ int member_update(struct call *c, struct err *e)
     enum role role;
     struct uuid user;
 
-    if (!call_has(c, "role"))
-        fault_add(c, "role", "required", "is required");
-    TRY(call_faults(c, e));
     TRY(tenant_target(c, ROLE_ADMIN, &t, &role, e));
     TRY(role_refused(role, m->role, e));
     TRY(member_target(c, &t, role, m->role == ROLE_OWNER, &user, e));

@@ -73,13 +73,12 @@ static bool is_free(struct call *c, const char *cidr)
 }
 
 /* 'field' is what names it. */
-static int vpc_check(struct call *c, const char *field, const struct vpc *v, struct err *e)
+static void vpc_check(struct call *c, const char *field, const struct vpc *v)
 {
     if (!is_free(c, v->cidr_block))
         fault_add(c, field, "not_allowed",
                   "must not touch %s, which the platform uses itself (network %s)",
                   app_config(c->app)->transit_cidr, v->cidr_block);
-    return call_faults(c, e);
 }
 
 static int vpc_make(struct call *c, struct vpc *v, struct err *e)
@@ -93,11 +92,18 @@ static int vpc_make(struct call *c, struct vpc *v, struct err *e)
     return call_insert(c, &vpc_record, v, e);
 }
 
+static void create_check(struct call *c)
+{
+    const struct vpc *v = c->in;
+
+    if (v->cidr_block)
+        vpc_check(c, "cidr_block", v);
+}
+
 static int vpc_create(struct call *c, struct err *e)
 {
     struct vpc *v = c->in;
 
-    TRY(vpc_check(c, "cidr_block", v, e));
     TRY(vpc_make(c, v, e));
     return reply_row(c, &vpc_record, v);
 }
@@ -147,21 +153,25 @@ static int vpc_default(struct call *c, struct vpc *out, struct err *e)
 int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *subnet_id,
                   struct vpc *vpc, struct subnet *subnet, struct err *e)
 {
-    if (!uuid_is_nil(subnet_id)) {
-        TRY(call_ref(c, &subnet_record, "subnet_id", subnet_id, subnet, e));
-        if (!uuid_is_nil(vpc_id) && !uuid_eq(vpc_id, &subnet->vpc_id)) {
-            fault_add(c, "subnet_id", "not_allowed", "must be a subnet of vpc_id");
-            return call_faults(c, e);
-        }
+    bool by_vpc = !uuid_is_nil(vpc_id), by_subnet = !uuid_is_nil(subnet_id);
+    struct err other; /* of two that are not there the first is in the message */
+    int rc = by_vpc ? call_ref(c, &vpc_record, "vpc_id", vpc_id, vpc, e) : 0;
+
+    if (rc < 0 && e->code != ERR_NOT_FOUND)
+        return -1;
+    if (by_subnet)
+        TRY(call_ref(c, &subnet_record, "subnet_id", subnet_id, subnet, rc < 0 ? &other : e));
+    TRY(rc);
+    if (by_vpc && by_subnet && !uuid_eq(vpc_id, &subnet->vpc_id))
+        fault_add(c, "subnet_id", "not_allowed", "must be a subnet of vpc_id");
+    TRY(call_faults(c, e));
+    if (!by_vpc && by_subnet)
         TRY(call_ref(c, &vpc_record, "vpc_id", &subnet->vpc_id, vpc, e));
-        return vpc_check(c, "subnet_id", vpc, e);
-    }
-    if (!uuid_is_nil(vpc_id))
-        TRY(call_ref(c, &vpc_record, "vpc_id", vpc_id, vpc, e));
-    else
+    else if (!by_vpc)
         TRY(vpc_default(c, vpc, e));
-    TRY(vpc_check(c, "vpc_id", vpc, e));
-    return subnet_default(c, vpc, subnet, e);
+    vpc_check(c, by_subnet ? "subnet_id" : "vpc_id", vpc);
+    TRY(call_faults(c, e));
+    return by_subnet ? 0 : subnet_default(c, vpc, subnet, e);
 }
 
 /* clang-format off */
@@ -169,7 +179,7 @@ int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *
 #define S &subnet_record
 static const struct route network_routes[] = {
     /*        path                  action           work   handler        in    out        */
-    { POST,   "/vpcs",              "vpc:create",    WRITE, vpc_create,    V,    V,    201, "Makes a VPC." },
+    { POST,   "/vpcs",              "vpc:create",    WRITE, vpc_create,    V,    V,    201, "Makes a VPC.", .check = create_check },
     { GET,    "/vpcs",              "vpc:list",      QUICK, crud_list,     NULL, V,    200, "Lists VPCs.", .list = true },
     { GET,    "/vpcs/{id}",         "vpc:get",       QUICK, crud_get,      NULL, V,    200, "Shows one VPC.", .by_name = true },
     { PATCH,  "/vpcs/{id}",         "vpc:update",    WRITE, crud_patch,    V,    V,    200, "Changes a VPC's name or tags.", .by_name = true },

@@ -103,18 +103,31 @@ static int queue_list(struct call *c, struct err *e)
 
 /* ---- handlers */
 
+/* A dead-letter queue and the number of receives come together. */
+static void pair_check(struct call *c, bool dead, bool receives)
+{
+    if (receives && !dead)
+        fault_add(c, "dead_letter_queue_id", "required", "is required with max_receives");
+    if (dead && !receives)
+        fault_add(c, "max_receives", "required", "must be 1 to 1000 with dead_letter_queue_id");
+}
+
+static void create_check(struct call *c)
+{
+    const struct queue *q = c->in;
+    bool faulty = call_given(c, "max_receives") && !call_has(c, "max_receives");
+
+    pair_check(c, call_given(c, "dead_letter_queue_id"), faulty || q->max_receives > 0);
+}
+
 /* Both queues of a dead-letter pair are the tenant's, different, and of one kind. */
 static int queue_check(struct call *c, const struct queue *q, struct err *e)
 {
     struct queue dead;
 
-    if (uuid_is_nil(&q->dead_letter_queue_id)) {
-        if (q->max_receives > 0)
-            fault_add(c, "dead_letter_queue_id", "required", "is required with max_receives");
+    pair_check(c, !uuid_is_nil(&q->dead_letter_queue_id), q->max_receives > 0);
+    if (uuid_is_nil(&q->dead_letter_queue_id))
         return call_faults(c, e);
-    }
-    if (q->max_receives == 0)
-        fault_add(c, "max_receives", "required", "must be 1 to 1000 with dead_letter_queue_id");
     if (uuid_eq(&q->dead_letter_queue_id, &q->id))
         fault_add(c, "dead_letter_queue_id", "not_allowed", "must be another queue");
     TRY(call_faults(c, e));
@@ -328,7 +341,7 @@ static const struct reconciler *const queue_loops[] = { &queue_sweep, NULL };
 #define M &message_record
 static const struct route queue_routes[] = {
     /*        path                                   action                 work   handler               in                        out   */
-    { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue." },
+    { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue.", .check = create_check },
     { GET,    "/queues",                             "queue:list",          READ,  queue_list,           NULL,                     Q,    200, "Lists queues.", .list = true },
     { GET,    "/queues/{id}",                        "queue:get",           READ,  queue_get,            NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
     { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
@@ -336,9 +349,9 @@ static const struct route queue_routes[] = {
     { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true },
     { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
     { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query, .cli = "queue receive" },
-    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch" },
+    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch", .check = message_batch_check },
     { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, NULL, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true, .cli = "queue ack-batch" },
-    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true, .cli = "queue extend" },
+    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true, .cli = "queue extend", .check = message_extend_check },
     { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true, .cli = "queue ack" },
     { 0 },
 };

@@ -225,24 +225,30 @@ int message_send(struct call *c, struct err *e)
     return reply_row(c, &message_record, m);
 }
 
+struct batch {
+    struct message *v;
+    size_t n;
+};
+
 /* Reads the batch's members; faults are named messages[i].member. */
-static int batch_read(struct call *c, const struct queue *q, struct message **out, size_t *n,
-                      struct err *e)
+void message_batch_check(struct call *c)
 {
     const struct message_batch *in = c->in;
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->messages), e);
+    struct batch *b = arena_new(c->arena, struct batch);
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v =
+        in->messages ? json_parse(str_of(in->messages), &e) : NULL;
 
     if (!v)
-        return -1;
+        return; /* told already */
     if (json_type_of(v) != JSON_ARR || json_len(v) < 1 || json_len(v) > BATCH_MAX) {
         fault_add(c, "messages", "out_of_range", "must be a list of 1 to %d messages", BATCH_MAX);
-        return call_faults(c, e);
+        return;
     }
-    *n = json_len(v);
-    *out = arena_new_n(c->arena, struct message, *n);
-    for (size_t i = 0; i < *n; i++) {
+    b->n = json_len(v);
+    b->v = arena_new_n(c->arena, struct message, b->n);
+    for (size_t i = 0; i < b->n; i++) {
         struct faults f = { .arena = c->arena };
-        const char *at = arena_printf(c->arena, "messages[%zu].", i);
         uint64_t set = 0;
 
         if (json_type_of(json_at(v, i)) != JSON_OBJ) {
@@ -250,29 +256,31 @@ static int batch_read(struct call *c, const struct queue *q, struct message **ou
                       "must be an object");
             continue;
         }
-        json_read_record(c->arena, &message_record, JSON_CREATE, json_at(v, i), &(*out)[i], &set,
-                         &f);
+        json_read_record(c->arena, &message_record, JSON_CREATE, json_at(v, i), &b->v[i], &set, &f);
         for (const struct fault_item *x = f.first; x; x = x->next)
-            fault_add(c, arena_printf(c->arena, "%s%s", at, x->field), x->code, "%s", x->message);
-        message_check(c, q, &(*out)[i], at);
+            fault_add(c, arena_printf(c->arena, "messages[%zu].%s", i, x->field), x->code, "%s",
+                      x->message);
     }
-    return call_faults(c, e);
+    c->checked = b;
 }
 
 int message_send_batch(struct call *c, struct err *e)
 {
+    const struct batch *b = c->checked;
     struct queue q;
-    struct message *m = NULL;
+    struct message *m = arena_new_n(c->arena, struct message, b->n);
     int64_t sent = 0;
-    size_t n = 0;
 
+    memcpy(m, b->v, b->n * sizeof(*m)); /* each run begins with what was sent */
     TRY(queue_for_messages(c, &q, e));
-    TRY(batch_read(c, &q, &m, &n, e));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < b->n; i++)
+        message_check(c, &q, &m[i], arena_printf(c->arena, "messages[%zu].", i));
+    TRY(call_faults(c, e));
+    for (size_t i = 0; i < b->n; i++)
         TRY(message_put(c, &q, &m[i], &sent, e));
     TRY(message_counted(c->db, &q.box_id, c->now, sent, e));
     call_signal(c, q.box_id.s);
-    return reply_rows(c, &message_record, &(struct rows){ m, n });
+    return reply_rows(c, &message_record, &(struct rows){ m, b->n });
 }
 
 /* ---- receiving */
@@ -514,6 +522,12 @@ int message_delete_batch(struct call *c, struct err *e)
     return reply_json(c);
 }
 
+void message_extend_check(struct call *c)
+{
+    if (!call_given(c, "visibility_timeout"))
+        fault_add(c, "visibility_timeout", "required", "is required");
+}
+
 int message_extend(struct call *c, struct err *e)
 {
     const struct message_extend *in = c->in;
@@ -522,9 +536,6 @@ int message_extend(struct call *c, struct err *e)
     struct rows got;
 
     TRY(queue_for_messages(c, &q, e));
-    if (in->visibility_timeout < 0 || !call_has(c, "visibility_timeout"))
-        fault_add(c, "visibility_timeout", "required", "is required");
-    TRY(call_faults(c, e));
     if (!handle_parse(str_of(call_param(c, "receipt_handle")), &seq, &count))
         return no_such_receipt(e);
     TRY(db_query(c->db, c->arena, &message_record, sql_extend,

@@ -32,6 +32,17 @@ TEST(every_fault_of_a_body_is_named)
     CHECK(member(r, "error.details.4.field") == NULL);
 }
 
+TEST(max_messages_is_another_word_for_count)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/queues", "{'name':'jobs'}");
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(post(w, "/queues/jobs/messages", "{'body':'x'}").status, 201);
+    CHECK_EQ(get(w, "/queues/jobs/messages?max_messages=2").len, 2);
+    CHECK_EQ(get(w, "/v1/queues/jobs/messages?max_messages=11").status, 400);
+}
+
 TEST(a_name_is_taken_once_and_works_as_an_id)
 {
     _cleanup_(world_freep) struct world *w = world_new();

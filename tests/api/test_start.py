@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting: what a first run leaves alone, where a program that runs from a clone keeps things, and what is said to who is not root."""
+import hashlib
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+
+import cloud as clouds
+import yaml
+
+NOBODY = pwd.getpwnam("nobody")
+ROOT = clouds.ROOT
+CLONE_ID = hashlib.sha256(os.fsencode(os.path.realpath(ROOT))).hexdigest()[:8]
+
+
+def run(argv, as_nobody=False, **kw):
+    who = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []} if as_nobody else {}
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False, timeout=300, **who, **kw)
+
+
+# ---- the client's profile
+
+def first_run(cloud, text=None):
+    """What a first run prints, and the client's file after it."""
+    at = cloud.top / "home/.config/brume/config.yaml"
+    if text is not None:
+        at.parent.mkdir(parents=True)
+        at.write_text(text)
+    cloud.start()
+    return cloud.out.read_text(), yaml.safe_load(at.read_text())
+
+
+def test_a_first_run_makes_the_profile_local(make_cloud):
+    c = make_cloud()
+    said, file = first_run(c)
+    assert file == {"current": "local", "profiles": {"local": {"url": f"http://127.0.0.1:{c.port}", "api_key": c.key}}}
+    assert f'profile "local" of {c.top}/home/.config/brume/config.yaml' in said and "config use" not in said
+    assert c.cli("queue", "list")[0] == 0
+
+
+def test_a_first_run_touches_no_profile_that_is_there(make_cloud):
+    c = make_cloud()
+    mine = {"local": {"url": "http://127.0.0.1:1", "api_key": "mine", "tenant": "t"}, "local-2": {"url": "http://b"}, "work": {"url": "https://c"}}
+    said, file = first_run(c, yaml.safe_dump({"current": "work", "profiles": mine}))
+    assert file == {"current": "work", "profiles": {**mine, "local-3": {"url": f"http://127.0.0.1:{c.port}", "api_key": c.key}}}
+    assert 'profile "local-3" of ' in said
+    use = re.search(r"`\./brume (config use local-3)`", said)
+    assert use, said
+    assert c.cli("queue", "list")[0] != 0
+    assert c.cli(*use[1].split())[0] == 0 and c.cli("queue", "list")[0] == 0
+
+
+def test_a_first_run_sets_no_current_profile_where_there_are_some(make_cloud):
+    c = make_cloud()
+    _, file = first_run(c, "profiles:\n  work:\n    url: https://c\n")
+    assert "current" not in file and set(file["profiles"]) == {"work", "local"}
+
+
+def test_a_client_file_that_cannot_be_read_stays_as_it_is(make_cloud):
+    c = make_cloud()
+    at = c.top / "home/.config/brume/config.yaml"
+    at.parent.mkdir(parents=True)
+    at.write_text("profiles: [\n")
+    c.start()
+    assert at.read_text() == "profiles: [\n" and "export BRUME_API_KEY=" in c.out.read_text()
+
+
+# ---- a clone's places
+
+def plain_env(**more):
+    return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **more}
+
+
+def places(program, **env):
+    text = run([program, "config"], env=plain_env(**env)).stdout
+    return {k: yaml.safe_load(text)["places"][k] for k in ("state_dir", "run_dir")}
+
+
+def test_a_program_in_its_clone_has_the_clones_places(tmp_path):
+    dev = {"state_dir": f"/var/lib/brume-dev/{CLONE_ID}", "run_dir": f"/run/brume-dev/{CLONE_ID}"}
+    assert places(clouds.BRUME) == dev
+    text = run([clouds.BRUME, "config"], env=plain_env()).stdout
+    assert text.count("From: the clone that it runs from") == 2
+    assert places(clouds.BRUME, BRUME_PLACES_STATE_DIR="/x") == {**dev, "state_dir": "/x"}
+    elsewhere = tmp_path / "brume"
+    shutil.copy(clouds.BRUME, elsewhere)
+    assert places(elsewhere) == {"state_dir": "/var/lib/brume", "run_dir": "/run/brume"}
+
+
+def test_doctor_in_a_clone_looks_at_the_clones_places():
+    text = run([clouds.BRUME, "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}"], env=plain_env()).stdout
+    assert f"/var/lib/brume-dev/{CLONE_ID}" in text and "/var/lib/brume " not in text, text
+
+
+def test_doctor_finds_the_cloud_that_serves_from_the_clones_places(make_cloud):
+    c = make_cloud()
+    text = run([clouds.BRUME, "doctor", "--state-dir", c.state, "--run-dir", c.run, "--listen", f"127.0.0.1:{c.port}"], env=plain_env()).stdout
+    assert f"{c.port} is free" in text
+    c.start()
+    text = run([clouds.BRUME, "doctor", "--state-dir", c.state, "--run-dir", c.run, "--listen", f"127.0.0.1:{c.port}"], env=plain_env()).stdout
+    assert f"{c.port}: brume serves there" in text
+
+
+# ---- who is not root
+
+def readable(*names):
+    """A copy of parts of the clone that everybody can read, wherever the clone lies."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="brume-nobody-", dir="/var/tmp"))
+    top.chmod(0o755)
+    for n in names:
+        (shutil.copytree if (ROOT / n).is_dir() else shutil.copy)(ROOT / n, top / n)
+    return top
+
+
+def test_who_is_not_root_is_told_what_to_do_in_one_line():
+    top = readable("Makefile", "tools", "meson.build")
+    shutil.copy(clouds.BRUME, top / "brume")
+    try:
+        r = run(["make", "run"], as_nobody=True, cwd=top, env=plain_env())
+        ours = [x for x in r.stderr.splitlines() if not x.startswith("make: ***")]
+        assert r.returncode != 0 and r.stdout == "" and len(ours) == 1 and "`sudo make run`" in ours[0], r
+        r = run([top / "brume", "serve"], as_nobody=True, env=plain_env())
+        assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo brume serve`" in r.stderr, r
+        (top / "clone").write_text(f"{top}\n")
+        r = run([top / "brume", "serve", "--nonsense"], as_nobody=True, env=plain_env())
+        assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo make run`" in r.stderr, r
+        r = run([top / "brume", "doctor"], as_nobody=True, env=plain_env())
+        assert "FAIL  root             not root: `sudo ./brume doctor`" in r.stdout, r
+    finally:
+        shutil.rmtree(top)
+
+
+# ---- the build
+
+def test_the_build_takes_the_systems_python(tmp_path):
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    for name in ("python", "python3"):
+        (bin_dir / name).write_text("#!/bin/sh\nexit 1\n")
+        (bin_dir / name).chmod(0o755)
+    env = plain_env(PATH=f"{bin_dir}:{os.environ['PATH']}", HOME=os.environ.get("HOME", "/root"))
+    r = run(["meson", "setup", tmp_path / "build", ROOT], env=env)
+    assert r.returncode == 0, r
+    rules = (tmp_path / "build/build.ninja").read_text()
+    assert str(bin_dir) not in rules and "/usr/bin/python3" in rules
+    for script in ("tools/test", "tools/new-service", "bench/run"):
+        assert (ROOT / script).read_text().startswith("#!/usr/bin/python3\n")
