@@ -109,14 +109,19 @@ static const char sql_counted[] = "INSERT INTO queue_counts (box_id, bucket, sha
                                   " SET messages = queue_counts.messages + excluded.messages";
 static const char sql_group_has[] =
     "SELECT 1 FROM queue_messages WHERE box_id = $1 AND group_id = $2 LIMIT 1";
-/* Returns a row if the id is new, or its five minutes are over. */
+/* Returns a row if the id is new, or its five minutes are over.  The record has all that the first
+ * answer showed, for the message itself may be received and deleted before the second one comes. */
 static const char sql_dedup[] =
-    "INSERT INTO queue_dedup (box_id, dedup_id, message_id, until_at) VALUES ($1, $2, $3, $4)"
+    "INSERT INTO queue_dedup (box_id, dedup_id, message_id, until_at, body, attributes, group_id,"
+    " visible_at, created_at) VALUES ($1, $2, $3, $4, $6, $7, $8, $9, $5)"
     " ON CONFLICT (box_id, dedup_id) DO UPDATE"
-    " SET message_id = excluded.message_id, until_at = excluded.until_at"
+    " SET message_id = excluded.message_id, until_at = excluded.until_at, body = excluded.body,"
+    " attributes = excluded.attributes, group_id = excluded.group_id,"
+    " visible_at = excluded.visible_at, created_at = excluded.created_at"
     " WHERE queue_dedup.until_at <= $5 RETURNING 1";
 static const char sql_dedup_first[] =
-    "SELECT message_id FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
+    "SELECT message_id, body, attributes, group_id, visible_at, created_at"
+    " FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
 
 /* What the tables cannot say: size against the queue's, FIFO's needs. 'at' is the field's prefix.
  */
@@ -140,10 +145,31 @@ static void message_check(struct call *c, const struct queue *q, const struct me
                   "a FIFO queue delays all its messages alike: set the queue's delay_seconds");
 }
 
-/* True if the id is taken; then m->id is the first message's. */
+struct first {
+    struct arena *arena;
+    struct message *m;
+};
+
+static int take_first(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct first *f = ctx;
+
+    snprintf(f->m->id.s, sizeof(f->m->id), "%s", cols[0].s ? cols[0].s : "");
+    if (!cols[1].s)
+        return 0; /* of a release that kept the id alone */
+    f->m->body = arena_strdup(f->arena, cols[1].s);
+    f->m->attributes = cols[2].s ? arena_strdup(f->arena, cols[2].s) : NULL;
+    f->m->group_id = cols[3].s ? arena_strdup(f->arena, cols[3].s) : NULL;
+    f->m->visible_at = cols[4].i;
+    f->m->created_at = cols[5].i;
+    return 0;
+}
+
+/* True if the id is taken; then 'm' is the first message, as its sender was answered. */
 static int message_seen(struct call *c, const struct queue *q, struct message *m, bool *seen,
                         struct err *e)
 {
+    struct first first = { c->arena, m };
     int64_t fresh;
 
     *seen = false;
@@ -151,13 +177,14 @@ static int message_seen(struct call *c, const struct queue *q, struct message *m
         return 0;
     TRY(db_int(c->db, sql_dedup,
                ARGS(A(&q->box_id), A(m->deduplication_id), A(&m->id),
-                    A(c->now + MINUTES(DEDUP_MINUTES)), A(c->now)),
+                    A(c->now + MINUTES(DEDUP_MINUTES)), A(c->now), A(m->body), A(m->attributes),
+                    A(m->group_id), A(m->visible_at)),
                0, &fresh, e));
     if (fresh)
         return 0;
     *seen = true;
-    return db_each(c->db, sql_dedup_first, ARGS(A(&q->box_id), A(m->deduplication_id)), take_uuid,
-                   &m->id, e);
+    return db_each(c->db, sql_dedup_first, ARGS(A(&q->box_id), A(m->deduplication_id)), take_first,
+                   &first, e);
 }
 
 int message_counted(struct call *c, const struct uuid *box, int64_t created_at, int64_t n,

@@ -743,6 +743,61 @@ TEST(one_receive_hands_out_nothing_twice_and_nothing_that_it_gives_up)
     CHECK_EQ(member_int(get(w, "/queues/%s", dead), "depth"), 2);
 }
 
+static void check_same(struct reply a, struct reply b)
+{
+    static const char *const members[] = {
+        "id",         "body",     "attributes.colour", "group_id",      "created_at",
+        "visible_at", "queue_id", "deduplication_id",  "received_count"
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(members); i++)
+        if (member(a, members[i]) || member(b, members[i]))
+            CHECK_STR(member(b, members[i]), member(a, members[i]));
+}
+
+static struct reply send_keyed(struct world *w, const char *path, const char *body,
+                               const char *more, const char *group)
+{
+    return post(w, path,
+                fmt("{'body':'%s','deduplication_id':'1'%s%s%s%s}", body, more,
+                    *group ? ",'group_id':'" : "", group, *group ? "'" : ""));
+}
+
+TEST(a_duplicate_is_answered_as_the_first_was)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    for (int fifo = 0; fifo < 2; fifo++) {
+        const char *q =
+            post(w, "/queues", fmt("{'name':'q%d','fifo':%s}", fifo, fifo ? "true" : "false")).id;
+        const char *path = fmt("/queues/%s/messages", q), *g = fifo ? "g" : "",
+                   *h = fifo ? "h" : "";
+        struct reply first = send_keyed(w, path, "first", ",'attributes':{'colour':'red'}", g);
+
+        world_sleep(w, SECONDS(10));
+        check_same(first, send_keyed(w, path, "second", "", h));
+        CHECK_EQ(del(w, "%s/%s", path, receive_one(w, q)).status, 200);
+        check_same(first, send_keyed(w, path, "second", "", h));
+        CHECK_EQ(member_int(get(w, "/queues/%s", q), "depth"), 0);
+        world_sleep(w, MINUTES(5));
+        CHECK_STR(member(send_keyed(w, path, "second", "", h), "body"), "second");
+    }
+}
+
+TEST(a_duplicate_in_a_batch_is_answered_as_the_first_was)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *q = post(w, "/queues", "{'name':'jobs'}").id;
+    struct reply r = post(w, fmt("/queues/%s/messages/batch", q),
+                          "{'messages':[{'body':'x','deduplication_id':'2','delay_seconds':9},"
+                          "{'body':'y','deduplication_id':'2'}]}");
+
+    CHECK_STR(member(r, "1.id"), member(r, "0.id"));
+    CHECK_STR(member(r, "1.body"), "x");
+    CHECK_STR(member(r, "1.visible_at"), member(r, "0.visible_at"));
+    CHECK_EQ(member_int(get(w, "/queues/%s", q), "in_flight"), 1);
+}
+
 TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_named,
       a_name_is_taken_once_and_works_as_an_id, a_received_message_stays_hidden_until_its_timeout,
       a_deleted_message_is_gone_and_an_old_handle_deletes_nothing,
@@ -769,4 +824,5 @@ TESTS(queue, a_queue_has_the_defaults_of_its_table, every_fault_of_a_body_is_nam
       who_waits_is_woken_when_a_message_falls_due, who_waits_is_woken_by_the_next_of_a_group,
       who_waits_is_woken_by_a_dead_letter_and_by_a_longer_retention,
       many_dead_letters_before_a_message_do_not_end_a_wait,
-      one_receive_hands_out_nothing_twice_and_nothing_that_it_gives_up)
+      one_receive_hands_out_nothing_twice_and_nothing_that_it_gives_up,
+      a_duplicate_is_answered_as_the_first_was, a_duplicate_in_a_batch_is_answered_as_the_first_was)
