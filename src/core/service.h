@@ -351,7 +351,7 @@ struct reconciler {
 int visit_again(struct visit *v, int64_t in);
 /* Nothing to do until 'every' or a signal. */
 int visit_settled(struct visit *v);
-/* The row is gone for good: no further visits. */
+/* The row is gone, or nothing of this loop's: no further visits, but by a signal. */
 int visit_forget(struct visit *v);
 /* A transaction: 'fn' gets a call of the system's (tenant and mode of the row), with v->row read
  * anew under it; not run (returns 0, *ran false) if the row has vanished or its revision differs
