@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures that start clouds: see cloud.py.  Each asserts at its end that the cloud left nothing behind."""
 import contextlib
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -59,6 +62,33 @@ def api(request):
     with running(settings, "api") as c:
         c.store = request.param
         yield c
+
+
+@pytest.fixture
+def two_apis(postgres):
+    """Makes two replicas of one cloud: one database, one master key.  with two_apis({"key": "value"}) as (a, b)"""
+    @contextlib.contextmanager
+    def both(settings=None):
+        name = f"two{uuid.uuid4().hex[:8]}"
+        subprocess.run(["psql", "-q", postgres.url, "-c", f"CREATE DATABASE {name}"], check=True)
+        settings = {"compute.fake_drivers": "true", "store.url": postgres.url.rsplit("/", 1)[0] + "/" + name, **(settings or {})}
+        a, b = clouds.Cloud(settings, name="one"), clouds.Cloud(settings, name="two")
+        try:
+            a.start()
+            b.state.mkdir(mode=0o750)
+            for p in (b.state, b.state / "master.key"):
+                if p != b.state:
+                    shutil.copy(a.state / "master.key", p)
+                st = os.stat(a.state / p.relative_to(b.state))
+                os.chown(p, st.st_uid, st.st_gid)
+                p.chmod(st.st_mode & 0o7777)
+            b.start()
+            yield a, b
+            assert a.stop() == 0 and b.stop() == 0
+        finally:
+            a.remove()
+            b.remove()
+    return both
 
 
 @pytest.fixture

@@ -37,8 +37,6 @@ static const char sql_signalled[] =
     "UPDATE core_due SET lease_until = 0, lease_by = NULL, attempts = 0"
     " WHERE loop = $1 AND id = $2 AND lease_by = $3"
     " RETURNING due_at";
-static const char sql_forget[] =
-    "DELETE FROM core_due WHERE loop = $1 AND id = $2 AND lease_by = $3";
 static const char sql_signal[] =
     "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
     " VALUES ($1, $2, $3, 0, 0, $4)"
@@ -161,8 +159,6 @@ int due_finish(struct db *db, struct due_finish *f, struct err *e)
         return db_int(db, sql_again,
                       ARGS(A(f->loop), A(&f->id), A(f->by), A(f->at), A(f->attempts)), DUE_NEVER,
                       &f->due, e);
-    case DUE_FORGET:
-        return db_exec(db, sql_forget, ARGS(A(f->loop), A(&f->id), A(f->by)), e);
     case DUE_REST:
         TRY(db_exec_n(db, sql_rest, ARGS(A(f->loop), A(&f->id), A(f->by)), &changed, e));
         if (changed)

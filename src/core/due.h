@@ -37,9 +37,8 @@ struct due_claim {
 int due_claim(struct db *db, struct due_claim *c, struct err *e) _must_check_;
 
 enum due_end {
-    DUE_AGAIN,  /* at 'at' */
-    DUE_REST,   /* not until a signal */
-    DUE_FORGET, /* never again */
+    DUE_AGAIN, /* at 'at' */
+    DUE_REST,  /* not until a signal */
 };
 struct due_finish {
     const char *loop, *by;

@@ -44,6 +44,16 @@ static int no_such(const struct record *r, struct err *e)
     return err_set(e, ERR_NOT_FOUND, "There is no such %s", r->name);
 }
 
+int call_stays(const struct record *r, const void *row, struct err *e)
+{
+    const struct field *at = record_field(r, "deleted_at"), *name = record_field(r, "name");
+
+    if (!at || !*FIELD_CAT(row, at, int64_t))
+        return 0;
+    return err_set(e, ERR_INVALID_STATE, "%s '%s' is being deleted", r->name,
+                   name ? *FIELD_CAT(row, name, const char *) : uuid_in(r, row, "id")->s);
+}
+
 /* How PostgreSQL locks what a handler is about to read. */
 static const char *lock_of(const struct call *c, bool shared)
 {
@@ -119,13 +129,17 @@ static int target_by_id(struct call *c, const struct record *r, const struct uui
     return shared ? 0 : match_check(c, r, row, e);
 }
 
+/* A name that has been given anew means its new owner; else the one that was deleted last. */
+static const char sql_newest[] = " ORDER BY deleted_at > 0, deleted_at DESC LIMIT 1";
+
 static int target_by_name(struct call *c, const struct record *r, bool shared, void *row,
                           struct err *e)
 {
     bool project = !uuid_is_nil(&c->who->project_id) && record_field(r, "project_id");
     const char *sql = arena_printf(
-        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND name = $3%s LIMIT 2%s",
-        r->table, project ? " AND project_id = $4" : "", lock_of(c, shared));
+        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND name = $3%s%s%s",
+        r->table, project ? " AND project_id = $4" : "",
+        record_field(r, "deleted_at") ? sql_newest : " LIMIT 2", lock_of(c, shared));
     struct arg args[] = { A(&c->tenant), A(enum_to_str(mode_names, (int)c->who->mode)),
                           A(c->id_name), A(&c->who->project_id) };
     struct rows got;
@@ -149,25 +163,31 @@ int call_get(struct call *c, const struct record *r, const struct uuid *id, void
     return target_by_id(c, r, id, false, row, e);
 }
 
-int call_target(struct call *c, const struct record *r, void *row, struct err *e)
+/* What is being deleted takes no more changes, but another deletion. */
+static int target(struct call *c, const struct record *r, bool shared, void *row, struct err *e)
 {
     if (c->id_name && record_field(r, "name"))
-        return target_by_name(c, r, false, row, e);
-    return target_by_id(c, r, &c->id, false, row, e);
+        TRY(target_by_name(c, r, shared, row, e));
+    else
+        TRY(target_by_id(c, r, &c->id, shared, row, e));
+    return c->p->writing && c->route->method != DELETE ? call_stays(r, row, e) : 0;
+}
+
+int call_target(struct call *c, const struct record *r, void *row, struct err *e)
+{
+    return target(c, r, false, row, e);
 }
 
 int call_target_shared(struct call *c, const struct record *r, void *row, struct err *e)
 {
-    if (c->id_name && record_field(r, "name"))
-        return target_by_name(c, r, true, row, e);
-    return target_by_id(c, r, &c->id, true, row, e);
+    return target(c, r, true, row, e);
 }
 
 int call_ref(struct call *c, const struct record *r, const char *field, const struct uuid *id,
              void *row, struct err *e)
 {
     if (row_read(c, r, id, false, row, e) == 0)
-        return 0;
+        return call_stays(r, row, e);
     if (e->code != ERR_NOT_FOUND)
         return -1;
     fault_add(c, field, "not_found", "there is no such %s", r->name);
@@ -283,9 +303,13 @@ static int duplicate(const struct record *r, const void *row, struct err *e)
     if (e->code != ERR_ALREADY_EXISTS)
         return -1;
     memcpy(cause, e->cause, sizeof(cause));
+    const char *article = strchr("aeio", r->name[0]) ? "An" : "A";
+    if (name && r->unique.index && strstr(cause, r->unique.index))
+        return err_cause(e, ERR_ALREADY_EXISTS, cause, "%s %s named '%.80s' %s", article, r->name,
+                         name, r->unique.says);
     if (name)
-        return err_cause(e, ERR_ALREADY_EXISTS, cause, "A %s named '%.80s' exists already", r->name,
-                         name);
+        return err_cause(e, ERR_ALREADY_EXISTS, cause, "%s %s named '%.80s' exists already",
+                         article, r->name, name);
     return err_cause(e, ERR_ALREADY_EXISTS, cause, "Such a %s exists already", r->name);
 }
 

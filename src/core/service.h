@@ -199,7 +199,14 @@ bool call_given(const struct call *c, const char *member);
  * reads as an id. */
 const char *check_name(struct arena *a, const char **v);
 
-/* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404. */
+/* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404.
+ *
+ * A record with a field deleted_at (microseconds, 0: it stays) has rows that are shown while what
+ * stands for them on a host is being removed.  Such a row takes no change and no reference any
+ * more (409), and its name is free: a name means the row that stays. */
+
+/* 409 if the row is being deleted. */
+int call_stays(const struct record *r, const void *row, struct err *e) _must_check_;
 
 /* The row of an id that came in a path: 404.  Policy and If-Match are checked (the latter on writes
  * of the route's own {id} object only). */
@@ -359,7 +366,7 @@ struct reconciler {
 int visit_again(struct visit *v, int64_t in);
 /* Nothing to do until 'every' or a signal. */
 int visit_settled(struct visit *v);
-/* The row is gone for good: no further visits. */
+/* The row is gone, or nothing of this loop's: no further visits, but by a signal. */
 int visit_forget(struct visit *v);
 /* A transaction: 'fn' gets a call of the system's (tenant and mode of the row), with v->row read
  * anew under it; not run (returns 0, *ran false) if the row has vanished or its revision differs

@@ -190,9 +190,7 @@ void visit_row(struct app *app, struct db *db, const struct reconciler *r, struc
         return;
     }
     f->attempts = 0;
-    if (v.again == FORGET)
-        f->end = DUE_FORGET;
-    else if (v.again == SETTLED && !r->every)
+    if (v.again == FORGET || (v.again == SETTLED && !r->every))
         f->end = DUE_REST;
     else
         f->at = now + (v.again == SETTLED ? r->every : v.again);

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rate limits and quotas, by their numbers."""
-import os
 import re
-import shutil
-import subprocess
 import threading
 import time
-import uuid
 
 import cloud as clouds
 import pytest
@@ -87,27 +83,9 @@ def test_a_quota_is_403_and_names_itself(small):
 
 
 @pytest.fixture
-def two(postgres):
-    """Two replicas of one cloud: one database, one master key."""
-    name = f"two{uuid.uuid4().hex[:8]}"
-    subprocess.run(["psql", "-q", postgres.url, "-c", f"CREATE DATABASE {name}"], check=True)
-    settings = {"compute.fake_drivers": "true", "platform.default_plan": "free", "store.url": postgres.url.rsplit("/", 1)[0] + "/" + name}
-    a, b = clouds.Cloud(settings, name="one"), clouds.Cloud(settings, name="two")
-    try:
-        a.start()
-        b.state.mkdir(mode=0o750)
-        for p in (b.state, b.state / "master.key"):
-            if p != b.state:
-                shutil.copy(a.state / "master.key", p)
-            st = os.stat(a.state / p.relative_to(b.state))
-            os.chown(p, st.st_uid, st.st_gid)
-            p.chmod(st.st_mode & 0o7777)
-        b.start()
-        yield a, b
-        assert a.stop() == 0 and b.stop() == 0
-    finally:
-        a.remove()
-        b.remove()
+def two(two_apis):
+    with two_apis({"platform.default_plan": "free"}) as apis:
+        yield apis
 
 
 def test_replicas_share_a_credentials_window(two):

@@ -190,6 +190,27 @@ def test_a_port_can_be_used_again_at_once(c):
         assert fetch(port)
 
 
+def test_what_a_deleted_instance_holds_goes_with_it_also_over_a_kill(cloud, c):
+    v = c.made("/vpcs", {"name": "held"})["id"]
+    i = launch(c, "busybox", name="slow", vpc_id=v, cmd=["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])["id"]
+    assert c.delete(f"/vpcs/{v}").status == 409
+    assert c.delete(f"/instances/{i}").status == 200
+    for r in (c.get(f"/instances/{i}"), c.get("/instances/slow"), c.get(f"/v1/instances/{i}")):
+        assert r.json["status"] == "terminating", r
+    assert [x["status"] for x in c.get("/instances").json if x["id"] == i] == ["terminating"]
+    assert "terminating" in cloud.cli("instance", "list")[1]
+    r = c.post("/instances/slow/exec", {"cmd": ["true"]})
+    assert (r.status, r.code) == (409, "invalid_state")
+    assert c.delete(f"/vpcs/{v}").status == 200
+    assert c.get("/vpcs/held").json["status"] == "deleting"
+    cloud.kill_role("api")
+    cloud.wait_ready()
+    assert c.get(f"/vpcs/{v}").status == 404 or c.get(f"/vpcs/{v}").json["status"] == "deleting"
+    assert clouds.until(lambda: c.get(f"/vpcs/{v}").status == 404, 60), c.get(f"/vpcs/{v}")
+    assert c.get(f"/instances/{i}").json["status"] == "terminated"
+    no_trace(cloud, i)
+
+
 def test_what_it_prints_is_in_its_logs(c):
     i = launch(c, "busybox", cmd=["sh", "-c", "echo one; echo two >&2; while sleep 0.2; do echo tick; done"])["id"]
     assert clouds.until(lambda: b"tick" in c.get(f"/instances/{i}/logs").body, 5)

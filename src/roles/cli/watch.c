@@ -15,7 +15,7 @@ enum { WAIT_MAX_SECONDS = 3600, POLL_FIRST_MS = 100, POLL_MAX_MS = 1000 };
 static const char *const moving[] = {
     "pending",    "provisioning", "creating",  "building",  "queued",    "starting",  "stopping",
     "restarting", "resizing",     "updating",  "modifying", "deleting",  "deploying", "promoting",
-    "repairing",  "scaling",      "upgrading", "restoring", "importing", "absent",
+    "repairing",  "scaling",      "upgrading", "restoring", "importing", "absent",    "terminating",
 };
 static const char *const broken[] = { "error", "failed" };
 

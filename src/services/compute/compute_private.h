@@ -19,7 +19,13 @@ static inline bool same_text(const char *a, const char *b)
 /* ---- images */
 
 enum image_source { IMAGE_RECIPE, IMAGE_REGISTRY, IMAGE_IMPORT };
-enum image_row_status { IMAGE_ROW_PENDING, IMAGE_ROW_BUILDING, IMAGE_ROW_READY, IMAGE_ROW_ERROR };
+enum image_row_status {
+    IMAGE_ROW_PENDING,
+    IMAGE_ROW_BUILDING,
+    IMAGE_ROW_READY,
+    IMAGE_ROW_ERROR,
+    IMAGE_ROW_DELETING,
+};
 
 struct image {
     OWNED_MEMBERS;
@@ -29,6 +35,7 @@ struct image {
     const char *status_reason, *digest;
     int64_t size_bytes, progress;
     const char *tags;
+    int64_t deleted_at; /* 0: it stays */
 };
 extern const struct record image_record;
 extern const struct reconciler image_loop;
@@ -41,6 +48,9 @@ int image_for_launch(struct call *c, const char *name, struct image *out,
                      struct err *e) _must_check_;
 /* What the host's store calls it. */
 const char *image_store_name(struct arena *a, const struct image *i);
+
+/* An instance of it has gone: it may have been deleted before. */
+int image_left(struct call *c, const struct uuid *id, struct err *e) _must_check_;
 
 /* An image that could not be had is tried once more; an import cannot be, for its bytes are gone.
  */
@@ -56,8 +66,9 @@ int image_delete(struct call *c, struct err *e);
 
 /* ---- instances */
 
-/* No way from a state to another takes longer. */
-enum { TRANSITION_MINUTES = 30 };
+/* No way from a state to another takes longer.  What waits for instances to be gone is told of it,
+ * and looks by itself too. */
+enum { TRANSITION_MINUTES = 30, DELETION_LOOK_SECONDS = 5 };
 
 enum instance_status {
     INSTANCE_PENDING,
@@ -67,6 +78,7 @@ enum instance_status {
     INSTANCE_PAUSED,
     INSTANCE_RESTARTING,
     INSTANCE_ERROR,
+    INSTANCE_TERMINATING,
     INSTANCE_TERMINATED,
 };
 enum instance_driver { DRIVER_CONTAINER, DRIVER_VM };
@@ -97,9 +109,12 @@ struct instance {
     int64_t boot;        /* start number, as the host is told */
     int64_t failures;    /* ends in a row that came soon after a start */
     int64_t deadline_at; /* of a transitional state; 0: none */
+    int64_t deleted_at;  /* 0: it stays; else it is ended, also where that takes too long */
     const char *gateway_ip, *dns_ip, *vpc_cidr, *subnet_cidr;
 };
 extern const struct record instance_record;
+/* The route's instance, to look into: 409 if it is being deleted. */
+int instance_there(struct call *c, struct instance *out, struct err *e) _must_check_;
 /* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */
 extern const struct reconciler names_loop;
 

@@ -133,10 +133,10 @@ TEST(a_deleted_instance_is_terminated_for_an_hour_and_gone_from_lists)
 
     world_settle(w);
     CHECK_EQ(del(w, "/instances/%s", i).status, 200);
-    CHECK_EQ(get(w, "/instances").len, 0);
-    CHECK_STR(status_of(w, i), "running");
-    CHECK_STR(member(get(w, "/instances/%s", i), "status_reason"), "being terminated");
+    CHECK_EQ(get(w, "/instances").len, 1);
+    CHECK_STR(status_of(w, i), "terminating");
     world_settle(w);
+    CHECK_EQ(get(w, "/instances").len, 0);
     CHECK_STR(status_of(w, i), "terminated");
     CHECK_EQ(get(w, "/instances/a").status, 404);
     CHECK_EQ(del(w, "/instances/%s", i).status, 404);
@@ -444,6 +444,73 @@ static void host_take(struct world *w)
     world_compute(w)->class = &host.class;
 }
 
+TEST(names_in_a_vpc_differ_by_more_than_their_case)
+{
+    static const char launch_in[] = "{'name':'%s','image':'nginx','vpc_id':'%s'}";
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *v = post(w, "/vpcs", "{'name':'one'}").id;
+    const char *other = post(w, "/vpcs", "{'name':'two'}").id;
+
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "Web", v)).status, 201);
+    struct reply r = post(w, "/instances", fmt(launch_in, "wEB", v));
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "already_exists");
+    CHECK_STR(member(r, "error.message"),
+              "An instance named 'wEB' is in this VPC already: names there differ by more than "
+              "their case");
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "wEB", other)).status, 201);
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "db", v)).status, 201);
+    r = patch(w, "/instances/db", "{'name':'WEB'}");
+    CHECK_EQ(r.status, 409);
+    CHECK(strstr(member(r, "error.message"), "differ by more than their case"));
+    CHECK_EQ(patch(w, "/instances/Web", "{'name':'web'}").status, 200);
+    CHECK_EQ(patch(w, "/instances/web", "{'name':'web'}").status, 200);
+    r = post(w, "/instances", fmt(launch_in, "web", other));
+    CHECK_EQ(r.status, 409);
+}
+
+TEST(of_old_names_that_differ_by_case_alone_the_oldest_stays)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *names[] = { "web", "x1", "x2" };
+    const char *ids[3];
+
+    for (size_t i = 0; i < 3; i++)
+        ids[i] = post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", names[i])).id;
+    world_settle(w);
+    sql(w, "DROP INDEX instances_vpc_name");
+    sql(w, "CREATE INDEX instances_vpc ON instances (vpc_id)");
+    sql(w, "UPDATE instances SET name = 'WEB' WHERE name = 'x1'");
+    sql(w, "UPDATE instances SET name = 'Web' WHERE name = 'x2'");
+    sql(w, "DELETE FROM schema_migrations WHERE service = 'compute' AND name = '0003_names'");
+    world_restart(w);
+    CHECK_STR(member(get(w, "/instances/%s", ids[0]), "name"), "web");
+    CHECK_STR(member(get(w, "/instances/%s", ids[1]), "name"), fmt("WEB-%s", ids[1] + 28));
+    CHECK_STR(member(get(w, "/instances/%s", ids[2]), "name"), fmt("Web-%s", ids[2] + 28));
+    CHECK_EQ(post(w, "/instances", "{'name':'wEb','image':'nginx'}").status, 409);
+}
+
+TEST(every_name_of_an_instance_is_one_that_resolves)
+{
+    static const char *const good[] = { "a", "web_1", "A-b", "0x", "0xg", "1e5", "x0" };
+    static const char *const bad[] = { "web-", "web.db",     "-web",      "_web",
+                                       "12",   "4294967296", "0x1F",      "0X0",
+                                       "08",   "localhost",  "LocalHost", "ip6-localhost" };
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *most = "a23456789012345678901234567890123456789012345678901234567890123";
+
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        CHECK_EQ(post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", good[i])).status, 201);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct reply r = post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", bad[i]));
+        CHECK_EQ(r.status, 400);
+        CHECK_STR(member(r, "error.details.0.field"), "name");
+    }
+    CHECK_EQ(patch(w, "/instances/x0", "{'name':'10'}").status, 400);
+    CHECK_EQ(post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", most)).status, 201);
+    CHECK_EQ(post(w, "/instances", fmt("{'name':'%s4','image':'nginx'}", most)).status, 400);
+}
+
 TEST(an_instance_that_runs_does_not_mind_what_becomes_of_its_image)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -547,9 +614,270 @@ TEST(no_way_from_a_state_to_another_takes_for_ever)
     CHECK_STR(status_of(w, i), "error");
     world_sleep(w, MINUTES(61)); /* and is told of until it is done */
     CHECK(strstr(member(get(w, "/instances/%s", i), "status_reason"), "terminated in time"));
+    CHECK_STR(member(get(w, "/instances?name=b"), "0.status"), "error");
+    CHECK_EQ(post(w, "/instances/b/start", NULL).status, 409);
     host.class.destroy = host.real->destroy;
     world_sleep(w, MINUTES(2));
+    CHECK_STR(status_of(w, i), "terminated");
+    world_sleep(w, HOURS(1));
     CHECK_EQ(get(w, "/instances/%s", i).status, 404);
+}
+
+static int64_t number(struct world *w, const char *text)
+{
+    struct store *s = app_store(world_app(w));
+    struct err e;
+    struct db *db = store_reader(s, &e);
+    int64_t n = -1;
+
+    CHECK(db != NULL);
+    CHECK_EQ(db_read_round(db, &e), 0);
+    CHECK_EQ(db_int(db, text, NO_ARGS, -1, &n, &e), 0);
+    db_read_done(db);
+    store_reader_back(s, db);
+    return n;
+}
+
+static void check_terminating(struct world *w, const char *i)
+{
+    static const struct {
+        enum method m;
+        const char *path, *body;
+    } ways[] = {
+        { PUT, "", "{'status':'running'}" },
+        { PATCH, "", "{'labels':{'a':'b'}}" },
+        { POST, "/start", NULL },
+        { POST, "/stop", NULL },
+        { POST, "/restart", NULL },
+        { POST, "/pause", NULL },
+        { POST, "/resume", NULL },
+        { POST, "/exec", "{'cmd':['true']}" },
+        { GET, "/logs", NULL },
+        { GET, "/stats", NULL },
+        { GET, "/console", NULL },
+    };
+    static const char *const quotas[] = { "instances", "vcpus", "memory_mb" };
+
+    CHECK_STR(status_of(w, i), "terminating");
+    CHECK_STR(status_of(w, "a"), "terminating");
+    CHECK_STR(member(get(w, "/v1/instances/%s", i), "status"), "terminating");
+    CHECK_STR(member(get(w, "/instances"), "0.status"), "terminating");
+    CHECK_STR(member(get(w, "/v1/instances?status=terminating"), "data.0.name"), "a");
+    CHECK_EQ(get(w, "/instances?name=a").len, 1);
+    for (size_t n = 0; n < ARRAY_LEN(quotas); n++)
+        CHECK(number(w, fmt("SELECT used FROM core_quota WHERE name = '%s'", quotas[n])) > 0);
+    for (size_t n = 0; n < ARRAY_LEN(ways); n++)
+        for (int name = 0; name < 2; name++) {
+            struct reply r = as(w, AS_OWNER, ways[n].m,
+                                fmt("/instances/%s%s", name ? "a" : i, ways[n].path), ways[n].body);
+
+            CHECK_EQ(r.status, 409);
+            CHECK_STR(r.code, "invalid_state");
+            CHECK_STR(member(r, "error.message"), "instance 'a' is being deleted");
+        }
+    CHECK_EQ(del(w, "/instances/%s", i).status, 200); /* it is so already */
+    CHECK_EQ(del(w, "/v1/instances/%s", i).status, 204);
+    CHECK_EQ(as(w, AS_STRANGER, GET, fmt("/instances/%s", i), NULL).status, 404);
+}
+
+TEST(a_deleted_instance_is_terminating_on_every_view_until_it_is_gone)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    const char *i = post(w, "/instances", "{'name':'a','image':'nginx','user_data':'a secret'}").id;
+    world_settle(w);
+    const char *s = member(get(w, "/instances/a"), "subnet_id");
+    int64_t left = member_int(get(w, "/subnets/%s", s), "available_ips");
+    host.class.destroy = host_keeps;
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    check_terminating(w, i);
+    world_settle(w);
+    check_terminating(w, i);
+    world_restart(w);
+    check_terminating(w, i);
+    CHECK_EQ(member_int(get(w, "/subnets/%s", s), "available_ips"), left);
+    CHECK_STR(host.names, "");
+    CHECK(host_says(world_compute(w), i) != COMPUTE_ABSENT);
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(1));
+    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_ABSENT);
+    CHECK_STR(status_of(w, i), "terminated");
+    CHECK_EQ(get(w, "/instances").len, 0);
+    CHECK_EQ(get(w, "/instances/a").status, 404);
+    CHECK_EQ(get(w, "/instances/%s/logs", i).status, 404);
+    CHECK_EQ(del(w, "/instances/%s", i).status, 404);
+    CHECK_EQ(member_int(get(w, "/subnets/%s", s), "available_ips"), left + 1);
+    CHECK_EQ(number(w, "SELECT sum(used) FROM core_quota WHERE name IN"
+                       " ('instances', 'vcpus', 'memory_mb')"),
+             0);
+    CHECK_EQ(number(w, "SELECT count(*) FROM instance_graves WHERE body LIKE '%secret%'"), 0);
+}
+
+TEST(the_name_of_what_is_deleted_is_free_at_once)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *ids[3];
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    for (size_t n = 0; n < ARRAY_LEN(ids); n++) {
+        struct reply r = post(w, "/instances", "{'name':'web','image':'nginx'}");
+
+        CHECK_EQ(r.status, 201);
+        ids[n] = r.id;
+        world_sleep(w, SECONDS(1));
+        CHECK_STR(get(w, "/instances/web").id, ids[n]);
+        CHECK_STR(host.names, "web ");
+        if (n < 2)
+            CHECK_EQ(del(w, "/instances/web").status, 200);
+        CHECK_STR(get(w, "/instances/web").id, ids[n]);
+    }
+    CHECK_EQ(get(w, "/instances?name=web").len, 3);
+    CHECK_EQ(post(w, "/instances", "{'name':'web','image':'nginx'}").status, 409);
+    CHECK_EQ(patch(w, "/instances/web", "{'name':'db'}").status, 200);
+    CHECK_STR(get(w, "/instances/web").id, ids[1]); /* the one that was deleted last */
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(1));
+    CHECK_EQ(get(w, "/instances").len, 1);
+}
+
+/* Two instances in a VPC, of an image, of which one is deleted. */
+static struct dependants {
+    const char *a, *b, *vpc, *subnet, *image;
+} dependants_make(struct world *w)
+{
+    struct dependants d = { .vpc = post(w, "/vpcs", "{'name':'shop'}").id };
+
+    d.subnet =
+        post(w, fmt("/vpcs/%s/subnets", d.vpc), "{'name':'s','cidr_block':'10.0.1.0/24'}").id;
+    const char *in = fmt("'image':'nginx','vpc_id':'%s'", d.vpc);
+    d.a = post(w, "/instances", fmt("{'name':'a',%s}", in)).id;
+    d.b = post(w, "/instances", fmt("{'name':'b',%s}", in)).id;
+    world_settle(w);
+    d.image = get(w, "/images/nginx").id;
+    CHECK_EQ(del(w, "/instances/%s", d.a).status, 200);
+    return d;
+}
+
+static void check_dependants(struct world *w, const struct dependants *d, int status)
+{
+    CHECK_EQ(del(w, "/images/%s", d->image).status, status);
+    CHECK_EQ(del(w, "/subnets/%s", d->subnet).status, status);
+    CHECK_EQ(del(w, "/vpcs/%s", d->vpc).status, status);
+}
+
+TEST(what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    struct dependants d = dependants_make(w);
+    check_dependants(w, &d, 409); /* b stays */
+    CHECK_EQ(del(w, "/instances/%s", d.b).status, 200);
+    check_dependants(w, &d, 200);
+    check_dependants(w, &d, 200); /* it is so already */
+    CHECK_STR(member(get(w, "/vpcs/shop"), "status"), "deleting");
+    CHECK_STR(member(get(w, "/v1/vpcs/%s", d.vpc), "status"), "deleting");
+    CHECK_STR(member(get(w, "/vpcs/shop/subnets"), "0.status"), "deleting");
+    CHECK_STR(member(get(w, "/images/nginx"), "status"), "deleting");
+    CHECK(member(get(w, "/vpcs/shop"), "status_reason") != NULL);
+    /* Nothing comes into it any more. */
+    CHECK_EQ(patch(w, "/vpcs/shop", "{'name':'x'}").status, 409);
+    CHECK_EQ(patch(w, fmt("/subnets/%s", d.subnet), "{'name':'x'}").status, 409);
+    CHECK_EQ(patch(w, "/images/nginx", "{'tags':{'a':'b'}}").status, 409);
+    CHECK_EQ(post(w, "/vpcs/shop/subnets", "{'name':'n','cidr_block':'10.0.2.0/24'}").status, 409);
+    const char *in[] = { fmt("'image':'nginx','vpc_id':'%s'", d.vpc),
+                         fmt("'image':'nginx','subnet_id':'%s'", d.subnet),
+                         fmt("'image':'%s'", d.image) };
+    for (size_t n = 0; n < ARRAY_LEN(in); n++)
+        CHECK_EQ(post(w, "/instances", fmt("{'name':'c',%s}", in[n])).status, 409);
+    /* Its names are free. */
+    CHECK_EQ(post(w, "/vpcs", "{'name':'shop'}").status, 201);
+    CHECK_STR(member(get(w, "/vpcs/shop"), "status"), "active");
+    CHECK_EQ(post(w, "/images", "{'name':'nginx'}").status, 201);
+    world_sleep(w, SECONDS(10));
+    CHECK_STR(member(get(w, "/vpcs/%s", d.vpc), "status"), "deleting");
+    world_restart(w);
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(1));
+    CHECK_EQ(get(w, "/vpcs/%s", d.vpc).status, 404);
+    CHECK_EQ(get(w, "/subnets/%s", d.subnet).status, 404);
+    CHECK_EQ(get(w, "/images/%s", d.image).status, 404);
+    CHECK_EQ(number(w, "SELECT used FROM core_quota WHERE name = 'vpcs'"), 1);
+    CHECK_EQ(number(w, "SELECT used FROM core_quota WHERE name = 'subnets'"), 0);
+    CHECK_EQ(number(w, "SELECT used FROM core_quota WHERE name = 'images'"), 1);
+    CHECK_EQ(number(w, "SELECT count(*) FROM core_due WHERE loop IN ('vpc', 'subnet')"), 0);
+}
+
+TEST(a_deletion_that_takes_too_long_is_an_error_and_goes_on)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    struct dependants d = dependants_make(w);
+    CHECK_EQ(del(w, "/instances/%s", d.b).status, 200);
+    check_dependants(w, &d, 200);
+    const char *paths[] = { fmt("/vpcs/%s", d.vpc), fmt("/subnets/%s", d.subnet),
+                            fmt("/images/%s", d.image), fmt("/instances/%s", d.a) };
+    minutes_pass(w, 29);
+    for (size_t n = 0; n < ARRAY_LEN(paths); n++)
+        CHECK(strstr(member(get(w, "%s", paths[n]), "status"), "ing") != NULL);
+    minutes_pass(w, 3);
+    for (size_t n = 0; n < ARRAY_LEN(paths); n++) {
+        struct reply r = get(w, "%s", paths[n]);
+
+        CHECK_STR(member(r, "status"), "error");
+        CHECK(strstr(member(r, "status_reason"), "in time") != NULL);
+    }
+    CHECK_EQ(patch(w, paths[0], "{'name':'x'}").status, 409);
+    check_dependants(w, &d, 200);
+    host.class.destroy = host.real->destroy;
+    minutes_pass(w, 2);
+    for (size_t n = 0; n < 3; n++)
+        CHECK_EQ(get(w, "%s", paths[n]).status, 404);
+}
+
+TEST(a_launch_waits_for_what_a_terminating_instance_still_holds)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    post(w, "/instances", "{'name':'a','image':'nginx','ports':'8080:80'}");
+    world_settle(w);
+    host.class.destroy = host_keeps;
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    world_sleep(w, MINUTES(1));
+    host.refuses = true;
+    post(w, "/instances", "{'name':'b','image':'nginx','ports':'8080:80'}");
+    world_settle(w);
+    CHECK_STR(status_of(w, "b"), "provisioning");
+    CHECK(strstr(member(get(w, "/instances/b"), "status_reason"), "waiting: ") != NULL);
+    host.class.destroy = host.real->destroy;
+    host.refuses = false;
+    world_sleep(w, MINUTES(1));
+    CHECK_STR(status_of(w, "b"), "running");
+}
+
+TEST(a_default_network_that_is_being_deleted_gives_way_to_another)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    const char *old = member(post(w, "/instances", "{'name':'a','image':'nginx'}"), "vpc_id");
+    world_settle(w);
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    CHECK_EQ(del(w, "/vpcs/default").status, 200);
+    struct reply r = post(w, "/instances", "{'name':'a','image':'nginx'}");
+    CHECK_EQ(r.status, 201);
+    CHECK(strcmp(member(r, "vpc_id"), old) != 0);
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(1));
+    CHECK_EQ(get(w, "/vpcs").len, 1);
+    CHECK_STR(status_of(w, "a"), "running");
 }
 
 TEST(nothing_is_late_before_it_was_tried)
@@ -982,7 +1310,9 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       what_cannot_be_made_is_an_error_that_says_why, an_instance_waits_for_its_image,
       instance_types_are_listed, logs_stats_and_commands_reach_the_host,
       images_are_made_listed_imported_and_deleted, strangers_and_the_unauthorised_reach_no_instance,
-      a_test_key_sees_a_world_of_its_own,
+      a_test_key_sees_a_world_of_its_own, names_in_a_vpc_differ_by_more_than_their_case,
+      of_old_names_that_differ_by_case_alone_the_oldest_stays,
+      every_name_of_an_instance_is_one_that_resolves,
       an_instance_that_runs_does_not_mind_what_becomes_of_its_image,
       a_start_that_fails_does_not_cost_an_instance_its_files,
       an_exit_code_is_shown_once_there_is_one, what_ended_well_rests_and_says_how_it_ended,
@@ -993,4 +1323,10 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       many_first_launches_at_once_share_one_network_and_one_image,
       logs_are_what_was_printed_or_an_error, no_way_from_a_state_to_another_takes_for_ever,
       an_image_that_makes_no_progress_is_an_error, a_grave_is_found_by_an_instances_id_alone,
-      a_tenant_has_so_many_bytes_of_images)
+      a_tenant_has_so_many_bytes_of_images,
+      a_deleted_instance_is_terminating_on_every_view_until_it_is_gone,
+      the_name_of_what_is_deleted_is_free_at_once,
+      what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it,
+      a_deletion_that_takes_too_long_is_an_error_and_goes_on,
+      a_launch_waits_for_what_a_terminating_instance_still_holds,
+      a_default_network_that_is_being_deleted_gives_way_to_another)

@@ -14,11 +14,11 @@ enum {
 static const struct enum_name source_names[] = {
     { IMAGE_RECIPE, "recipe" }, { IMAGE_REGISTRY, "registry" }, { IMAGE_IMPORT, "import" }, { 0 }
 };
-static const struct enum_name status_names[] = { { IMAGE_ROW_PENDING, "pending" },
-                                                 { IMAGE_ROW_BUILDING, "building" },
-                                                 { IMAGE_ROW_READY, "ready" },
-                                                 { IMAGE_ROW_ERROR, "error" },
-                                                 { 0 } };
+static const struct enum_name status_names[] = {
+    { IMAGE_ROW_PENDING, "pending" },   { IMAGE_ROW_BUILDING, "building" },
+    { IMAGE_ROW_READY, "ready" },       { IMAGE_ROW_ERROR, "error" },
+    { IMAGE_ROW_DELETING, "deleting" }, { 0 }
+};
 
 /* A recipe's or local name, or what registries call a reference: host[:port]/path[:tag][@digest].
  */
@@ -52,12 +52,13 @@ static const struct field image_fields[] = {
     FIELD_STR (T, name,          FF_CREATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = NAME_MAX_BYTES, .check = check_image_name,
                                  .doc = "A built-in recipe (nginx), or a registry's reference (host/name:tag)."),
     FIELD_ENUM(T, source,        enum image_source, FF_FILTER, .names = source_names, .doc = "recipe, registry or import."),
-    FIELD_ENUM(T, status,        enum image_row_status, FF_FILTER, .names = status_names, .doc = "pending, building, ready or error."),
+    FIELD_ENUM(T, status,        enum image_row_status, FF_FILTER, .names = status_names, .doc = "pending, building, ready or error; or deleting, until its last instances have gone."),
     FIELD_STR (T, status_reason, 0, .max = 500, .doc = "What is being done, or why it failed."),
     FIELD_STR (T, digest,        0, .doc = "Digest of the manifest."),
     FIELD_INT (T, size_bytes,    0, .doc = "Bytes of its layers."),
     FIELD_INT (T, progress,      0, .doc = "Percent."),
     FIELD_MAP (T, tags,          FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, deleted_at,    FF_HIDDEN, .doc = "When its deletion was asked for."),
 };
 #undef T
 /* clang-format on */
@@ -135,7 +136,7 @@ int image_create(struct call *c, struct err *e)
 }
 
 static const char sql_by_name[] = "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2"
-                                  " AND name = $3 /*pg: FOR UPDATE */";
+                                  " AND name = $3 AND deleted_at = 0 /*pg: FOR UPDATE */";
 static const char sql_by_id[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
 
 static int try_again(struct call *c, struct image *i, struct err *e)
@@ -213,22 +214,54 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
 }
 
 static const char sql_users[] = "SELECT count(*) FROM instances WHERE image_id = $1";
+static const char sql_staying[] =
+    "SELECT count(*) FROM instances WHERE image_id = $1 AND deleted_at = 0";
+
+/* The row goes; the loop removes what the host has of it. */
+static int image_erase(struct call *c, const struct image *i, struct err *e)
+{
+    TRY(call_delete(c, &image_record, i, e));
+    TRY(quota_take(c, "images", -1, e));
+    TRY(quota_take(c, "image_bytes", -own_bytes(i), e));
+    return call_due(c, &image_loop, &i->id, c->now, e);
+}
 
 int image_delete(struct call *c, struct err *e)
 {
-    struct image i;
+    const struct record *r = &image_record;
+    struct image old, i;
     int64_t users;
 
-    TRY(call_target(c, &image_record, &i, e));
-    TRY(db_int(c->db, sql_users, ARGS(A(&i.id)), 0, &users, e));
+    TRY(call_target(c, r, &old, e));
+    TRY(db_int(c->db, sql_staying, ARGS(A(&old.id)), 0, &users, e));
     if (users > 0)
-        return err_set(e, ERR_INVALID_STATE, "image '%s' is in use by %lld instance%s", i.name,
+        return err_set(e, ERR_INVALID_STATE, "image '%s' is in use by %lld instance%s", old.name,
                        (long long)users, users == 1 ? "" : "s");
-    TRY(call_delete(c, &image_record, &i, e));
-    TRY(quota_take(c, "images", -1, e));
-    TRY(quota_take(c, "image_bytes", -own_bytes(&i), e));
-    TRY(call_due(c, &image_loop, &i.id, c->now, e));
-    return reply_deleted(c, "image deleted");
+    TRY(db_int(c->db, sql_users, ARGS(A(&old.id)), 0, &users, e));
+    if (users == 0) {
+        TRY(image_erase(c, &old, e));
+        return reply_deleted(c, "image deleted");
+    }
+    if (!old.deleted_at) {
+        i = old;
+        i.status = IMAGE_ROW_DELETING;
+        i.status_reason = "waiting for the last instances of it to be gone";
+        i.deleted_at = c->now;
+        TRY(call_update(c, r, &old, &i,
+                        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
+                            FIELD_SET(r, "deleted_at"),
+                        e));
+        TRY(call_due(c, &image_loop, &i.id, c->now, e));
+    }
+    return reply_deleted(c, "image is being deleted");
+}
+
+int image_left(struct call *c, const struct uuid *id, struct err *e)
+{
+    int64_t deleted;
+
+    TRY(db_int(c->db, "SELECT deleted_at FROM images WHERE id = $1", ARGS(A(id)), 0, &deleted, e));
+    return deleted ? call_due(c, &image_loop, id, c->now, e) : 0;
 }
 
 int image_recipes_route(struct call *c, struct err *e)
@@ -278,7 +311,7 @@ static int import_again(struct call *c, struct err *e)
     if (!call_resumed(c, &id) || uuid_is_nil(&id))
         return 0;
     TRY(db_query(c->db, c->arena, &image_record, sql_by_id, ARGS(A(&id)), &got, e));
-    if (got.n == 0)
+    if (got.n == 0 || ((struct image *)got.v)->deleted_at)
         return 0;
     old = *(struct image *)got.v;
     i->id = old.id;
@@ -302,6 +335,17 @@ static int import_begin(struct call *c, struct err *e)
     return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
 }
 
+/* The row of this import, if nobody has deleted it meanwhile. */
+static int import_row(struct call *c, struct image *out, struct err *e)
+{
+    struct image *i = c->in;
+
+    TRY(call_get(c, &image_record, &i->id, out, e));
+    return out->deleted_at
+               ? err_set(e, ERR_NOT_FOUND, "image '%s' was deleted while it was uploaded", i->name)
+               : 0;
+}
+
 /* The row goes, or says what was wrong where an instance waits for it; the loop removes what the
  * host has got of it. */
 static int import_failed(struct call *c, struct err *e)
@@ -309,24 +353,21 @@ static int import_failed(struct call *c, struct err *e)
     struct image *i = c->in, old;
     int64_t users;
 
-    TRY(call_get(c, &image_record, &i->id, &old, e));
+    TRY(import_row(c, &old, e));
     TRY(db_int(c->db, sql_users, ARGS(A(&i->id)), 0, &users, e));
     if (users > 0) {
         i->status = IMAGE_ROW_ERROR;
         TRY(call_update(c, &image_record, &old, i, import_fields(), e));
         return call_due(c, &image_loop, &i->id, c->now, e);
     }
-    TRY(call_delete(c, &image_record, i, e));
-    TRY(quota_take(c, "images", -1, e));
-    TRY(quota_take(c, "image_bytes", -own_bytes(&old), e));
-    return call_due(c, &image_loop, &i->id, c->now, e);
+    return image_erase(c, &old, e);
 }
 
 static int import_done(struct call *c, struct err *e)
 {
     struct image *i = c->in, old;
 
-    TRY(call_get(c, &image_record, &i->id, &old, e));
+    TRY(import_row(c, &old, e));
     TRY(quota_take(c, "image_bytes", i->size_bytes - own_bytes(&old), e));
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
@@ -595,6 +636,40 @@ static void pulled_collect(struct visit *v, enum mode mode)
         log_err(LOG_WARN, "pulled_images_stay", &e);
 }
 
+static int image_end(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    return image_erase(c, v->row, e);
+}
+
+static int image_late(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    const struct image *old = v->row;
+    struct image now = *old;
+
+    now.status = IMAGE_ROW_ERROR;
+    now.status_reason =
+        "it was not deleted in time: instances of it are not gone; it goes with them";
+    return call_update(
+        c, &image_record, old, &now,
+        FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"), e);
+}
+
+/* It was deleted, and goes with the last instance of it. */
+static int deleting_visit(struct visit *v, const struct image *now, struct err *e)
+{
+    bool ran = true;
+    int64_t users;
+
+    TRY(db_int(v->db, sql_users, ARGS(A(&now->id)), 0, &users, e));
+    if (users == 0) {
+        TRY(visit_write(v, image_end, NULL, &ran, e));
+        return visit_again(v, 0);
+    }
+    if (now->status != IMAGE_ROW_ERROR && v->now > now->deleted_at + MINUTES(TRANSITION_MINUTES))
+        TRY(visit_write(v, image_late, NULL, &ran, e));
+    return visit_again(v, ran ? SECONDS(DELETION_LOOK_SECONDS) : 0);
+}
+
 static int image_visit(struct visit *v, struct err *e)
 {
     static const enum mode modes[] = { MODE_LIVE, MODE_TEST };
@@ -613,6 +688,8 @@ static int image_visit(struct visit *v, struct err *e)
         return visit_forget(v);
     }
     now = *(struct image *)v->row;
+    if (now.deleted_at)
+        return deleting_visit(v, &now, e);
     if (now.source == IMAGE_IMPORT)
         return import_visit(v, &now, e);
     if (now.status == IMAGE_ROW_READY || now.status == IMAGE_ROW_ERROR)
@@ -653,5 +730,5 @@ const struct reconciler image_loop = {
     .visit = image_visit,
     .budget = SECONDS(5),
     .backoff = { SECONDS(1), SECONDS(60) },
-    .sweep = "SELECT id FROM images WHERE status IN ('pending', 'building')",
+    .sweep = "SELECT id FROM images WHERE status IN ('pending', 'building') OR deleted_at > 0",
 };

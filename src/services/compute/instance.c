@@ -11,15 +11,11 @@ extern const struct migration compute_migrations[];
 enum { MAX_PORTS = 10 };
 
 static const struct enum_name status_names[] = {
-    { INSTANCE_PENDING, "pending" },
-    { INSTANCE_PROVISIONING, "provisioning" },
-    { INSTANCE_RUNNING, "running" },
-    { INSTANCE_STOPPED, "stopped" },
-    { INSTANCE_PAUSED, "paused" },
-    { INSTANCE_RESTARTING, "restarting" },
-    { INSTANCE_ERROR, "error" },
-    { INSTANCE_TERMINATED, "terminated" },
-    { 0 },
+    { INSTANCE_PENDING, "pending" },       { INSTANCE_PROVISIONING, "provisioning" },
+    { INSTANCE_RUNNING, "running" },       { INSTANCE_STOPPED, "stopped" },
+    { INSTANCE_PAUSED, "paused" },         { INSTANCE_RESTARTING, "restarting" },
+    { INSTANCE_ERROR, "error" },           { INSTANCE_TERMINATING, "terminating" },
+    { INSTANCE_TERMINATED, "terminated" }, { 0 },
 };
 static const struct enum_name driver_names[] = { { DRIVER_CONTAINER, "container" },
                                                  { DRIVER_VM, "vm" },
@@ -200,12 +196,30 @@ static const char *check_cmd(struct arena *a _unused_, const char **v)
                : "must begin with a command";
 }
 
+/* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */
+static const char *check_host_name(struct arena *a, const char **v)
+{
+    const char *wrong = check_name(a, v), *s = *v;
+    bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X') && s[2];
+
+    if (wrong)
+        return wrong;
+    if (s[strlen(s) - 1] == '-')
+        return "must end with a letter or a digit, as host names do";
+    if (s[strspn(s, "0123456789")] == '\0' ||
+        (hex && s[2 + strspn(s + 2, "0123456789abcdefABCDEF")] == '\0'))
+        return "must not be a number, which resolvers take for an address";
+    if (strcasecmp(s, "localhost") == 0 || strcasecmp(s, "ip6-localhost") == 0)
+        return "must not be a name that every instance has for itself";
+    return NULL;
+}
+
 /* clang-format off */
 #define T struct instance
 static const struct field instance_fields[] = {
     OWNED_FIELDS(T),
-    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
-                                  .doc = "Unique within the tenant; its host name."),
+    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 63, .check = check_host_name,
+                                  .doc = "Unique within the tenant, and within its VPC whatever its case; its host name."),
     FIELD_STR (T, image,          FF_CREATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 255, .doc = "A built-in image, an image of yours, or a registry's reference."),
     FIELD_STR (T, instance_type,  FF_CREATE | FF_FILTER, .min = 1, .max = 64, .dflt_str = "basic-1", .doc = "Size; see instance-types."),
     FIELD_ENUM(T, driver,         enum instance_driver, FF_CREATE | FF_FILTER, .names = driver_names, .doc = "container or vm."),
@@ -236,6 +250,7 @@ static const struct field instance_fields[] = {
     FIELD_INT (T, boot,           FF_HIDDEN, .doc = "Start number."),
     FIELD_INT (T, failures,       FF_HIDDEN, .doc = "Quick ends in a row."),
     FIELD_INT (T, deadline_at,    FF_HIDDEN, .doc = "When a transition has taken too long."),
+    FIELD_INT (T, deleted_at,     FF_HIDDEN, .doc = "When its deletion was asked for."),
     FIELD_STR (T, gateway_ip,     FF_HIDDEN, .doc = "Gateway of its subnet."),
     FIELD_STR (T, dns_ip,         FF_HIDDEN, .doc = "Resolver of its subnet."),
     FIELD_STR (T, vpc_cidr,       FF_HIDDEN, .doc = "Addresses of its VPC."),
@@ -245,7 +260,9 @@ static const struct field instance_fields[] = {
 /* clang-format on */
 const struct record instance_record =
     RECORD(instance, "instances", instance_fields, .prefix = "inst", .arn_service = "compute",
-           .arn_type = "instance");
+           .arn_type = "instance",
+           .unique = { "instances_vpc_name",
+                       "is in this VPC already: names there differ by more than their case" });
 
 struct instance_type {
     const char *id, *name;
@@ -379,46 +396,40 @@ static int instance_launch(struct call *c, struct err *e)
     return reply_row(c, &instance_record, i);
 }
 
-static const char sql_bury[] =
-    "INSERT INTO instance_graves (id, tenant_id, mode, project_id, vpc_id, last_revision, body,"
-    " deleted_at, destroyed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-
-/* The row goes, and with it name and quota; the grave says that the hosts may destroy what they
- * have.  The address is free once they have. */
+/* It is shown, and counts, until its host has ended it; nothing waits for that but what it holds:
+ * its name is free at once, and its VPC, subnet and image can be deleted, to go with it. */
 static int instance_delete(struct call *c, struct err *e)
 {
-    struct instance i;
-    struct buf text = BUF(MIB(16));
-    struct json_out o = JSON_OUT(&text);
+    const struct record *r = &instance_record;
+    struct instance old, i;
 
-    TRY(call_target(c, &instance_record, &i, e));
-    TRY(call_delete(c, &instance_record, &i, e));
-    TRY(quota_take(c, "instances", -1, e));
-    TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
-    TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
-    i.status_reason = "being terminated";
-    i.revision++;
-    i.updated_at = c->now;
-    i.user_data = NULL; /* a secret does not outlive its instance */
-    json_dump_row(&o, &instance_record, &i);
-    bool whole = json_done(&o) == 0;
-    const char *body = whole ? arena_dup(c->arena, text.p, text.n) : NULL;
-    buf_free(&text);
-    if (!whole)
-        return err_cause(e, ERR_INTERNAL, "a grave's body is too large", "internal error");
-    TRY(db_exec(c->db, sql_bury,
-                ARGS(A(&i.id), A(&i.tenant_id), A(enum_to_str(mode_names, (int)i.mode)),
-                     A(&i.project_id), A(&i.vpc_id), A(i.revision), A(body), A(c->now),
-                     A((bool)false)),
-                e));
+    TRY(call_target(c, r, &old, e));
+    if (old.deleted_at)
+        return reply_deleted(c, "instance is being terminated");
+    i = old;
+    i.status = INSTANCE_TERMINATING;
+    i.status_reason = NULL;
+    i.deleted_at = c->now;
+    i.deadline_at = c->now + MINUTES(TRANSITION_MINUTES);
+    TRY(call_update(c, r, &old, &i,
+                    FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
+                        FIELD_SET(r, "deleted_at") | FIELD_SET(r, "deadline_at"),
+                    e));
+    TRY(network_address_leave(c, &i.id, e));
+    TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     TRY(call_due(c, &instance_loop, &i.id, c->now, e));
-    return reply_deleted(c, "instance terminated");
+    return reply_deleted(c, "instance is being terminated");
+}
+
+int instance_there(struct call *c, struct instance *out, struct err *e)
+{
+    TRY(call_target(c, &instance_record, out, e));
+    return call_stays(&instance_record, out, e);
 }
 
 struct grave {
     struct arena *arena;
     const char *body; /* NULL: there is none */
-    int64_t deleted_at;
     bool destroyed;
 };
 
@@ -428,12 +439,11 @@ static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, stru
 
     g->body = arena_dup(g->arena, cols[0].s ? cols[0].s : "", cols[0].n);
     g->destroyed = cols[1].i != 0;
-    g->deleted_at = cols[2].i;
     return 0;
 }
 
 static const char sql_grave[] =
-    "SELECT body, destroyed, deleted_at FROM instance_graves"
+    "SELECT body, destroyed FROM instance_graves"
     " WHERE id = $1 AND tenant_id = $2 AND mode = $3 AND (deleted_at > $4 OR NOT destroyed)";
 
 /* The row of a deleted instance; ERR_NOT_FOUND as 'miss' has it where there is none. */
@@ -456,20 +466,13 @@ static int grave_get(struct call *c, struct instance *i, const struct err *miss,
         *e = *miss;
         return -1;
     }
-    if (g.destroyed) {
-        i->status = INSTANCE_TERMINATED;
-        i->status_reason = "deleted";
-        i->revision++; /* it is not what it was: another ETag */
-    } else if (c->now > g.deleted_at + MINUTES(TRANSITION_MINUTES)) {
-        i->status = INSTANCE_ERROR;
-        i->status_reason = "it was not terminated in time; its host is still asked to";
-        i->revision++;
-    }
+    i->status = g.destroyed ? INSTANCE_TERMINATED : INSTANCE_TERMINATING;
+    i->status_reason = g.destroyed ? "deleted" : NULL;
+    i->revision += g.destroyed; /* it is not what it was: another ETag */
     return 0;
 }
 
-/* A deleted instance is shown, by its id alone: as it was while the host still ends it, then for an
- * hour as terminated. */
+/* An instance that has gone is shown for an hour as terminated, by its id alone. */
 static int instance_get(struct call *c, struct err *e)
 {
     struct instance i = { 0 };
@@ -640,7 +643,7 @@ static const struct route compute_routes[] = {
     { GET,    "/instances/{id}",          "instance:get",      QUICK, instance_get,         NULL,                  I,    200, "Shows one instance.", .by_name = true },
     { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true, .check = update_check },
     { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true, .check = update_check },
-    { DELETE, "/instances/{id}",          "instance:terminate", WRITE, instance_delete,     NULL,                  NULL, 204, "Terminates an instance.", .by_name = true },
+    { DELETE, "/instances/{id}",          "instance:terminate", WRITE, instance_delete,     NULL,                  NULL, 204, "Terminates an instance: it is terminating until it has gone.", .by_name = true },
     { POST,   "/instances/{id}/start",    "instance:update",   WRITE, instance_start,       NULL,                  I,    200, "Starts a stopped instance.", .by_name = true },
     { POST,   "/instances/{id}/stop",     "instance:update",   WRITE, instance_stop,        NULL,                  I,    200, "Stops an instance; its files stay.", .by_name = true },
     { POST,   "/instances/{id}/restart",  "instance:update",   WRITE, instance_restart,     NULL,                  I,    200, "Stops and starts an instance.", .by_name = true },
@@ -657,7 +660,7 @@ static const struct route compute_routes[] = {
     { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query, .check = image_import_check },
     { GET,    "/images/{id}",             "image:get",         QUICK, crud_get,             NULL,                  G,    200, "Shows one image.", .by_name = true },
     { PATCH,  "/images/{id}",             "image:update",      WRITE, crud_patch,           G,                     G,    200, "Changes an image's tags.", .by_name = true },
-    { DELETE, "/images/{id}",             "image:delete",      WRITE, image_delete,         NULL,                  NULL, 204, "Deletes an image that no instance uses.", .by_name = true },
+    { DELETE, "/images/{id}",             "image:delete",      WRITE, image_delete,         NULL,                  NULL, 204, "Deletes an image that no instance uses, or only such as are being deleted.", .by_name = true },
     { 0 },
 };
 /* clang-format on */

@@ -2,9 +2,9 @@
 /* Takes one instance one step towards what its row wants, by orders to its host.
  *
  * A visit looks at how things are, so it may come twice, late or after a crash.  The order of a row
- * that is there is compute_ensure; of one that is gone compute_destroy, but only where a grave
- * proves that it was deleted: a store restored from an old backup must not destroy what it has
- * never heard of. */
+ * that stays is compute_ensure; of one that was deleted compute_destroy, and then the row goes and
+ * leaves a grave.  An id without a row is destroyed only where a grave proves that it was deleted:
+ * a store restored from an old backup must not destroy what it has never heard of. */
 #include "codec/id.h"
 #include "services/compute/compute_private.h"
 #include "services/network/network.h"
@@ -59,7 +59,8 @@ static int instance_save(struct visit *v, struct instance *now, bool *ran, struc
 /* ---- names inside of the VPC */
 
 static const char sql_names[] =
-    "SELECT name, private_ip FROM instances WHERE vpc_id = $1 ORDER BY name COLLATE \"C\"";
+    "SELECT name, private_ip FROM instances WHERE vpc_id = $1 AND deleted_at = 0"
+    " ORDER BY name COLLATE \"C\"";
 
 struct names {
     struct arena *arena;
@@ -164,6 +165,75 @@ static int gone_visit(struct visit *v, struct err *e)
     if (!g.destroyed)
         TRY(app_write(v->app, grave_close, &g, e));
     return visit_forget(v);
+}
+
+/* ---- going: the row says that it was deleted, until the host has ended it */
+
+static const char sql_bury[] =
+    "INSERT INTO instance_graves (id, tenant_id, mode, project_id, vpc_id, last_revision, body,"
+    " deleted_at, destroyed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE)";
+
+/* The grave shows what it was, and proves to hosts that may still have something of it that it is
+ * gone. */
+static int instance_bury(struct call *c, struct instance *i, struct err *e)
+{
+    struct buf text = BUF(MIB(16));
+    struct json_out o = JSON_OUT(&text);
+
+    i->status = INSTANCE_TERMINATED;
+    i->revision++;
+    i->updated_at = c->now;
+    i->user_data = NULL; /* a secret does not outlive its instance */
+    json_dump_row(&o, &instance_record, i);
+    bool whole = json_done(&o) == 0;
+    const char *body = whole ? arena_dup(c->arena, text.p, text.n) : NULL;
+    buf_free(&text);
+    if (!whole)
+        return err_cause(e, ERR_INTERNAL, "a grave's body is too large", "internal error");
+    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    return db_exec(c->db, sql_bury,
+                   ARGS(A(&i->id), A(&i->tenant_id), A(enum_to_str(mode_names, (int)i->mode)),
+                        A(&i->project_id), A(&i->vpc_id), A(i->revision), A(body), A(c->now)),
+                   e);
+}
+
+/* All that it held is free, and what waited for it to go is looked at. */
+static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    struct instance i = *(const struct instance *)v->row;
+
+    TRY(call_delete(c, &instance_record, &i, e));
+    TRY(quota_take(c, "instances", -1, e));
+    TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
+    TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
+    TRY(network_address_release(c, &i.id, e));
+    TRY(image_left(c, &i.image_id, e));
+    return instance_bury(c, &i, e);
+}
+
+/* The host has not ended it: the reason is 'e'.  It is asked again, for as long as it takes. */
+static int not_ended(struct visit *v, struct instance *now, struct err *e)
+{
+    struct err why = *e;
+    bool ran;
+
+    if (now->status != INSTANCE_ERROR && v->now > now->deadline_at) {
+        now->status = INSTANCE_ERROR;
+        now->status_reason = "it was not terminated in time; its host is still asked to";
+        TRY(instance_save(v, now, &ran, e));
+    }
+    *e = why;
+    return -1;
+}
+
+static int terminating_visit(struct visit *v, struct instance *now, struct err *e)
+{
+    bool ran;
+
+    if (compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e) < 0)
+        return not_ended(v, now, e);
+    TRY(visit_write(v, instance_gone, NULL, &ran, e));
+    return ran ? visit_forget(v) : visit_again(v, 0);
 }
 
 /* ---- there */
@@ -328,7 +398,8 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
 
 /* Ended already, perhaps, since the host was asked: so a young grave counts too. */
 static const char sql_ending[] =
-    "SELECT count(*) FROM instance_graves WHERE NOT destroyed OR deleted_at > $1";
+    "SELECT (SELECT count(*) FROM instances WHERE deleted_at > 0) +"
+    " (SELECT count(*) FROM instance_graves WHERE NOT destroyed OR deleted_at > $1)";
 
 /* The host says that something is taken, a port.  While deleted instances are still being ended it
  * may be one of theirs: '*wait' then, and the reason says so. */
@@ -526,6 +597,8 @@ static int instance_visit(struct visit *v, struct err *e)
     if (!v->row)
         return gone_visit(v, e);
     now = *(struct instance *)v->row;
+    if (now.deleted_at)
+        return terminating_visit(v, &now, e);
     if (now.status == INSTANCE_ERROR && !now.deadline_at)
         return visit_settled(v);
     if (now.status == INSTANCE_PENDING)

@@ -103,7 +103,7 @@ int instance_logs(struct call *c, struct err *e)
     };
     struct instance i;
 
-    TRY(call_target(c, &instance_record, &i, e));
+    TRY(instance_there(c, &i, e));
     int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
     if (rc < 0 && (x.begun || e->code != ERR_NOT_FOUND))
         return -1;
@@ -115,7 +115,7 @@ int instance_stats(struct call *c, struct err *e)
     struct instance i;
     struct compute_stats s = { 0 };
 
-    TRY(call_target(c, &instance_record, &i, e));
+    TRY(instance_there(c, &i, e));
     TRY(compute_stats_of(app_compute(c->app, i.mode), &i.id, &s, e));
     return reply_row(c, &compute_stats_record, &s);
 }
@@ -131,7 +131,7 @@ int instance_exec(struct call *c, struct err *e)
                               .timeout = SECONDS(in->timeout) };
     struct compute_exec_result r;
 
-    TRY(call_target(c, &instance_record, &i, e));
+    TRY(instance_there(c, &i, e));
     if (i.status != INSTANCE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "instance '%s' is not running", i.name);
     TRY(call_claim(c, e));
@@ -148,7 +148,7 @@ int instance_console(struct call *c, struct err *e)
 {
     struct instance i;
 
-    TRY(call_target(c, &instance_record, &i, e));
+    TRY(instance_there(c, &i, e));
     return err_set(
         e, ERR_NOT_IMPLEMENTED,
         "a container has no VNC console: use exec and logs; virtual machines are not built yet");

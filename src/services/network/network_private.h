@@ -21,8 +21,15 @@ int subnet_list(struct call *c, struct err *e);
 int subnet_get(struct call *c, struct err *e);
 int subnet_update(struct call *c, struct err *e);
 int subnet_delete(struct call *c, struct err *e);
-/* Deletes the subnets of a VPC: 409 naming the first that is in use. */
-int subnet_delete_all(struct call *c, const struct vpc *vpc, struct err *e) _must_check_;
+/* Deletes the subnets of a VPC: 409 naming the first that is in use.  '*left': how many wait for
+ * their last instances. */
+int subnet_delete_all(struct call *c, const struct vpc *vpc, int64_t *left,
+                      struct err *e) _must_check_;
+
+/* What is deleted while instances in it are still being ended is visited until they have gone. */
+extern const struct reconciler vpc_loop, subnet_loop;
+/* A deletion that takes longer is shown as an error, and goes on. */
+enum { DELETION_MINUTES = 30, DELETION_LOOK_SECONDS = 5 };
 /* The oldest subnet of the VPC, or a new one "default": the first /24 (or the whole of a smaller
  * VPC). */
 int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out,

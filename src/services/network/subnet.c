@@ -6,7 +6,10 @@
 
 enum { RESERVED_FIRST = 3, RESERVED_LAST = 1, TRIES = 16 };
 
-static const struct enum_name subnet_status_names[] = { { SUBNET_AVAILABLE, "available" }, { 0 } };
+static const struct enum_name subnet_status_names[] = { { SUBNET_AVAILABLE, "available" },
+                                                        { SUBNET_DELETING, "deleting" },
+                                                        { SUBNET_ERROR, "error" },
+                                                        { 0 } };
 
 /* clang-format off */
 #define T struct subnet
@@ -20,8 +23,10 @@ static const struct field subnet_fields[] = {
     FIELD_STR (T, availability_zone, FF_CREATE, .min = 1, .max = 64, .check = check_name,
                                      .doc = "Zone; the region's first one if left out."),
     FIELD_STR (T, gateway_ip,        0, .doc = "Address of the gateway: the first."),
-    FIELD_ENUM(T, status,            enum subnet_status, 0, .names = subnet_status_names, .doc = "available."),
+    FIELD_ENUM(T, status,            enum subnet_status, 0, .names = subnet_status_names, .doc = "available; or deleting, until its last instances have gone."),
+    FIELD_STR (T, status_reason,     0, .max = 500, .doc = "Why, in plain words."),
     FIELD_MAP (T, tags,              FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, deleted_at,        FF_HIDDEN, .doc = "When its deletion was asked for."),
     FIELD_INT (T, available_ips,     FF_VIRTUAL, .doc = "Addresses that are free."),
 };
 #undef T
@@ -87,8 +92,8 @@ static int subnet_check(struct call *c, const struct vpc *vpc, const struct subn
         const struct subnet *x = &((struct subnet *)all.v)[i];
 
         if (cidr_parse(str_of(x->cidr_block), true, &other) && cidr_overlaps(&own, &other))
-            return err_set(e, ERR_ALREADY_EXISTS, "%s overlaps subnet '%s' (%s)", s->cidr_block,
-                           x->name, x->cidr_block);
+            return err_set(e, ERR_ALREADY_EXISTS, "%s overlaps subnet '%s' (%s)%s", s->cidr_block,
+                           x->name, x->cidr_block, x->deleted_at ? ", which is being deleted" : "");
     }
     return 0;
 }
@@ -149,41 +154,130 @@ int subnet_update(struct call *c, struct err *e)
     return reply_row(c, &subnet_record, &s);
 }
 
-static int subnet_remove(struct call *c, const struct subnet *s, struct err *e)
-{
-    int64_t used;
+/* ---- the end of a subnet: with the last address in it */
 
-    TRY(db_int(c->db, sql_used, ARGS(A(&s->id)), 0, &used, e));
-    if (used > 0)
-        return err_set(e, ERR_INVALID_STATE,
-                       "subnet '%s' is in use by %lld instance%s: delete those first", s->name,
-                       (long long)used, used == 1 ? "" : "s");
+static const char sql_staying[] =
+    "SELECT count(*) FROM subnet_addresses WHERE subnet_id = $1 AND NOT leaving";
+
+static int subnet_erase(struct call *c, const struct subnet *s, struct err *e)
+{
     TRY(db_exec(c->db, "DELETE FROM network_counters WHERE name = $1", ARGS(A(&s->id)), e));
     TRY(call_delete(c, &subnet_record, s, e));
+    TRY(call_due(c, &vpc_loop, &s->vpc_id, c->now, e));
     return quota_take(c, "subnets", -1, e);
+}
+
+static int subnet_status_set(struct call *c, const struct subnet *old, struct subnet *s,
+                             struct err *e)
+{
+    const struct record *r = &subnet_record;
+
+    return call_update(
+        c, r, old, s,
+        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+}
+
+/* '*gone': at once; else with its last instances. */
+static int subnet_remove(struct call *c, const struct subnet *s, bool *gone, struct err *e)
+{
+    struct subnet now = *s;
+    int64_t staying, used;
+
+    TRY(db_int(c->db, sql_staying, ARGS(A(&s->id)), 0, &staying, e));
+    if (staying > 0)
+        return err_set(e, ERR_INVALID_STATE,
+                       "subnet '%s' is in use by %lld instance%s: delete those first", s->name,
+                       (long long)staying, staying == 1 ? "" : "s");
+    TRY(db_int(c->db, sql_used, ARGS(A(&s->id)), 0, &used, e));
+    *gone = used == 0;
+    if (*gone)
+        return subnet_erase(c, s, e);
+    if (s->deleted_at)
+        return 0;
+    now.status = SUBNET_DELETING;
+    now.status_reason = "waiting for the last instances in it to be gone";
+    now.deleted_at = c->now;
+    TRY(subnet_status_set(c, s, &now, e));
+    return call_due(c, &subnet_loop, &s->id, c->now, e);
 }
 
 int subnet_delete(struct call *c, struct err *e)
 {
     struct subnet s;
+    bool gone;
 
     TRY(call_target(c, &subnet_record, &s, e));
-    TRY(subnet_remove(c, &s, e));
-    return reply_deleted(c, "subnet deleted");
+    TRY(subnet_remove(c, &s, &gone, e));
+    return reply_deleted(c, gone ? "subnet deleted" : "subnet is being deleted");
 }
 
-int subnet_delete_all(struct call *c, const struct vpc *vpc, struct err *e)
+/* Nobody else deletes one of them meanwhile. */
+static const char sql_all_locked[] =
+    "SELECT @ FROM subnets WHERE vpc_id = $1 ORDER BY created_at, id /*pg: FOR UPDATE */";
+
+int subnet_delete_all(struct call *c, const struct vpc *vpc, int64_t *left, struct err *e)
 {
     struct rows all;
 
-    TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
-    for (size_t i = 0; i < all.n; i++)
-        TRY(subnet_remove(c, &((struct subnet *)all.v)[i], e));
+    *left = 0;
+    TRY(db_query(c->db, c->arena, &subnet_record, sql_all_locked, ARGS(A(&vpc->id)), &all, e));
+    for (size_t i = 0; i < all.n; i++) {
+        bool gone;
+
+        TRY(subnet_remove(c, &((struct subnet *)all.v)[i], &gone, e));
+        *left += !gone;
+    }
     return 0;
 }
 
+static int subnet_end(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    return subnet_erase(c, v->row, e);
+}
+
+static int subnet_late(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    const struct subnet *old = v->row;
+    struct subnet now = *old;
+
+    now.status = SUBNET_ERROR;
+    now.status_reason =
+        "it was not deleted in time: instances in it are not gone; it goes with them";
+    return subnet_status_set(c, old, &now, e);
+}
+
+static int subnet_visit(struct visit *v, struct err *e)
+{
+    const struct subnet *now = v->row;
+    bool ran = true;
+    int64_t used;
+
+    if (!now || !now->deleted_at)
+        return visit_forget(v);
+    TRY(db_int(v->db, sql_used, ARGS(A(&v->id)), 0, &used, e));
+    if (used == 0) {
+        TRY(visit_write(v, subnet_end, NULL, &ran, e));
+        return ran ? visit_forget(v) : visit_again(v, 0);
+    }
+    if (now->status != SUBNET_ERROR && v->now > now->deleted_at + MINUTES(DELETION_MINUTES))
+        TRY(visit_write(v, subnet_late, NULL, &ran, e));
+    return visit_again(v, ran ? SECONDS(DELETION_LOOK_SECONDS) : 0);
+}
+
+const struct reconciler subnet_loop = {
+    .name = "subnet",
+    .record = &subnet_record,
+    .visit = subnet_visit,
+    .budget = SECONDS(1),
+    .backoff = { SECONDS(1), SECONDS(60) },
+    .sweep = "SELECT id FROM subnets WHERE deleted_at > 0",
+};
+
 /* Nobody deletes it before this transaction's end. */
-static const char sql_keep[] = "SELECT 1 FROM subnets WHERE id = $1 /*pg: FOR KEY SHARE */";
+static const char sql_keep[] =
+    "SELECT 1 FROM subnets WHERE id = $1 AND deleted_at = 0 /*pg: FOR KEY SHARE */";
+static const char sql_staying_of_vpc[] =
+    "SELECT @ FROM subnets WHERE vpc_id = $1 AND deleted_at = 0 ORDER BY created_at, id";
 
 int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out, struct err *e)
 {
@@ -191,7 +285,7 @@ int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out, st
     struct rows all;
     char text[CIDR_TEXT];
 
-    TRY(db_query(c->db, c->arena, &subnet_record, sql_of_vpc, ARGS(A(&vpc->id)), &all, e));
+    TRY(db_query(c->db, c->arena, &subnet_record, sql_staying_of_vpc, ARGS(A(&vpc->id)), &all, e));
     if (all.n > 0) {
         int64_t there;
 
@@ -260,10 +354,20 @@ int network_address_take(struct call *c, const struct subnet *s, const struct uu
     return 0;
 }
 
+int network_address_leave(struct call *c, const struct uuid *instance, struct err *e)
+{
+    return db_exec(c->db, "UPDATE subnet_addresses SET leaving = TRUE WHERE instance_id = $1",
+                   ARGS(A(instance)), e);
+}
+
+/* The subnet is visited also if it stays: it may be deleted by a transaction beside this one. */
 int network_address_release(struct call *c, const struct uuid *instance, struct err *e)
 {
-    return db_exec(c->db, "DELETE FROM subnet_addresses WHERE instance_id = $1", ARGS(A(instance)),
-                   e);
+    struct uuid subnet = { 0 };
+
+    TRY(db_each(c->db, "DELETE FROM subnet_addresses WHERE instance_id = $1 RETURNING subnet_id",
+                ARGS(A(instance)), take_uuid, &subnet, e));
+    return uuid_is_nil(&subnet) ? 0 : call_due(c, &subnet_loop, &subnet, c->now, e);
 }
 
 int network_dns_ip(const struct subnet *s, char ip[NETWORK_IP_TEXT], struct err *e)

@@ -9,9 +9,9 @@ extern const struct migration network_migrations[];
 
 enum { VXLAN_FIRST = 4096, VXLAN_LAST = 16777214 };
 
-static const struct enum_name vpc_status_names[] = { { VPC_ACTIVE, "active" },
-                                                     { VPC_DELETING, "deleting" },
-                                                     { 0 } };
+static const struct enum_name vpc_status_names[] = {
+    { VPC_ACTIVE, "active" }, { VPC_DELETING, "deleting" }, { VPC_ERROR, "error" }, { 0 }
+};
 
 /* clang-format off */
 #define T struct vpc
@@ -23,8 +23,10 @@ static const struct field vpc_fields[] = {
                               .doc = "Addresses of the network, /16 to /28; other VPCs may use the same."),
     FIELD_STR (T, network_id, 0, .doc = "Ends the name of the network on the hosts."),
     FIELD_INT (T, vxlan_id,   0, .doc = "Number of the network between hosts."),
-    FIELD_ENUM(T, status,     enum vpc_status, FF_FILTER, .names = vpc_status_names, .doc = "active, or deleting."),
+    FIELD_ENUM(T, status,     enum vpc_status, FF_FILTER, .names = vpc_status_names, .doc = "active; or deleting, until its last instances have gone."),
+    FIELD_STR (T, status_reason, 0, .max = 500, .doc = "Why, in plain words."),
     FIELD_MAP (T, tags,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, deleted_at, FF_HIDDEN, .doc = "When its deletion was asked for."),
 };
 #undef T
 /* clang-format on */
@@ -108,16 +110,89 @@ static int vpc_create(struct call *c, struct err *e)
     return reply_row(c, &vpc_record, v);
 }
 
+/* ---- the end of a VPC: with its last subnet, which goes with its last instance */
+
+static int vpc_erase(struct call *c, const struct vpc *v, struct err *e)
+{
+    TRY(call_delete(c, &vpc_record, v, e));
+    return quota_take(c, "vpcs", -1, e);
+}
+
+static int vpc_status_set(struct call *c, const struct vpc *old, struct vpc *v, struct err *e)
+{
+    const struct record *r = &vpc_record;
+
+    return call_update(
+        c, r, old, v,
+        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+}
+
 static int vpc_delete(struct call *c, struct err *e)
 {
-    struct vpc v;
+    struct vpc old, v;
+    int64_t left = 0;
 
-    TRY(call_target(c, &vpc_record, &v, e));
-    TRY(subnet_delete_all(c, &v, e));
-    TRY(call_delete(c, &vpc_record, &v, e));
-    TRY(quota_take(c, "vpcs", -1, e));
-    return reply_deleted(c, "vpc deleted");
+    TRY(call_target(c, &vpc_record, &old, e));
+    if (old.deleted_at)
+        return reply_deleted(c, "vpc is being deleted");
+    TRY(subnet_delete_all(c, &old, &left, e));
+    if (!left) {
+        TRY(vpc_erase(c, &old, e));
+        return reply_deleted(c, "vpc deleted");
+    }
+    v = old;
+    v.status = VPC_DELETING;
+    v.status_reason = "waiting for the last instances in it to be gone";
+    v.deleted_at = c->now;
+    TRY(vpc_status_set(c, &old, &v, e));
+    TRY(call_due(c, &vpc_loop, &v.id, c->now, e));
+    return reply_deleted(c, "vpc is being deleted");
 }
+
+static const char sql_subnets[] = "SELECT count(*) FROM subnets WHERE vpc_id = $1";
+
+static int vpc_end(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    return vpc_erase(c, v->row, e);
+}
+
+static int vpc_late(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
+{
+    const struct vpc *old = v->row;
+    struct vpc now = *old;
+
+    now.status = VPC_ERROR;
+    now.status_reason =
+        "it was not deleted in time: instances in it are not gone; it goes with them";
+    return vpc_status_set(c, old, &now, e);
+}
+
+static int vpc_visit(struct visit *v, struct err *e)
+{
+    const struct vpc *now = v->row;
+    bool ran = true;
+    int64_t left;
+
+    if (!now || !now->deleted_at)
+        return visit_forget(v);
+    TRY(db_int(v->db, sql_subnets, ARGS(A(&v->id)), 0, &left, e));
+    if (left == 0) {
+        TRY(visit_write(v, vpc_end, NULL, &ran, e));
+        return ran ? visit_forget(v) : visit_again(v, 0);
+    }
+    if (now->status != VPC_ERROR && v->now > now->deleted_at + MINUTES(DELETION_MINUTES))
+        TRY(visit_write(v, vpc_late, NULL, &ran, e));
+    return visit_again(v, ran ? SECONDS(DELETION_LOOK_SECONDS) : 0);
+}
+
+const struct reconciler vpc_loop = {
+    .name = "vpc",
+    .record = &vpc_record,
+    .visit = vpc_visit,
+    .budget = SECONDS(1),
+    .backoff = { SECONDS(1), SECONDS(60) },
+    .sweep = "SELECT id FROM vpcs WHERE deleted_at > 0",
+};
 
 int network_retry(int rc, struct err *e)
 {
@@ -128,7 +203,7 @@ int network_retry(int rc, struct err *e)
 
 static const char sql_default_vpc[] =
     "SELECT @ FROM vpcs WHERE tenant_id = $1 AND mode = $2 AND name = 'default'"
-    " /*pg: FOR UPDATE */";
+    " AND deleted_at = 0 /*pg: FOR UPDATE */";
 
 static int vpc_default(struct call *c, struct vpc *out, struct err *e)
 {
@@ -183,19 +258,22 @@ static const struct route network_routes[] = {
     { GET,    "/vpcs",              "vpc:list",      QUICK, crud_list,     NULL, V,    200, "Lists VPCs.", .list = true },
     { GET,    "/vpcs/{id}",         "vpc:get",       QUICK, crud_get,      NULL, V,    200, "Shows one VPC.", .by_name = true },
     { PATCH,  "/vpcs/{id}",         "vpc:update",    WRITE, crud_patch,    V,    V,    200, "Changes a VPC's name or tags.", .by_name = true },
-    { DELETE, "/vpcs/{id}",         "vpc:delete",    WRITE, vpc_delete,    NULL, NULL, 204, "Deletes a VPC that no instance is in.", .by_name = true },
+    { DELETE, "/vpcs/{id}",         "vpc:delete",    WRITE, vpc_delete,    NULL, NULL, 204, "Deletes a VPC that no instance is in, or only such as are being deleted.", .by_name = true },
     { POST,   "/vpcs/{id}/subnets", "subnet:create", WRITE, subnet_create, S,    S,    201, "Makes a subnet in a VPC.", .by_name = true },
     { GET,    "/vpcs/{id}/subnets", "subnet:list",   READ,  subnet_list,   NULL, S,    200, "Lists a VPC's subnets.", .list = true, .by_name = true },
     { GET,    "/subnets/{id}",      "subnet:get",    READ,  subnet_get,    NULL, S,    200, "Shows one subnet." },
     { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, subnet_update, S,    S,    200, "Changes a subnet's name or tags." },
-    { DELETE, "/subnets/{id}",      "subnet:delete", WRITE, subnet_delete, NULL, NULL, 204, "Deletes a subnet that no instance is in." },
+    { DELETE, "/subnets/{id}",      "subnet:delete", WRITE, subnet_delete, NULL, NULL, 204, "Deletes a subnet that no instance is in, or only such as are being deleted." },
     { 0 },
 };
 /* clang-format on */
+
+static const struct reconciler *const network_loops[] = { &subnet_loop, &vpc_loop, NULL };
 
 const struct service network_service = {
     .name = "network",
     .doc = "Isolated networks and their subnets.",
     .migrations = network_migrations,
     .routes = network_routes,
+    .loops = network_loops,
 };

@@ -168,6 +168,7 @@ static int queue_update(struct call *c, struct err *e)
     record_copy(&queue_record, &q, c->in, c->set);
     TRY(queue_check(c, &q, e));
     TRY(call_update(c, &queue_record, &old, &q, c->set, e));
+    call_signal(c, q.box_id.s); /* a longer retention gives back what is not swept yet */
     TRY(queue_count(c, &q, e));
     return reply_row(c, &queue_record, &q);
 }
@@ -262,8 +263,9 @@ static int sweep_some(struct db *db, struct sweep *s, const char *sql, const str
 /* Drops what is past its retention; in a FIFO queue the next of each group comes forward.  Whether
  * and how many the counters tell, so that looking for them ends with the last one.  Where they are
  * wrong (an older release beside this one does not count) they are put right by what is found. */
-static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, struct err *e)
+static int sweep_expired(struct call *c, struct sweep *s, const struct queue *q, struct err *e)
 {
+    struct db *db = c->db;
     struct counts n = { 0 };
     struct rows old = { 0 };
 
@@ -275,9 +277,9 @@ static int sweep_expired(struct db *db, struct sweep *s, const struct queue *q, 
     for (size_t i = 0; i < old.n; i++) {
         const struct message *m = &((struct message *)old.v)[i];
 
-        TRY(message_counted(db, &q->box_id, m->created_at, -1, e));
+        TRY(message_counted(c, &q->box_id, m->created_at, -1, e));
         if (q->fifo)
-            TRY(message_next(db, q, m->group_id, s->v->now, e));
+            TRY(message_next(c, q, m->group_id, e));
     }
     s->more |= old.n == SWEEP_ROWS;
     if (n.expired && (int64_t)old.n < most)
@@ -305,22 +307,22 @@ static int sweep_dead(struct db *db, struct sweep *s, struct err *e)
     return db_exec(db, sql_forget_boxes, ARGS(A(queue)), e);
 }
 
-static int sweep_write(struct db *db, void *ctx, struct err *e)
+static int sweep_write(struct call *c, void *arg, struct err *e)
 {
-    struct sweep *s = ctx;
+    struct sweep *s = arg;
     struct rows got;
 
     s->more = false;
-    TRY(sweep_dead(db, s, e));
-    TRY(db_query(db, s->v->arena, &queue_record, sql_locked, ARGS(A(&s->v->id)), &got, e));
-    return got.n ? sweep_expired(db, s, got.v, e) : 0;
+    TRY(sweep_dead(c->db, s, e));
+    TRY(db_query(c->db, s->v->arena, &queue_record, sql_locked, ARGS(A(&s->v->id)), &got, e));
+    return got.n ? sweep_expired(c, s, got.v, e) : 0;
 }
 
 static int queue_visit(struct visit *v, struct err *e)
 {
     struct sweep s = { .v = v };
 
-    TRY(store_write(app_store(v->app), sweep_write, &s, e));
+    TRY(app_write(v->app, sweep_write, &s, e));
     if (s.more)
         return visit_again(v, 0);
     return v->row ? visit_settled(v) : visit_forget(v);

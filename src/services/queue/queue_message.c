@@ -109,14 +109,19 @@ static const char sql_counted[] = "INSERT INTO queue_counts (box_id, bucket, sha
                                   " SET messages = queue_counts.messages + excluded.messages";
 static const char sql_group_has[] =
     "SELECT 1 FROM queue_messages WHERE box_id = $1 AND group_id = $2 LIMIT 1";
-/* Returns a row if the id is new, or its five minutes are over. */
+/* Returns a row if the id is new, or its five minutes are over.  The record has all that the first
+ * answer showed, for the message itself may be received and deleted before the second one comes. */
 static const char sql_dedup[] =
-    "INSERT INTO queue_dedup (box_id, dedup_id, message_id, until_at) VALUES ($1, $2, $3, $4)"
+    "INSERT INTO queue_dedup (box_id, dedup_id, message_id, until_at, body, attributes, group_id,"
+    " visible_at, created_at) VALUES ($1, $2, $3, $4, $6, $7, $8, $9, $5)"
     " ON CONFLICT (box_id, dedup_id) DO UPDATE"
-    " SET message_id = excluded.message_id, until_at = excluded.until_at"
+    " SET message_id = excluded.message_id, until_at = excluded.until_at, body = excluded.body,"
+    " attributes = excluded.attributes, group_id = excluded.group_id,"
+    " visible_at = excluded.visible_at, created_at = excluded.created_at"
     " WHERE queue_dedup.until_at <= $5 RETURNING 1";
 static const char sql_dedup_first[] =
-    "SELECT message_id FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
+    "SELECT message_id, body, attributes, group_id, visible_at, created_at"
+    " FROM queue_dedup WHERE box_id = $1 AND dedup_id = $2";
 
 /* What the tables cannot say: size against the queue's, FIFO's needs. 'at' is the field's prefix.
  */
@@ -140,10 +145,31 @@ static void message_check(struct call *c, const struct queue *q, const struct me
                   "a FIFO queue delays all its messages alike: set the queue's delay_seconds");
 }
 
-/* True if the id is taken; then m->id is the first message's. */
+struct first {
+    struct arena *arena;
+    struct message *m;
+};
+
+static int take_first(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct first *f = ctx;
+
+    snprintf(f->m->id.s, sizeof(f->m->id), "%s", cols[0].s ? cols[0].s : "");
+    if (!cols[1].s)
+        return 0; /* of a release that kept the id alone */
+    f->m->body = arena_strdup(f->arena, cols[1].s);
+    f->m->attributes = cols[2].s ? arena_strdup(f->arena, cols[2].s) : NULL;
+    f->m->group_id = cols[3].s ? arena_strdup(f->arena, cols[3].s) : NULL;
+    f->m->visible_at = cols[4].i;
+    f->m->created_at = cols[5].i;
+    return 0;
+}
+
+/* True if the id is taken; then 'm' is the first message, as its sender was answered. */
 static int message_seen(struct call *c, const struct queue *q, struct message *m, bool *seen,
                         struct err *e)
 {
+    struct first first = { c->arena, m };
     int64_t fresh;
 
     *seen = false;
@@ -151,19 +177,22 @@ static int message_seen(struct call *c, const struct queue *q, struct message *m
         return 0;
     TRY(db_int(c->db, sql_dedup,
                ARGS(A(&q->box_id), A(m->deduplication_id), A(&m->id),
-                    A(c->now + MINUTES(DEDUP_MINUTES)), A(c->now)),
+                    A(c->now + MINUTES(DEDUP_MINUTES)), A(c->now), A(m->body), A(m->attributes),
+                    A(m->group_id), A(m->visible_at)),
                0, &fresh, e));
     if (fresh)
         return 0;
     *seen = true;
-    return db_each(c->db, sql_dedup_first, ARGS(A(&q->box_id), A(m->deduplication_id)), take_uuid,
-                   &m->id, e);
+    return db_each(c->db, sql_dedup_first, ARGS(A(&q->box_id), A(m->deduplication_id)), take_first,
+                   &first, e);
 }
 
-int message_counted(struct db *db, const struct uuid *box, int64_t created_at, int64_t n,
+int message_counted(struct call *c, const struct uuid *box, int64_t created_at, int64_t n,
                     struct err *e)
 {
-    return n ? db_exec(db, sql_counted, ARGS(A(box), A(queue_bucket(created_at)), A(n)), e) : 0;
+    if (n > 0)
+        call_signal(c, box->s);
+    return n ? db_exec(c->db, sql_counted, ARGS(A(box), A(queue_bucket(created_at)), A(n)), e) : 0;
 }
 
 /* 'sent' counts those that are there now and were not before. */
@@ -220,8 +249,7 @@ int message_send(struct call *c, struct err *e)
     message_check(c, &q, m, "");
     TRY(call_faults(c, e));
     TRY(message_put(c, &q, m, &sent, e));
-    TRY(message_counted(c->db, &q.box_id, c->now, sent, e));
-    call_signal(c, q.box_id.s);
+    TRY(message_counted(c, &q.box_id, c->now, sent, e));
     return reply_row(c, &message_record, m);
 }
 
@@ -278,8 +306,7 @@ int message_send_batch(struct call *c, struct err *e)
     TRY(call_faults(c, e));
     for (size_t i = 0; i < b->n; i++)
         TRY(message_put(c, &q, &m[i], &sent, e));
-    TRY(message_counted(c->db, &q.box_id, c->now, sent, e));
-    call_signal(c, q.box_id.s);
+    TRY(message_counted(c, &q.box_id, c->now, sent, e));
     return reply_rows(c, &message_record, &(struct rows){ m, b->n });
 }
 
@@ -320,22 +347,27 @@ static int by_seq(const void *a, const void *b)
     return x->seq < y->seq ? -1 : x->seq > y->seq;
 }
 
-int message_next(struct db *db, const struct queue *q, const char *group, int64_t now,
-                 struct err *e)
+int message_next(struct call *c, const struct queue *q, const char *group, struct err *e)
 {
+    int64_t came = 0;
+
     if (!group)
         return 0;
-    return db_exec(
-        db, sql_next,
-        ARGS(A(&q->box_id), A(group), A(now), A(QUEUE_BEHIND), A(SECONDS(q->delay_seconds))), e);
+    TRY(db_exec_n(
+        c->db, sql_next,
+        ARGS(A(&q->box_id), A(group), A(c->now), A(QUEUE_BEHIND), A(SECONDS(q->delay_seconds))),
+        &came, e));
+    if (came)
+        call_signal(c, q->box_id.s);
+    return 0;
 }
 
 static int message_drop(struct call *c, const struct queue *q, const struct message *m,
                         struct err *e)
 {
     TRY(db_exec(c->db, sql_drop, ARGS(A(m->seq)), e));
-    TRY(message_counted(c->db, &q->box_id, m->created_at, -1, e));
-    return message_next(c->db, q, m->group_id, c->now, e);
+    TRY(message_counted(c, &q->box_id, m->created_at, -1, e));
+    return message_next(c, q, m->group_id, e);
 }
 
 /* A message that was received too often goes to the dead-letter queue. */
@@ -351,8 +383,7 @@ static int message_to_dead(struct call *c, const struct queue *q, const struct m
         TRY(db_int(c->db, sql_group_has, ARGS(A(&dead.box_id), A(m->group_id)), 0, &waits, e));
     TRY(db_exec(c->db, sql_to_dead,
                 ARGS(A(m->seq), A(&dead.box_id), A(waits ? QUEUE_BEHIND : c->now)), e));
-    TRY(message_counted(c->db, &dead.box_id, m->created_at, 1, e));
-    call_signal(c, dead.box_id.s);
+    TRY(message_counted(c, &dead.box_id, m->created_at, 1, e));
     return message_drop(c, q, m, e);
 }
 
@@ -388,12 +419,15 @@ static int receive_some(struct call *c, const struct queue *q, int64_t hidden, s
     return 0;
 }
 
-/* Nothing is due: waits for a message, or for the next hidden one to come back. */
-static int receive_wait(struct call *c, const struct queue *q, int64_t wait, struct err *e)
+/* Nothing to hand out: waits for a message, or for the next hidden one to come back; no longer than
+ * a moment where more than one run can move goes over. */
+static int receive_wait(struct call *c, const struct queue *q, int64_t wait, bool moved,
+                        struct err *e)
 {
-    int64_t end = c->parked_until ? c->parked_until : c->now + SECONDS(wait), next;
+    int64_t end = c->parked_until ? c->parked_until : c->now + SECONDS(wait), next = c->now;
 
-    TRY(db_int(c->db, sql_next_due, ARGS(A(&q->box_id), A(c->now)), QUEUE_BEHIND, &next, e));
+    if (!moved)
+        TRY(db_int(c->db, sql_next_due, ARGS(A(&q->box_id), A(c->now)), QUEUE_BEHIND, &next, e));
     return call_park(c, q->box_id.s, end, MIN(end, next));
 }
 
@@ -407,11 +441,13 @@ int message_receive(struct call *c, struct err *e)
 
     TRY(queue_for_messages(c, &q, e));
 
+    /* Also with a timeout of 0 it is hidden from this call's own next batch. */
     int64_t hide = want->visibility_timeout >= 0 ? want->visibility_timeout : q.visibility_timeout;
+    int64_t hidden = c->now + MAX(SECONDS(hide), (int64_t)1);
     for (int i = 0; moved && n < (size_t)want->count && i < DEAD_ROUNDS; i++)
-        TRY(receive_some(c, &q, c->now + SECONDS(hide), out, &n, (size_t)want->count, &moved, e));
-    if (n == 0 && !moved && want->wait > 0 && (!c->parked_until || c->now < c->parked_until))
-        return receive_wait(c, &q, want->wait, e);
+        TRY(receive_some(c, &q, hidden, out, &n, (size_t)want->count, &moved, e));
+    if (n == 0 && want->wait > 0 && (!c->parked_until || c->now < c->parked_until))
+        return receive_wait(c, &q, want->wait, moved, e);
     if (n > 1)
         qsort(out, n, sizeof(*out), by_seq);
     return reply_rows(c, &message_record, &(struct rows){ out, n });
@@ -433,14 +469,23 @@ static bool handle_parse(struct str s, int64_t *seq, int64_t *count)
 static const char sql_delete[] =
     "DELETE FROM queue_messages WHERE seq = $1 AND box_id = $2 AND received_count = $3"
     " RETURNING created_at, group_id";
+static const char sql_hidden[] =
+    "SELECT visible_at FROM queue_messages"
+    " WHERE seq = $1 AND box_id = $2 AND received_count = $3 AND visible_at > $4"
+    " /*pg: FOR UPDATE */";
 static const char sql_extend[] =
-    "UPDATE queue_messages SET visible_at = $4"
-    " WHERE seq = $1 AND box_id = $2 AND received_count = $3 AND visible_at > $5 RETURNING @";
+    "UPDATE queue_messages SET visible_at = $2 WHERE seq = $1 RETURNING @";
 
 static int no_such_receipt(struct err *e)
 {
     return err_set(e, ERR_NOT_FOUND,
                    "no such receipt: the message is deleted, or was received again since");
+}
+
+static int not_hidden(struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND,
+                   "no such receipt: the message is deleted, or its timeout was over already");
 }
 
 struct gone {
@@ -473,11 +518,8 @@ static int delete_one(struct call *c, const struct queue *q, struct str handle, 
     *found = gone.found;
     if (!*found)
         return 0;
-    TRY(message_counted(c->db, &q->box_id, gone.created_at, -1, e));
-    if (!q->fifo)
-        return 0;
-    call_signal(c, q->box_id.s);
-    return message_next(c->db, q, gone.group, c->now, e);
+    TRY(message_counted(c, &q->box_id, gone.created_at, -1, e));
+    return message_next(c, q, gone.group, e);
 }
 
 int message_delete(struct call *c, struct err *e)
@@ -531,23 +573,21 @@ void message_extend_check(struct call *c)
 int message_extend(struct call *c, struct err *e)
 {
     const struct message_extend *in = c->in;
+    int64_t until = c->now + SECONDS(in->visibility_timeout), seq, count, hidden;
     struct queue q;
-    int64_t seq, count;
     struct rows got;
 
     TRY(queue_for_messages(c, &q, e));
     if (!handle_parse(str_of(call_param(c, "receipt_handle")), &seq, &count))
         return no_such_receipt(e);
-    TRY(db_query(c->db, c->arena, &message_record, sql_extend,
-                 ARGS(A(seq), A(&q.box_id), A(count), A(c->now + SECONDS(in->visibility_timeout)),
-                      A(c->now)),
-                 &got, e));
-    if (got.n == 0)
-        return no_such_receipt(e);
+    TRY(db_int(c->db, sql_hidden, ARGS(A(seq), A(&q.box_id), A(count), A(c->now)), 0, &hidden, e));
+    if (!hidden)
+        return not_hidden(e);
+    TRY(db_query(c->db, c->arena, &message_record, sql_extend, ARGS(A(seq), A(until)), &got, e));
     struct message *m = got.v;
     m->queue_id = q.id;
     m->receipt_handle = call_param(c, "receipt_handle");
-    if (in->visibility_timeout == 0)
+    if (until < hidden)
         call_signal(c, q.box_id.s);
     return reply_row(c, &message_record, m);
 }

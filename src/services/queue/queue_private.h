@@ -41,14 +41,18 @@ extern const struct record message_record;
 /* visible_at of a FIFO message that waits behind another of its group: never due. */
 #define QUEUE_BEHIND INT64_MAX
 
+/* Whoever waits at a box is parked on its id, until the next of its messages falls due.  So each
+ * write by which one may fall due earlier signals that id: message_next(), message_counted() of
+ * more messages, and what changes visible_at or the queue itself. */
+
 /* The first waiting message of a group comes forward, when its delay is over: call when the one
  * before it is gone.  The queue's row is locked, so that no sender puts one behind it meanwhile. */
-int message_next(struct db *db, const struct queue *q, const char *group, int64_t now,
+int message_next(struct call *c, const struct queue *q, const char *group,
                  struct err *e) _must_check_;
 
 /* 'n' more messages of that creation are in the box, or less; in the transaction that makes it so.
  */
-int message_counted(struct db *db, const struct uuid *box, int64_t created_at, int64_t n,
+int message_counted(struct call *c, const struct uuid *box, int64_t created_at, int64_t n,
                     struct err *e) _must_check_;
 
 int message_send(struct call *c, struct err *e);
