@@ -8,6 +8,7 @@
 #include <fcntl.h>
 
 #include "base/log.h"
+#include "os/conntrack.h"
 #include "os/file.h"
 
 enum { TEXT_MAX = 16 << 20, MTU_MIN = 1280, MTU_MAX = 65535, MTU_DEFAULT = 1500 };
@@ -302,6 +303,44 @@ int host_del_port(struct host *h, const struct port *p, struct err *e)
     }
     buf_puts(&b, " }\n");
     return change(h, &b, e);
+}
+
+/* ---- flows ---- */
+
+struct local_addresses {
+    const struct host *h;
+    const struct cidr *own;
+    size_t n;
+};
+
+/* To the host itself: by our rule, or before there was one.  What is on its way through the host to
+ * the same port elsewhere is not. */
+static bool to_host(const struct conntrack_flow *f, void *ctx)
+{
+    const struct local_addresses *l = ctx;
+
+    if (memcmp(f->dst.b, f->reply_src.b, 4) != 0)
+        return cidr_contains(&l->h->transit, &f->reply_src) && f->reply_sport == f->dport;
+    if (f->dst.b[0] == 127)
+        return true;
+    for (size_t i = 0; i < l->n; i++)
+        if (memcmp(f->dst.b, l->own[i].ip.b, 4) == 0)
+            return true;
+    return false;
+}
+
+int host_forget_flows(struct host *h, const struct port *p, struct err *e)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(32));
+    struct local_addresses l = { .h = h };
+    struct cidr *own;
+
+    TRY(nl_addr_list(h->nl, &a, &own, &l.n, e));
+    l.own = own;
+    for (size_t i = 0; i < p->n_publish; i++)
+        if (p->publish[i].udp)
+            TRY(conntrack_forget_udp(-1, (uint16_t)p->publish[i].host_port, to_host, &l, e));
+    return 0;
 }
 
 /* ---- addresses and links ---- */

@@ -27,6 +27,8 @@ int host_add_vpc(struct host *h, const struct vpc *v, struct err *e);
 int host_del_vpc(struct host *h, const struct vpc *v, struct err *e);
 int host_add_port(struct host *h, const struct vpc *v, const struct port *p, struct err *e);
 int host_del_port(struct host *h, const struct port *p, struct err *e);
+/* The UDP flows to the port's published ones begin anew; nobody else's do. */
+int host_forget_flows(struct host *h, const struct port *p, struct err *e);
 /* A pair of addresses that nothing on this host has. */
 int host_pick_transit(struct host *h, const struct uuid *vpc, struct ip *first, struct err *e);
 /* The host's end of an uplink: its address, its switches. */

@@ -58,6 +58,21 @@ static bool dns_used(const struct vpc *v, const struct ip *dns)
     return false;
 }
 
+/* What the port publishes has changed: clients that were there before find it as the others do.
+ * Inside first, or a flow that begins anew would meet an old one. */
+static void forget_flows(struct net *n, const struct vpc *v, const struct port *p)
+{
+    bool udp = false;
+    struct err e;
+
+    for (size_t i = 0; i < p->n_publish; i++)
+        udp = udp || p->publish[i].udp;
+    if (!udp)
+        return;
+    note(vpc_forget_flows(v, p, &e), "flows of a network", &e);
+    note(host_forget_flows(&n->host, p, &e), "flows of the host", &e);
+}
+
 /* 'replaced': the VPC stays also without ports, and the port's file, which is the next one's. */
 static int drop_port(struct net *n, struct vpc *v, struct port *p, bool replaced, struct err *e)
 {
@@ -71,6 +86,7 @@ static int drop_port(struct net *n, struct vpc *v, struct port *p, bool replaced
         resolver_unlisten(n->resolver, &v->id, &p->dns);
     if (v->nft)
         result = port_remove(v, p, e);
+    forget_flows(n, v, p);
     free(p);
     if (!v->ports && !replaced)
         drop_vpc(n, v);
@@ -253,6 +269,7 @@ static void cut_port(struct net *n, struct vpc *v, struct port *p)
     p->down = true;
     note(host_del_port(&n->host, p, &e), "published ports", &e);
     note(port_remove(v, p, &e), "interface", &e);
+    forget_flows(n, v, p);
 }
 
 /* 'replaces': the instance had a port here before, and keeps it also when this fails. */
@@ -270,8 +287,10 @@ static int attach_new(struct net *n, const struct net_port *in, struct port *p,
     state_add_port(&n->state, v, p);
     if (port_make(&n->host, v, p, netns_fd, e) == 0 &&
         (!p->dns.family || resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e) == 0) &&
-        host_add_port(&n->host, v, p, e) == 0)
+        host_add_port(&n->host, v, p, e) == 0) {
+        forget_flows(n, v, p);
         return 0;
+    }
     struct err ignored;
     if (replaces)
         cut_port(n, v, p);
@@ -309,7 +328,9 @@ static int publish_again(struct net *n, const struct vpc *v, struct port *p, str
     if (!p->down)
         return 0;
     p->down = false;
-    return host_add_port(&n->host, v, p, e);
+    TRY(host_add_port(&n->host, v, p, e));
+    forget_flows(n, v, p);
+    return 0;
 }
 
 static int attach(struct net *n, struct net_port *in, int netns_fd, int *listen, struct err *e)
@@ -406,6 +427,7 @@ int net_unpublish(struct net *n, const struct uuid *instance, struct err *e)
     if (p && !p->down) {
         p->down = true;
         result = host_del_port(&n->host, p, e);
+        forget_flows(n, v, p);
     }
     pthread_mutex_unlock(&n->lock);
     return result;

@@ -494,6 +494,154 @@ static void a_stopped_instance_refuses_and_keeps_its_ports(void **state _unused_
     close_net(n);
 }
 
+/* ---- UDP: the kernel remembers who spoke with whom, and goes on as it did ---- */
+
+/* A client that keeps its port. */
+static int steady(int ns, int port, const char *ip, int to)
+{
+    struct sockaddr_in me = address("0.0.0.0", port), sa = address(ip, to);
+    struct timeval patience = { .tv_usec = 700000 };
+    struct err e;
+    int fd = ns_socket(ns, AF_INET, SOCK_DGRAM, 0, &e);
+
+    assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    assert_int_equal(bind(fd, (struct sockaddr *)&me, sizeof(me)), 0);
+    if (to)
+        assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    return fd;
+}
+
+/* What one question gets. */
+static const char *say(int fd)
+{
+    static char text[TEXT];
+    int pending;
+    socklen_t n = sizeof(pending);
+
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &n); /* of the last one */
+    memset(text, 0, sizeof(text));
+    if (send(fd, "?", 1, 0) != 1 || recv(fd, text, sizeof(text) - 1, 0) < 0)
+        text[0] = '\0';
+    return text;
+}
+
+/* The word that all clients get. */
+static void all_hear(const int *fds, size_t n, const char *word)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *got = say(fds[i]);
+        if (strncmp(got, word, strlen(word)) != 0 || (!*word && *got))
+            fail_msg("client %zu hears '%s', not '%s'", i, got, word);
+    }
+}
+
+static void restart(struct net *n, struct box *b, const struct uuid *vpc, const char *ip)
+{
+    struct err e;
+
+    close(b->ns);
+    if (b->listen[0] >= 0)
+        close(b->listen[0]);
+    assert_true((b->ns = ns_anonymous(&e)) >= 0);
+    attach(n, b, vpc, ip);
+}
+
+/* Two ends that keep what they know of each other; 'to' is bound to no peer. */
+struct pair {
+    int from, to;
+    struct sockaddr_in peer;
+};
+
+static void pair_meet(struct pair *p)
+{
+    socklen_t n = sizeof(p->peer);
+    char in[TEXT];
+
+    assert_int_equal(send(p->from, "?", 1, 0), 1);
+    assert_int_equal(recvfrom(p->to, in, sizeof(in), 0, (struct sockaddr *)&p->peer, &n), 1);
+}
+
+/* The answer comes only by a flow that is remembered. */
+static void pair_holds(struct pair *p)
+{
+    char in[TEXT];
+
+    assert_int_equal(sendto(p->to, "!", 1, 0, (struct sockaddr *)&p->peer, sizeof(p->peer)), 1);
+    if (recv(p->from, in, sizeof(in), 0) != 1)
+        fail_msg("a stranger's flow is gone");
+    close(p->from);
+    close(p->to);
+}
+
+static void a_client_with_a_fixed_port_is_answered_at_once(void **state _unused_)
+{
+    struct net *n = open_net();
+    struct uuid v[2] = { new_id(), new_id() };
+    struct box a = box_new(), b = box_new(), c = box_new();
+    struct err e;
+
+    publish(&a, 18053, 53, true);
+    publish(&b, 18054, 53, true);
+    attach(n, &a, &v[0], "10.77.5.10");
+    attach(n, &b, &v[1], "10.77.5.10");
+    attach(n, &c, &v[0], "10.77.5.11");
+    server(a.ns, SOCK_DGRAM, "0.0.0.0", 53, "first");
+    const int clients[] = {
+        steady(world_ns, 41000, "203.0.113.1", 18053), steady(host_ns, 41001, "127.0.0.1", 18053),
+        steady(host_ns, 41002, "203.0.113.1", 18053), steady(b.ns, 41003, "203.0.113.1", 18053),
+        steady(c.ns, 41004, "203.0.113.1", 18053),
+        /* These first speak while nobody answers. */
+        steady(world_ns, 42000, "203.0.113.1", 18053), steady(host_ns, 42001, "127.0.0.1", 18053),
+        steady(b.ns, 42002, "203.0.113.1", 18053), steady(c.ns, 42003, "203.0.113.1", 18053)
+    };
+    /* Others' flows: of another port, of the same number elsewhere. */
+    struct pair other = { steady(world_ns, 41000 + 1, "203.0.113.1", 18054),
+                          steady(b.ns, 53, "0.0.0.0", 0),
+                          { 0 } };
+    struct pair far = { steady(c.ns, 41005, "203.0.113.2", 18053),
+                        steady(world_ns, 18053, "0.0.0.0", 0),
+                        { 0 } };
+    pair_meet(&other);
+    pair_meet(&far);
+    all_hear(clients, 5, "first");
+    stop_servers();
+    assert_int_equal(net_unpublish(n, &a.id, &e), 0);
+    close(a.listen[0]); /* as the end of its shim does */
+    a.listen[0] = -1;
+    all_hear(clients, ARRAY_LEN(clients), "");
+    restart(n, &a, &v[0], "10.77.5.10");
+    server(a.ns, SOCK_DGRAM, "0.0.0.0", 53, "second");
+    all_hear(clients, ARRAY_LEN(clients), "second");
+    /* Published anew: another port of the instance, without a stop. */
+    stop_servers();
+    a.publish[0].port = 54;
+    restart(n, &a, &v[0], "10.77.5.10");
+    server(a.ns, SOCK_DGRAM, "0.0.0.0", 54, "moved");
+    all_hear(clients, ARRAY_LEN(clients), "moved");
+    /* By another instance of the network, then one of another network. */
+    stop_servers();
+    box_end(n, &a);
+    all_hear(clients, ARRAY_LEN(clients), "");
+    for (int i = 0; i < 2; i++) {
+        struct box next = box_new();
+        publish(&next, 18053, 53, true);
+        attach(n, &next, &v[i], "10.77.5.20");
+        server(next.ns, SOCK_DGRAM, "0.0.0.0", 53, i ? "fourth" : "third");
+        all_hear(clients, ARRAY_LEN(clients), i ? "fourth" : "third");
+        stop_servers();
+        box_end(n, &next);
+    }
+    pair_holds(&other);
+    pair_holds(&far);
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+        close(clients[i]);
+    box_end(n, &b);
+    box_end(n, &c);
+    assert_nothing_left();
+    close_net(n);
+}
+
 static void instances_reach_the_world_but_nothing_of_the_host(void **state _unused_)
 {
     struct net *n = open_net();
@@ -1124,6 +1272,7 @@ int main(void)
         cmocka_unit_test_teardown(vpcs_with_the_same_addresses_do_not_meet, after_each),
         cmocka_unit_test_teardown(a_published_port_answers_wherever_it_is_asked, after_each),
         cmocka_unit_test_teardown(a_stopped_instance_refuses_and_keeps_its_ports, after_each),
+        cmocka_unit_test_teardown(a_client_with_a_fixed_port_is_answered_at_once, after_each),
         cmocka_unit_test_teardown(instances_reach_the_world_but_nothing_of_the_host, after_each),
         cmocka_unit_test_teardown(an_instance_speaks_only_with_its_own_address, after_each),
         cmocka_unit_test_teardown(a_restart_finds_everything_again, after_each),

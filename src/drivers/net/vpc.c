@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 
+#include "os/conntrack.h"
 #include "os/file.h"
 #include "os/ns.h"
 
@@ -296,6 +297,24 @@ int port_remove(struct vpc *v, const struct port *p, struct err *e)
     nl_link_del(nl, p->link, ENODEV);
     TRY(nl_commit(nl, "remove an instance's interface", e));
     return rules_change(v, p, false, e);
+}
+
+static bool to_uplink(const struct conntrack_flow *f, void *ctx)
+{
+    const struct ip *inner = ctx;
+
+    return memcmp(f->dst.b, inner->b, 4) == 0;
+}
+
+int vpc_forget_flows(const struct vpc *v, const struct port *p, struct err *e)
+{
+    struct ip inner = v->inner;
+
+    for (size_t i = 0; i < p->n_publish && v->ns_fd >= 0; i++)
+        if (p->publish[i].udp)
+            TRY(conntrack_forget_udp(v->ns_fd, (uint16_t)p->publish[i].host_port, to_uplink, &inner,
+                                     e));
+    return 0;
 }
 
 bool port_is_in(const struct port *p, int netns_fd)

@@ -16,6 +16,8 @@ int vpc_remove(struct host *h, struct vpc *v, struct err *e);
 int port_make(struct host *h, struct vpc *v, const struct port *p, int netns_fd, struct err *e);
 /* The port is no longer in the state. */
 int port_remove(struct vpc *v, const struct port *p, struct err *e);
+/* As host_forget_flows(), inside. */
+int vpc_forget_flows(const struct vpc *v, const struct port *p, struct err *e);
 /* True if 'netns_fd' has the port's interface already. */
 bool port_is_in(const struct port *p, int netns_fd);
 /* Removes links of 'installation' that no port of the state has; ports of the state that have no
