@@ -64,6 +64,11 @@ struct field {
     const char *doc; /* One sentence for people; required in every public record. */
 };
 
+/* A unique index of a table, and what its violation says of the row's name. */
+struct unique {
+    const char *index, *says;
+};
+
 struct record {
     const char *name;  /* "queue": events are "queue.created" */
     const char *table; /* SQL table; NULL for bodies and answers that are no rows */
@@ -73,6 +78,7 @@ struct record {
     const char *prefix;      /* TypeID prefix, "q"; NULL: ids stay UUIDs on the platform surface */
     const char *arn_service; /* NULL: has no ARN */
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
+    struct unique unique;    /* beside that of the name; zeros: none says more */
 };
 
 /* clang-format off */

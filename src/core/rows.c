@@ -283,9 +283,13 @@ static int duplicate(const struct record *r, const void *row, struct err *e)
     if (e->code != ERR_ALREADY_EXISTS)
         return -1;
     memcpy(cause, e->cause, sizeof(cause));
+    const char *article = strchr("aeio", r->name[0]) ? "An" : "A";
+    if (name && r->unique.index && strstr(cause, r->unique.index))
+        return err_cause(e, ERR_ALREADY_EXISTS, cause, "%s %s named '%.80s' %s", article, r->name,
+                         name, r->unique.says);
     if (name)
-        return err_cause(e, ERR_ALREADY_EXISTS, cause, "A %s named '%.80s' exists already", r->name,
-                         name);
+        return err_cause(e, ERR_ALREADY_EXISTS, cause, "%s %s named '%.80s' exists already",
+                         article, r->name, name);
     return err_cause(e, ERR_ALREADY_EXISTS, cause, "Such a %s exists already", r->name);
 }
 

@@ -442,6 +442,73 @@ static void host_take(struct world *w)
     world_compute(w)->class = &host.class;
 }
 
+TEST(names_in_a_vpc_differ_by_more_than_their_case)
+{
+    static const char launch_in[] = "{'name':'%s','image':'nginx','vpc_id':'%s'}";
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *v = post(w, "/vpcs", "{'name':'one'}").id;
+    const char *other = post(w, "/vpcs", "{'name':'two'}").id;
+
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "Web", v)).status, 201);
+    struct reply r = post(w, "/instances", fmt(launch_in, "wEB", v));
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "already_exists");
+    CHECK_STR(member(r, "error.message"),
+              "An instance named 'wEB' is in this VPC already: names there differ by more than "
+              "their case");
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "wEB", other)).status, 201);
+    CHECK_EQ(post(w, "/instances", fmt(launch_in, "db", v)).status, 201);
+    r = patch(w, "/instances/db", "{'name':'WEB'}");
+    CHECK_EQ(r.status, 409);
+    CHECK(strstr(member(r, "error.message"), "differ by more than their case"));
+    CHECK_EQ(patch(w, "/instances/Web", "{'name':'web'}").status, 200);
+    CHECK_EQ(patch(w, "/instances/web", "{'name':'web'}").status, 200);
+    r = post(w, "/instances", fmt(launch_in, "web", other));
+    CHECK_EQ(r.status, 409);
+}
+
+TEST(of_old_names_that_differ_by_case_alone_the_oldest_stays)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *names[] = { "web", "x1", "x2" };
+    const char *ids[3];
+
+    for (size_t i = 0; i < 3; i++)
+        ids[i] = post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", names[i])).id;
+    world_settle(w);
+    sql(w, "DROP INDEX instances_vpc_name");
+    sql(w, "CREATE INDEX instances_vpc ON instances (vpc_id)");
+    sql(w, "UPDATE instances SET name = 'WEB' WHERE name = 'x1'");
+    sql(w, "UPDATE instances SET name = 'Web' WHERE name = 'x2'");
+    sql(w, "DELETE FROM schema_migrations WHERE service = 'compute' AND name = '0003_names'");
+    world_restart(w);
+    CHECK_STR(member(get(w, "/instances/%s", ids[0]), "name"), "web");
+    CHECK_STR(member(get(w, "/instances/%s", ids[1]), "name"), fmt("WEB-%s", ids[1] + 28));
+    CHECK_STR(member(get(w, "/instances/%s", ids[2]), "name"), fmt("Web-%s", ids[2] + 28));
+    CHECK_EQ(post(w, "/instances", "{'name':'wEb','image':'nginx'}").status, 409);
+}
+
+TEST(every_name_of_an_instance_is_one_that_resolves)
+{
+    static const char *const good[] = { "a", "web_1", "A-b", "0x", "0xg", "1e5", "x0" };
+    static const char *const bad[] = { "web-", "web.db",     "-web",      "_web",
+                                       "12",   "4294967296", "0x1F",      "0X0",
+                                       "08",   "localhost",  "LocalHost", "ip6-localhost" };
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *most = "a23456789012345678901234567890123456789012345678901234567890123";
+
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        CHECK_EQ(post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", good[i])).status, 201);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct reply r = post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", bad[i]));
+        CHECK_EQ(r.status, 400);
+        CHECK_STR(member(r, "error.details.0.field"), "name");
+    }
+    CHECK_EQ(patch(w, "/instances/x0", "{'name':'10'}").status, 400);
+    CHECK_EQ(post(w, "/instances", fmt("{'name':'%s','image':'nginx'}", most)).status, 201);
+    CHECK_EQ(post(w, "/instances", fmt("{'name':'%s4','image':'nginx'}", most)).status, 400);
+}
+
 TEST(an_instance_that_runs_does_not_mind_what_becomes_of_its_image)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -962,7 +1029,9 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       what_cannot_be_made_is_an_error_that_says_why, an_instance_waits_for_its_image,
       instance_types_are_listed, logs_stats_and_commands_reach_the_host,
       images_are_made_listed_imported_and_deleted, strangers_and_the_unauthorised_reach_no_instance,
-      a_test_key_sees_a_world_of_its_own,
+      a_test_key_sees_a_world_of_its_own, names_in_a_vpc_differ_by_more_than_their_case,
+      of_old_names_that_differ_by_case_alone_the_oldest_stays,
+      every_name_of_an_instance_is_one_that_resolves,
       an_instance_that_runs_does_not_mind_what_becomes_of_its_image,
       a_start_that_fails_does_not_cost_an_instance_its_files,
       an_exit_code_is_shown_once_there_is_one, what_ended_well_rests_and_says_how_it_ended,

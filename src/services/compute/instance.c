@@ -195,12 +195,30 @@ static const char *check_cmd(struct arena *a _unused_, const char **v)
                : "must begin with a command";
 }
 
+/* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */
+static const char *check_host_name(struct arena *a, const char **v)
+{
+    const char *wrong = check_name(a, v), *s = *v;
+    bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X') && s[2];
+
+    if (wrong)
+        return wrong;
+    if (s[strlen(s) - 1] == '-')
+        return "must end with a letter or a digit, as host names do";
+    if (s[strspn(s, "0123456789")] == '\0' ||
+        (hex && s[2 + strspn(s + 2, "0123456789abcdefABCDEF")] == '\0'))
+        return "must not be a number, which resolvers take for an address";
+    if (strcasecmp(s, "localhost") == 0 || strcasecmp(s, "ip6-localhost") == 0)
+        return "must not be a name that every instance has for itself";
+    return NULL;
+}
+
 /* clang-format off */
 #define T struct instance
 static const struct field instance_fields[] = {
     OWNED_FIELDS(T),
-    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
-                                  .doc = "Unique within the tenant; its host name."),
+    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 63, .check = check_host_name,
+                                  .doc = "Unique within the tenant, and within its VPC whatever its case; its host name."),
     FIELD_STR (T, image,          FF_CREATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 255, .doc = "A built-in image, an image of yours, or a registry's reference."),
     FIELD_STR (T, instance_type,  FF_CREATE | FF_FILTER, .min = 1, .max = 64, .dflt_str = "basic-1", .doc = "Size; see instance-types."),
     FIELD_ENUM(T, driver,         enum instance_driver, FF_CREATE | FF_FILTER, .names = driver_names, .doc = "container or vm."),
@@ -240,7 +258,9 @@ static const struct field instance_fields[] = {
 /* clang-format on */
 const struct record instance_record =
     RECORD(instance, "instances", instance_fields, .prefix = "inst", .arn_service = "compute",
-           .arn_type = "instance");
+           .arn_type = "instance",
+           .unique = { "instances_vpc_name",
+                       "is in this VPC already: names there differ by more than their case" });
 
 struct instance_type {
     const char *id, *name;
