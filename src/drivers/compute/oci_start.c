@@ -184,8 +184,6 @@ static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
     size_t n = 0;
     int r = 0;
 
-    if (b->n_layers == 0 || b->n_layers > MAX_LAYERS)
-        return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
     for (; n < b->n_layers && r == 0; n++) {
         lower[n] = mount_clone(b->layers[n], false, e);
         if (lower[n] < 0 || (idmap && mount_idmap(lower[n], b->userns, e) < 0))
@@ -207,6 +205,9 @@ static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
  * has copies. */
 static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk, struct err *e)
 {
+    if (b->n_layers == 0 || b->n_layers > MAX_LAYERS)
+        return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
+    TRY(oci_disk_root(i, disk, b->layers[0], e));
     if (!o->copy_layers) {
         if (stack_layers(b, disk, true, e) == 0) {
             struct err late;

@@ -585,8 +585,7 @@ static int import_into(struct local *s, struct arena *a, const struct import *i,
 
     if (f == IMAGE_ROOTFS_TAR) {
         TRY(manifest_config(a, config, m, e));
-        TRY(layer_add(&s->paths, read, ctx, m->layers[0], &m->size, e));
-        m->n_layers = 1;
+        TRY(layer_add(&s->paths, read, ctx, m, NULL, e));
         manifest_seal(m);
         result = 0;
     } else {

@@ -200,27 +200,11 @@ static int add_layer(const struct image_paths *p, int fd, const struct json_valu
     snprintf(step, sizeof(step), "unpacking layer %zu of %zu", i + 1, n);
     progress_set(g, (int)(50 + 45 * i / n), step, NULL);
     TRY(digest_hex(json_str_of(json_at(diff_ids, i), NULL), want, e));
-    TRY(layer_add_file(p, fd, hex, &m->size, e));
-    if (strcmp(want, hex) != 0)
-        return err_set(e, ERR_INVALID, "layer %zu is not what the image's configuration says",
-                       i + 1);
-    snprintf(m->layers[n - 1 - i], IMAGE_HEX, "%s", hex);
-    return 0;
-}
-
-/* overlayfs takes no folder twice; of equal layers the topmost hides the others. */
-static void drop_doubles(struct manifest *m)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < m->n_layers; i++) {
-        bool seen = false;
-        for (size_t k = 0; k < kept; k++)
-            seen = seen || strcmp(m->layers[k], m->layers[i]) == 0;
-        if (!seen && kept++ != i)
-            memcpy(m->layers[kept - 1], m->layers[i], IMAGE_HEX);
-    }
-    m->n_layers = kept;
+    TRY(layer_add_file(p, fd, m, hex, e));
+    return strcmp(want, hex) == 0
+               ? 0
+               : err_set(e, ERR_INVALID, "layer %zu is not what the image's configuration says",
+                         i + 1);
 }
 
 /* ---- OCI ---- */
@@ -291,8 +275,6 @@ static int load_manifest(const struct image_paths *p, int dir, const char *folde
         TRY(verify(fd, hex, e));
         TRY(add_layer(p, fd, diff_ids, i, n, g, m, e));
     }
-    m->n_layers = n;
-    drop_doubles(m);
     return 0;
 }
 
@@ -352,8 +334,6 @@ static int load_docker(const struct image_paths *p, struct arena *a, int dir, st
         TRY(fd);
         TRY(add_layer(p, fd, diff_ids, i, n, g, m, e));
     }
-    m->n_layers = n;
-    drop_doubles(m);
     manifest_seal(m); /* there is no manifest with a digest in such an archive */
     return 0;
 }
