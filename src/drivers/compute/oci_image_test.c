@@ -397,6 +397,158 @@ TEST_HOST(an_opaque_root_hides_all_that_lies_below)
                         "/bin\nls: /junk: No such file or directory\n");
 }
 
+/* ---- what runs, and as whom ---- */
+
+static const struct entry people[] = {
+    { "etc/passwd", S_IFREG, "root:x:0:0::/root:/bin/sh\napp:x:50:60::/home/app:/bin/sh\n", 0, 0, 0,
+      0, NULL },
+    { "etc/group", S_IFREG,
+      "root:x:0:root\nwheel:x:10:root,app\napp:x:60:\nextra:x:70:other,app\ndata:x:80:\n", 0, 0, 0,
+      0, NULL },
+    { "home/app/", S_IFDIR, NULL, 0, 50, 60, 0, NULL },
+    { 0 },
+};
+
+TEST_HOST(users_and_groups_are_those_of_the_finished_root)
+{
+    HOST;
+    static const struct {
+        const char *user, *ids, *home;
+    } cases[] = {
+        { "", "0 0 0 10", "/root" },
+        { "root", "0 0 0 10", "/root" },
+        { "0", "0 0 0 10", "/root" },
+        { "app", "50 60 60 10 70", "/home/app" },
+        { "50", "50 60 60 10 70", "/home/app" },
+        { "app:", "50 60 60 10 70", "/home/app" },
+        { "app:data", "50 80 80", "/home/app" },
+        { "app:81", "50 81 81", "/home/app" },
+        { "50:60", "50 60 60", "/home/app" },
+        { "77", "77 0 0", "/" },
+        { "77:data", "77 80 80", "/" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        make(h, arena_printf(&h->a, "{\"User\":\"%s\"}", cases[i].user), people, NULL);
+        struct compute_spec s =
+            spec_of(h, "[\"sh\",\"-c\",\"echo $(id -u) $(id -g) $(id -G); echo $HOME\"]");
+        ensure(h, &s);
+        await(h, &s.id, COMPUTE_EXITED);
+        const char *want = arena_printf(&h->a, "1:%s\n1:%s\n", cases[i].ids, cases[i].home);
+        const char *got = logs(h, &s.id, -1);
+        if (strcmp(got, want) != 0)
+            fail_msg("user '%s': '%s', not '%s'", cases[i].user, got, want);
+    }
+}
+
+TEST_HOST(a_command_finds_the_home_of_its_user_or_the_one_that_is_said)
+{
+    HOST;
+    make(h, "{\"User\":\"app\",\"Env\":[\"HOME=/image\"]}", people, NULL);
+    struct compute_spec s = start(h, SLEEP);
+    assert_string_equal(say(h, &s.id, "echo $HOME"), "/image\n");
+    s = spec_of(h, SLEEP);
+    s.env = "{\"HOME\":\"/own\"}";
+    ensure(h, &s);
+    assert_string_equal(say(h, &s.id, "echo $HOME"), "/own\n");
+    make(h, "{\"User\":\"app\"}", people, NULL);
+    s = start(h, SLEEP);
+    assert_string_equal(say(h, &s.id, "echo $HOME; id -G"), "/home/app\n60 10 70\n");
+}
+
+TEST_HOST(a_user_of_a_layer_that_is_hidden_is_no_user)
+{
+    HOST;
+    static const struct entry hidden[][3] = {
+        { { "etc/.wh.passwd", S_IFREG, "", 0, 0, 0, 0, NULL } },
+        { { "etc/.wh..wh..opq", S_IFREG, "", 0, 0, 0, 0, NULL } },
+        { { ".wh.etc", S_IFREG, "", 0, 0, 0, 0, NULL } },
+        { { "etc/passwd", S_IFREG, "root:x:0:0::/:/bin/sh\n", 0, 0, 0, 0, NULL } },
+    };
+    static const struct entry linked[] = {
+        { "etc/.wh.passwd", S_IFREG, "", 0, 0, 0, 0, NULL },
+        { "etc/passwd", S_IFLNK, "../usr/share/users", 0, 0, 0, 0, NULL },
+        { "usr/share/users", S_IFREG, "app:x:51:61::/srv:/bin/sh\n", 0, 0, 0, 0, NULL },
+        { 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(hidden); i++) {
+        make(h, "{\"User\":\"app\"}", people, hidden[i]);
+        struct compute_spec s = spec_of(h, SLEEP);
+        struct compute_state st = ensure(h, &s);
+        assert_int_equal(st.status, COMPUTE_FAILED);
+        assert_string_equal(st.reason, "user 'app' is not in the image");
+    }
+    make(h, "{\"User\":\"app\"}", people, linked);
+    struct compute_spec s = start(h, SLEEP);
+    assert_string_equal(say(h, &s.id, "id -u; id -g; echo $HOME"), "51\n61\n/srv\n");
+}
+
+TEST_HOST(a_working_folder_is_made_where_it_is_missing)
+{
+    HOST;
+    static const struct {
+        const char *said, *is, *owner;
+    } cases[] = {
+        { "/var/lib/app/data", "/var/lib/app/data", "0 0 755" },
+        { "srv/rel", "/srv/rel", "0 0 755" },
+        { "", "/", NULL },
+        { "/home/app", "/home/app", "50 60 755" },
+        { "/link/to", "/home/app/to", "0 0 755" },
+    };
+    static const struct entry link[] = {
+        { "link", S_IFLNK, "/home/app", 0, 0, 0, 0, NULL },
+        { 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        make(h, arena_printf(&h->a, "{\"WorkingDir\":\"%s\"}", cases[i].said), people, link);
+        struct compute_spec s = start(h, SLEEP);
+        assert_string_equal(say(h, &s.id, "readlink -f ."),
+                            arena_printf(&h->a, "%s\n", cases[i].is));
+        if (cases[i].owner)
+            assert_string_equal(say(h, &s.id, "stat -c '%u %g %a' ."),
+                                arena_printf(&h->a, "%s\n", cases[i].owner));
+    }
+    make(h, "{\"WorkingDir\":\"/etc/passwd\"}", people, NULL);
+    struct compute_spec s = spec_of(h, SLEEP);
+    struct compute_state st = ensure(h, &s);
+    assert_int_equal(st.status, COMPUTE_FAILED);
+    assert_string_equal(st.reason, "the working directory '/etc/passwd' is no folder");
+}
+
+TEST_HOST(a_stop_is_said_by_the_signal_of_the_image)
+{
+    HOST;
+    static const char cmd[] = "[\"sh\",\"-c\",\"trap 'exit 5' TERM; trap 'exit 42' USR1; "
+                              "trap 'exit 43' 40; while :; do sleep 0.05; done\"]";
+    static const struct {
+        const char *said;
+        int code;
+    } cases[] = { { "SIGUSR1", 42 }, { "USR1", 42 }, { "10", 42 },
+                  { "SIGTERM", 5 },  { "", 5 },      { "SIGRTMIN+6", 43 } };
+    struct err e;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        make(h, arena_printf(&h->a, "{\"StopSignal\":\"%s\"}", cases[i].said), people, NULL);
+        struct compute_spec s = start(h, cmd);
+        pause_ms(200);
+        if (i == 0) { /* it is known to the next agent too */
+            compute_free(h->c);
+            h->c = open_driver(h);
+        }
+        s.revision = ++h->revision;
+        s.want = COMPUTE_WANT_STOPPED;
+        struct compute_state st = ensure(h, &s);
+        assert_int_equal(st.status, COMPUTE_STOPPED);
+        assert_int_equal(st.exit_code, cases[i].code);
+    }
+    struct str layer = tar_of(h, people);
+    assert_int_equal(try_import(h, &layer, 1, "{\"StopSignal\":\"SIGNONE\"}", &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_string_equal(e.msg, "the image's StopSignal 'SIGNONE' is no signal");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +557,11 @@ int main(void)
         HOST_TEST(names_lead_through_what_lies_below),
         HOST_TEST(a_hard_link_to_what_is_hidden_is_refused),
         HOST_TEST(an_opaque_root_hides_all_that_lies_below),
+        HOST_TEST(users_and_groups_are_those_of_the_finished_root),
+        HOST_TEST(a_command_finds_the_home_of_its_user_or_the_one_that_is_said),
+        HOST_TEST(a_user_of_a_layer_that_is_hidden_is_no_user),
+        HOST_TEST(a_working_folder_is_made_where_it_is_missing),
+        HOST_TEST(a_stop_is_said_by_the_signal_of_the_image),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

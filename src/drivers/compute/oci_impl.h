@@ -163,9 +163,12 @@ int oci_layers_copy(struct oci *o, struct inst *i, struct oci_boot *b, struct er
 int oci_layers_drop(struct oci *o, struct inst *i, struct arena *a, struct err *e);
 
 /* ---- oci_config.c, seccomp.c */
-/* Writes config.json, hosts, hostname and resolv.conf. 1: *failed says why it cannot be run. */
+/* Writes config.json, hosts, hostname and resolv.conf; the root is finished. 1: *failed says why it
+ * cannot be run. */
 int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
                      struct err *e);
+/* What asks the instance to end, as its image has it. */
+int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id);
 void oci_seccomp(struct json_out *o);
 /* The filter as a program, in base64. */
 void oci_seccomp_begin(struct oci *o);

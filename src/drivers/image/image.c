@@ -27,6 +27,7 @@ static const struct field image_state_fields[] = {
     FIELD_MAP (T, env,        0, .max = 1024, .doc = "Its environment."),
     FIELD_STR (T, cwd,        0, .max = 4096, .doc = "The folder its command starts in."),
     FIELD_STR (T, user,       0, .doc = "The user its command runs as."),
+    FIELD_STR (T, stop_signal, 0, .doc = "The signal that asks it to end."),
     FIELD_TIME(T, created_at, 0, .doc = "When the host got it."),
 };
 #undef T

@@ -443,6 +443,7 @@ static int show_name(const struct local *s, struct arena *a, const char *path,
         .env = m->env,
         .cwd = m->cwd,
         .user = m->user,
+        .stop_signal = m->stop_signal,
         .created_at = r.created_at,
     };
     return 0;
@@ -710,6 +711,7 @@ static int layers_of(struct local *s, struct arena *a, const char *hex, const st
             .env = m->env,
             .cwd = m->cwd,
             .user = m->user,
+            .stop_signal = m->stop_signal,
         };
     *dirs = list;
     *n = m->n_layers;

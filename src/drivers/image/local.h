@@ -18,6 +18,7 @@ struct manifest {
     size_t n_layers;
     int64_t size;
     const char *cmd, *env, *cwd, *user; /* JSON, JSON, text, text; in an arena */
+    const char *stop_signal;            /* a name or number; "": none is said */
 };
 
 /* How far a job is; everything else in it is the store's. */

@@ -4,6 +4,7 @@
 #include "codec/text.h"
 #include "drivers/image/local.h"
 #include "os/file.h"
+#include "os/process.h"
 
 enum { MANIFEST_BYTES = 1 << 20 };
 
@@ -25,6 +26,8 @@ static void put(struct json_out *o, const struct manifest *m)
     json_raw(o, m->env ? m->env : "{}");
     json_kstr(o, "cwd", m->cwd);
     json_kstr(o, "user", m->user);
+    if (m->stop_signal && *m->stop_signal)
+        json_kstr(o, "stop_signal", m->stop_signal);
 }
 
 void manifest_seal(struct manifest *m)
@@ -61,6 +64,7 @@ int manifest_config(struct arena *a, const char *json, struct manifest *m, struc
     m->env = "{}";
     m->cwd = "/";
     m->user = "";
+    m->stop_signal = "";
     if (!json)
         return 0;
     _cleanup_(json_freep) struct json_value *doc = json_parse(str_of(json), e);
@@ -83,6 +87,9 @@ int manifest_config(struct arena *a, const char *json, struct manifest *m, struc
     m->env = env ? json_text(a, env) : "{}";
     m->cwd = json_get_str(a, doc, "cwd", "/");
     m->user = json_get_str(a, doc, "user", "");
+    m->stop_signal = json_get_str(a, doc, "stop_signal", "");
+    if (*m->stop_signal && !process_signal(m->stop_signal))
+        return err_set(e, ERR_INVALID, "'%.40s' is no signal", m->stop_signal);
     return 0;
 }
 

@@ -36,6 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     same(m[1].env, m[2].env);
     same(m[1].cwd, m[2].cwd);
     same(m[1].user, m[2].user);
+    same(m[1].stop_signal, m[2].stop_signal);
     manifest_seal(&m[1]);
     return 0;
 }

@@ -12,6 +12,7 @@
 #include "drivers/image/local.h"
 #include "drivers/image/unpack.h"
 #include "os/file.h"
+#include "os/process.h"
 
 #define OCI_BLOBS "blobs/sha256/"
 
@@ -183,6 +184,10 @@ static int read_config(struct arena *a, const struct json_value *doc, struct man
     if (!*m->cwd)
         m->cwd = "/";
     m->user = config ? json_get_str(a, config, "User", "") : "";
+    m->stop_signal = config ? json_get_str(a, config, "StopSignal", "") : "";
+    if (*m->stop_signal && !process_signal(m->stop_signal))
+        return err_set(e, ERR_INVALID, "the image's StopSignal '%.40s' is no signal",
+                       m->stop_signal);
     *diff_ids = root ? json_get(root, "diff_ids") : NULL;
     if (!*diff_ids || json_type_of(*diff_ids) != JSON_ARR || json_len(*diff_ids) > IMAGE_LAYERS_MAX)
         return err_set(e, ERR_INVALID, "the image's configuration lists no layers, or too many");
@@ -349,7 +354,7 @@ static int load(load_fn *fn, const struct image_paths *p, struct arena *a, int d
                 struct progress *g, struct manifest *m, struct err *e)
 {
     _cleanup_(arena_free) struct arena mine = ARENA((size_t)16 * DOCUMENT_BYTES);
-    const char **kept[] = { &m->cmd, &m->env, &m->cwd, &m->user };
+    const char **kept[] = { &m->cmd, &m->env, &m->cwd, &m->user, &m->stop_signal };
     size_t n = 0;
 
     TRY(fn(p, &mine, dir, g, m, e));
