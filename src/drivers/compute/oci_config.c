@@ -356,14 +356,32 @@ static int write_names(struct oci *o, struct inst *i, struct oci_boot *b, const 
                        dns[0] ? arena_printf(b->a, "nameserver %s\n", dns) : "", e);
 }
 
+/* The entrypoint's words, then the command's; of each the order's, else the image's, whose command
+ * belongs to its own entrypoint alone. */
 static int choose_command(struct inst *i, struct oci_boot *b, const char **failed, struct err *e)
 {
-    const char *text = i->spec.cmd ? i->spec.cmd : b->config.cmd;
+    const char *const lists[] = {
+        i->spec.entrypoint ? i->spec.entrypoint : b->config.entrypoint,
+        i->spec.cmd || i->spec.entrypoint ? i->spec.cmd : b->config.cmd,
+    };
+    _cleanup_(buf_free) struct buf text = BUF(CONFIG_MAX);
+    struct json_out j = JSON_OUT(&text);
 
-    b->cmd = text ? json_parse(str_of(text), e) : NULL;
-    if (text && !b->cmd)
+    json_open(&j, '[');
+    for (size_t k = 0; k < ARRAY_LEN(lists); k++) {
+        _cleanup_(json_freep) struct json_value *v =
+            lists[k] ? json_parse(str_of(lists[k]), e) : NULL;
+        if (lists[k] && !v)
+            return -1;
+        for (size_t n = 0; v && n < json_len(v); n++)
+            json_str(&j, json_str_of(json_at(v, n), NULL));
+    }
+    json_close(&j);
+    if (json_done(&j) < 0)
+        return err_set(e, ERR_TOO_LARGE, "the instance's command is too large");
+    if (!(b->cmd = json_parse(buf_str(&text), e)))
         return -1;
-    const char *first = b->cmd ? json_str_of(json_at(b->cmd, 0), NULL) : NULL;
+    const char *first = json_str_of(json_at(b->cmd, 0), NULL);
     if (!first || !first[0])
         *failed = "the image has no command and the order gives none";
     return *failed ? 1 : 0;

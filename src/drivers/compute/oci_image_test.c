@@ -549,6 +549,38 @@ TEST_HOST(a_stop_is_said_by_the_signal_of_the_image)
     assert_string_equal(e.msg, "the image's StopSignal 'SIGNONE' is no signal");
 }
 
+TEST_HOST(a_command_follows_the_entrypoint)
+{
+    HOST;
+    static const struct {
+        const char *config, *cmd, *want, *entrypoint;
+    } cases[] = {
+        { "{\"Entrypoint\":[\"echo\",\"a\"],\"Cmd\":[\"b\",\"c\"]}", NULL, "1:a b c\n" },
+        { "{\"Entrypoint\":[\"echo\",\"a\"],\"Cmd\":[\"b\",\"c\"]}", "[\"d\"]", "1:a d\n" },
+        { "{\"Entrypoint\":[\"echo\",\"a\"]}", NULL, "1:a\n" },
+        { "{\"Entrypoint\":[\"false\"],\"Cmd\":[\"b\"]}", NULL, "1:own\n", "[\"echo\",\"own\"]" },
+        { "{\"Entrypoint\":[\"false\"],\"Cmd\":[\"b\"]}", "[\"c\"]", "1:own c\n",
+          "[\"echo\",\"own\"]" },
+        { "{\"Cmd\":[\"echo\",\"b\"]}", NULL, "1:b\n" },
+        { "{\"Cmd\":[\"echo\",\"b\"]}", "[\"echo\",\"d\"]", "1:d\n" },
+        { "{\"Entrypoint\":null,\"Cmd\":null,\"Env\":null}", "[\"echo\",\"d\"]", "1:d\n" },
+        { "null", "[\"echo\",\"d\"]", "1:d\n" },
+        { "{\"Cmd\":[\"sh\",\"-c\",\"echo $PATH\"]}", NULL,
+          "1:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" },
+        { "{\"Env\":[\"PATH=/bin:/x\",\"A=1\",\"A=2\"],\"Cmd\":[\"sh\",\"-c\",\"echo $PATH $A\"]}",
+          NULL, "1:/bin:/x 2\n" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        make(h, cases[i].config, NULL, NULL);
+        struct compute_spec s = spec_of(h, cases[i].cmd);
+        s.entrypoint = cases[i].entrypoint;
+        ensure(h, &s);
+        await(h, &s.id, COMPUTE_EXITED);
+        assert_string_equal(logs(h, &s.id, -1), cases[i].want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -562,6 +594,7 @@ int main(void)
         HOST_TEST(a_user_of_a_layer_that_is_hidden_is_no_user),
         HOST_TEST(a_working_folder_is_made_where_it_is_missing),
         HOST_TEST(a_stop_is_said_by_the_signal_of_the_image),
+        HOST_TEST(a_command_follows_the_entrypoint),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

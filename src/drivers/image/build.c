@@ -483,6 +483,7 @@ int image_build(const struct image_paths *p, struct arena *a, const struct recip
     TRY(r->packages ? debian_layer(p, a, r, g, out, e) : busybox(p, a, out, e));
     if (r->files)
         TRY(files_layer(p, r, out, e));
+    out->entrypoint = "[]";
     out->cmd = r->cmd;
     out->env = r->env;
     out->cwd = r->cwd;

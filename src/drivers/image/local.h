@@ -18,6 +18,7 @@ struct manifest {
     size_t n_layers;
     int64_t size;
     const char *cmd, *env, *cwd, *user; /* JSON, JSON, text, text; in an arena */
+    const char *entrypoint;             /* JSON: what comes before cmd */
     const char *stop_signal;            /* a name or number; "": none is said */
 };
 

@@ -20,6 +20,10 @@ static void put(struct json_out *o, const struct manifest *m)
     for (size_t i = 0; i < m->n_layers; i++)
         json_str(o, m->layers[i]);
     json_close(o);
+    if (m->entrypoint && strcmp(m->entrypoint, "[]") != 0) {
+        json_key(o, "entrypoint");
+        json_raw(o, m->entrypoint);
+    }
     json_key(o, "cmd");
     json_raw(o, m->cmd ? m->cmd : "[]");
     json_key(o, "env");
@@ -58,9 +62,24 @@ int manifest_write(const struct manifest *m, const char *path, struct err *e)
     return file_write_atomic(path, b.p, b.n, 0600, e);
 }
 
+/* A list of strings, "[]" if it is absent. */
+static int read_list(struct arena *a, const struct json_value *doc, const char *name,
+                     const char **out, struct err *e)
+{
+    const struct json_value *list = json_get(doc, name);
+
+    if (list && json_type_of(list) != JSON_ARR)
+        return err_set(e, ERR_INVALID, "%s must be a list", name);
+    for (size_t i = 0; list && i < json_len(list); i++)
+        if (!json_str_of(json_at(list, i), NULL))
+            return err_set(e, ERR_INVALID, "%s must be a list of strings", name);
+    *out = list ? json_text(a, list) : "[]";
+    return 0;
+}
+
 int manifest_config(struct arena *a, const char *json, struct manifest *m, struct err *e)
 {
-    m->cmd = "[]";
+    m->entrypoint = m->cmd = "[]";
     m->env = "{}";
     m->cwd = "/";
     m->user = "";
@@ -72,18 +91,16 @@ int manifest_config(struct arena *a, const char *json, struct manifest *m, struc
         return -1;
     if (json_type_of(doc) != JSON_OBJ)
         return err_set(e, ERR_INVALID, "the image's configuration is no object");
-    const struct json_value *cmd = json_get(doc, "cmd"), *env = json_get(doc, "env");
-    if ((cmd && json_type_of(cmd) != JSON_ARR) || (env && json_type_of(env) != JSON_OBJ))
-        return err_set(e, ERR_INVALID, "cmd must be a list, env an object");
-    for (size_t i = 0; cmd && i < json_len(cmd); i++)
-        if (!json_str_of(json_at(cmd, i), NULL))
-            return err_set(e, ERR_INVALID, "cmd must be a list of strings");
+    const struct json_value *env = json_get(doc, "env");
+    if (env && json_type_of(env) != JSON_OBJ)
+        return err_set(e, ERR_INVALID, "env must be an object");
+    TRY(read_list(a, doc, "entrypoint", &m->entrypoint, e));
+    TRY(read_list(a, doc, "cmd", &m->cmd, e));
     for (size_t i = 0; env && i < json_len(env); i++) {
         const char *key;
         if (!json_str_of(json_member(env, i, &key), NULL))
             return err_set(e, ERR_INVALID, "env must be an object of strings");
     }
-    m->cmd = cmd ? json_text(a, cmd) : "[]";
     m->env = env ? json_text(a, env) : "{}";
     m->cwd = json_get_str(a, doc, "cwd", "/");
     m->user = json_get_str(a, doc, "user", "");

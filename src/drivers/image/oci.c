@@ -145,20 +145,18 @@ static const char *env_map(struct arena *a, const struct json_value *list, struc
     return arena_dup(a, b.p, b.n);
 }
 
-static const char *command(struct arena *a, const struct json_value *config)
+/* The strings of a list, "[]" if there is none. */
+static const char *strings(struct arena *a, const struct json_value *config, const char *name)
 {
-    static const char *const parts[] = { "Entrypoint", "Cmd" };
     _cleanup_(buf_free) struct buf b = BUF(DOCUMENT_BYTES);
+    const struct json_value *list = config ? json_get(config, name) : NULL;
+    size_t n = list && json_type_of(list) == JSON_ARR ? json_len(list) : 0;
     struct json_out o = JSON_OUT(&b);
 
     json_open(&o, '[');
-    for (size_t p = 0; p < ARRAY_LEN(parts); p++) {
-        const struct json_value *list = config ? json_get(config, parts[p]) : NULL;
-        size_t n = list && json_type_of(list) == JSON_ARR ? json_len(list) : 0;
-        for (size_t i = 0; i < n; i++)
-            if (json_str_of(json_at(list, i), NULL))
-                json_str(&o, json_str_of(json_at(list, i), NULL));
-    }
+    for (size_t i = 0; i < n; i++)
+        if (json_str_of(json_at(list, i), NULL))
+            json_str(&o, json_str_of(json_at(list, i), NULL));
     json_close(&o);
     return json_done(&o) < 0 ? "[]" : arena_dup(a, b.p, b.n);
 }
@@ -176,7 +174,8 @@ static int read_config(struct arena *a, const struct json_value *doc, struct man
                        os, arch, machine());
     if (config && json_type_of(config) != JSON_OBJ)
         config = NULL;
-    m->cmd = command(a, config);
+    m->entrypoint = strings(a, config, "Entrypoint");
+    m->cmd = strings(a, config, "Cmd");
     m->env = env_map(a, config ? json_get(config, "Env") : NULL, e);
     if (!m->env)
         return -1;
@@ -354,7 +353,7 @@ static int load(load_fn *fn, const struct image_paths *p, struct arena *a, int d
                 struct progress *g, struct manifest *m, struct err *e)
 {
     _cleanup_(arena_free) struct arena mine = ARENA((size_t)16 * DOCUMENT_BYTES);
-    const char **kept[] = { &m->cmd, &m->env, &m->cwd, &m->user, &m->stop_signal };
+    const char **kept[] = { &m->entrypoint, &m->cmd, &m->env, &m->cwd, &m->user, &m->stop_signal };
     size_t n = 0;
 
     TRY(fn(p, &mine, dir, g, m, e));
