@@ -9,8 +9,11 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+enum { COPY_CHUNK = 1 << 30 };
 
 /* ---- reading and writing */
 
@@ -350,6 +353,37 @@ int dir_remove(const char *path, struct err *e)
     if (rc == 0 && rmdir(path) < 0 && errno != ENOENT)
         return err_sys(e, errno, "remove %s", path);
     return rc;
+}
+
+static ssize_t copy_some(int from, off_t *at, int to, off_t *out, size_t n)
+{
+    ssize_t did = copy_file_range(from, at, to, out, n, 0);
+
+    if (did >= 0 || (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS))
+        return did;
+    if (lseek(to, *out, SEEK_SET) < 0) /* between two file systems */
+        return -1;
+    did = sendfile(to, from, at, n);
+    if (did > 0)
+        *out += did;
+    return did;
+}
+
+int fd_copy_all(int from, int to, struct err *e)
+{
+    struct stat st;
+
+    if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
+        return err_sys(e, errno, "size of a copy");
+    for (off_t at = 0; (at = lseek(from, at, SEEK_DATA)) >= 0;) {
+        off_t end = lseek(from, at, SEEK_HOLE), out = at;
+        while (at < end) {
+            ssize_t n = copy_some(from, &at, to, &out, (size_t)MIN(end - at, (off_t)COPY_CHUNK));
+            if (n <= 0)
+                return err_sys(e, n < 0 ? errno : EIO, "copy of a file");
+        }
+    }
+    return 0;
 }
 
 int fd_open_in(int root, const char *path, int flags, uint64_t resolve)

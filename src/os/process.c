@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "codec/text.h"
 #include "os/file.h"
 
 enum { TIMEOUT_DEFAULT = 60, OUTPUT_DEFAULT = 1 << 20, PATH_LONGEST = 4096, READS_MAX = 128 };
@@ -331,4 +332,43 @@ int process_check(struct arena *a, const struct process_opts *o, struct process_
     snprintf(cause, sizeof(cause), "%.40s ended with %d: %.*s", o->argv[0], out->status,
              (int)MIN(line.n, (size_t)110), line.n ? line.p : "");
     return err_cause(e, ERR_INTERNAL, cause, "internal error");
+}
+
+/* ---- signals */
+
+enum { SIGNAL_MAX = 64, REALTIME_MIN = 34 /* the first that a C library leaves to programs */ };
+
+static int realtime(const char *s)
+{
+    int64_t offset = 0;
+    bool from_max = strncmp(s, "RTMAX", 5) == 0;
+
+    if (!from_max && strncmp(s, "RTMIN", 5) != 0)
+        return 0;
+    s += 5;
+    if (*s && (*s != (from_max ? '-' : '+') ||
+               !int_parse(str_of(s + 1), 0, SIGNAL_MAX - REALTIME_MIN, &offset)))
+        return 0;
+    return from_max ? SIGNAL_MAX - (int)offset : REALTIME_MIN + (int)offset;
+}
+
+int process_signal(const char *name)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } also[] = { { "IO", SIGIO }, { "IOT", SIGIOT }, { "CLD", SIGCHLD } };
+    int64_t number;
+
+    if (int_parse(str_of(name), 1, SIGNAL_MAX, &number))
+        return (int)number;
+    if (strncmp(name, "SIG", 3) == 0)
+        name += 3;
+    for (int i = 1; i < REALTIME_MIN; i++)
+        if (sigabbrev_np(i) && strcmp(sigabbrev_np(i), name) == 0)
+            return i;
+    for (size_t i = 0; i < ARRAY_LEN(also); i++)
+        if (strcmp(also[i].name, name) == 0)
+            return also[i].number;
+    return realtime(name);
 }

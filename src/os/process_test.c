@@ -227,10 +227,30 @@ static void signals_are_at_their_defaults_in_it(void **state _unused_)
     signal(SIGPIPE, SIG_DFL);
 }
 
+static void signals_are_known_by_name_and_number(void **state _unused_)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } cases[] = {
+        { "SIGTERM", 15 },    { "TERM", 15 },     { "15", 15 },         { "SIGQUIT", 3 },
+        { "SIGIO", 29 },      { "POLL", 29 },     { "64", 64 },         { "SIGRTMIN", 34 },
+        { "SIGRTMIN+3", 37 }, { "RTMAX-14", 50 }, { "SIGRTMAX", 64 },   { "", 0 },
+        { "0", 0 },           { "65", 0 },        { "-1", 0 },          { "SIG", 0 },
+        { "sigterm", 0 },     { "SIGNONE", 0 },   { "SIGRTMIN+31", 0 }, { "SIGRTMIN-1", 0 },
+        { "SIGRTMIN+", 0 },   { "15 ", 0 },       { "SIG15", 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (process_signal(cases[i].name) != cases[i].number)
+            fail_msg("'%s' is %d", cases[i].name, process_signal(cases[i].name));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, count_descriptors, end)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(signals_are_known_by_name_and_number),
         TEST(output_and_status_come_back),
         TEST(the_environment_is_clean),
         TEST(descriptors_are_inherited_by_name_only),

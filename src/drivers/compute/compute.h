@@ -17,13 +17,14 @@ struct compute_spec {
     struct uuid id;
     int64_t revision;
     enum compute_want want;
-    int64_t boot;          /* start number; greater than the one done: start again */
-    const char *name;      /* host name */
-    const char *image;     /* digest in the image store, "sha256:…" */
-    const char *cmd;       /* JSON list; NULL: the image's */
-    const char *env;       /* JSON map; NULL: none beside the image's */
-    const char *user_data; /* for the metadata service; NULL: none */
-    int64_t cpu_milli;     /* 1000: one CPU */
+    int64_t boot;           /* start number; greater than the one done: start again */
+    const char *name;       /* host name */
+    const char *image;      /* digest in the image store, "sha256:…" */
+    const char *entrypoint; /* JSON list; NULL: the image's; given, nothing of the image's runs */
+    const char *cmd;        /* JSON list, after the entrypoint; NULL: the image's */
+    const char *env;        /* JSON map; NULL: none beside the image's */
+    const char *user_data;  /* for the metadata service; NULL: none */
+    int64_t cpu_milli;      /* 1000: one CPU */
     int64_t memory_mb, disk_mb, pids, network_mbps; /* 0: no limit */
     struct uuid vpc_id;
     const char *vpc_cidr, *subnet_cidr, *ip, *gateway, *dns;

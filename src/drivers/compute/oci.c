@@ -170,6 +170,7 @@ static int check_spec(const struct compute_spec *s, struct err *e)
     if (s->cpu_milli < 0 || s->memory_mb < 0 || s->disk_mb < 0 || s->pids < 0 ||
         s->cpu_milli > 1000000 || s->memory_mb > 1 << 30 || s->disk_mb > 1 << 30)
         return err_set(e, ERR_INVALID, "a limit is out of range");
+    TRY(check_json(s->entrypoint, JSON_ARR, "entrypoint", e));
     TRY(check_json(s->cmd, JSON_ARR, "cmd", e));
     TRY(check_json(s->env, JSON_OBJ, "env", e));
     return check_json(s->ports, JSON_ARR, "ports", e);
@@ -189,6 +190,7 @@ static void keep_spec(struct inst *i, const struct compute_spec *s)
     i->spec = *s;
     i->spec.name = keep(i, s->name);
     i->spec.image = keep(i, s->image);
+    i->spec.entrypoint = keep(i, s->entrypoint);
     i->spec.cmd = keep(i, s->cmd);
     i->spec.env = keep(i, s->env);
     i->spec.user_data = keep(i, s->user_data);

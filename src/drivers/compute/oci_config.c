@@ -3,13 +3,16 @@
  * capabilities, no new privileges, the default seccomp profile, masked kernel files, every kind of
  * namespace, root as an unprivileged id of the host. */
 #include <fcntl.h>
+#include <linux/openat2.h> /* RESOLVE_NO_XDEV */
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "codec/text.h"
 #include "drivers/compute/oci_impl.h"
 #include "os/file.h"
+#include "os/process.h"
 
-enum { CONFIG_MAX = 1 << 20, PASSWD_MAX = 1 << 20, MAX_GROUPS = 64 };
+enum { CONFIG_MAX = 1 << 20, PASSWD_MAX = 1 << 20, MAX_GROUPS = 65536 /* the kernel's */ };
 
 /* clang-format off */
 static const char *const capabilities[] = {
@@ -36,6 +39,9 @@ static const struct {
 };
 /* clang-format on */
 
+/* As conversion.md of the image specification calls it. */
+#define STOP_SIGNAL "org.opencontainers.image.stopSignal"
+
 static void strings(struct json_out *j, const char *key, const char *const *at, size_t n)
 {
     json_key(j, key);
@@ -49,36 +55,28 @@ static void strings(struct json_out *j, const char *key, const char *const *at, 
 
 struct user {
     int64_t uid, gid;
-    int64_t groups[MAX_GROUPS];
+    int64_t *groups;
     size_t n_groups;
+    const char *home;
 };
 
-/* A file of the root as the instance would see it, no link leading out; empty if there is none. */
-static struct str root_file(struct oci *o, struct inst *i, struct oci_boot *b, const char *path)
+/* A file of the finished root as the instance sees it; empty if there is none. */
+static struct str root_file(struct oci_boot *b, const char *path)
 {
-    for (size_t k = 0; k <= b->n_layers; k++) {
-        const char *dir = k ? b->layers[k - 1] : oci_path(o, b->a, &i->id, "upper");
-        struct stat st;
-        _cleanup_close_ int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_close_ int fd = root < 0 ? -1 : fd_open_in(root, path, O_RDONLY | O_NONBLOCK, 0);
-        if (fd < 0 || fstat(fd, &st) < 0)
-            continue;
-        if (!S_ISREG(st.st_mode) || st.st_size > PASSWD_MAX)
-            break;
-        char *p = arena_alloc(b->a, (size_t)st.st_size + 1);
-        ssize_t n = read(fd, p, (size_t)st.st_size);
-        return (struct str){ p, n > 0 ? (size_t)n : 0 };
-    }
-    return STR("");
+    _cleanup_close_ int fd = fd_open_in(b->root, path, O_RDONLY | O_NONBLOCK, RESOLVE_NO_XDEV);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > PASSWD_MAX)
+        return STR("");
+    char *p = arena_alloc(b->a, (size_t)st.st_size + 1);
+    ssize_t n = read(fd, p, (size_t)st.st_size);
+    return (struct str){ p, n > 0 ? (size_t)n : 0 };
 }
 
-/* The line of 'file' (fields by ':') whose first field, or third if 'name' is a number, is 'name'.
- */
-static bool find_line(struct arena *a, struct str file, struct str name, char *fields[8])
+/* The line of 'file' (fields by ':') whose field 'key' is 'name'. */
+static bool find_line(struct arena *a, struct str file, int key, struct str name, char *fields[8])
 {
     char *text = arena_dup(a, file.p, file.n), *save = NULL;
-    int64_t number;
-    size_t key = int_parse(name, 0, INT32_MAX, &number) ? 2 : 0;
 
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         size_t n = 0;
@@ -106,50 +104,71 @@ static int64_t id_of(const char *s)
 static void find_groups(struct arena *a, struct str file, const char *user, struct user *u)
 {
     char *text = arena_dup(a, file.p, file.n), *save = NULL, *inner;
+    size_t lines = 1;
 
+    for (const char *p = text; *p; p++)
+        lines += *p == '\n';
+    u->groups = arena_new_n(a, int64_t, lines);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         char *members = strrchr(line, ':'), *gid = strchr(line, ':');
+        bool is_in = false;
         gid = gid ? strchr(gid + 1, ':') : NULL;
         if (!gid || !members || members <= gid)
             continue;
         *members++ = '\0';
         int64_t id = id_of(gid + 1);
         for (char *m = strtok_r(members, ",", &inner); m; m = strtok_r(NULL, ",", &inner))
-            if (id >= 0 && strcmp(m, user) == 0 && u->n_groups < MAX_GROUPS)
-                u->groups[u->n_groups++] = id;
+            is_in = is_in || strcmp(m, user) == 0;
+        if (is_in && id >= 0 && u->n_groups < MAX_GROUPS)
+            u->groups[u->n_groups++] = id;
     }
 }
 
-/* "user", "user:group", names or numbers; false with *failed when the image knows no such user. */
-static bool find_user(struct oci *o, struct inst *i, struct oci_boot *b, struct user *u,
-                      const char **failed)
+static bool is_number(struct str s)
+{
+    int64_t v;
+
+    return int_parse(s, 0, INT64_MAX, &v);
+}
+
+static const char *unknown(struct oci_boot *b, const char *what, struct str name)
+{
+    return is_number(name)
+               ? arena_printf(b->a, "%s " STR_FMT " of the image is over %d", what, STR_ARG(name),
+                              OCI_RANGE_IDS - 1)
+               : arena_printf(b->a, "%s '" STR_FMT "' is not in the image", what, STR_ARG(name));
+}
+
+/* config.md of the image specification, "User": "user", "user:group", names or numbers.  A number
+ * need not be known; a group that is named leaves no other.  NULL, or why there is no such user. */
+static const char *find_user(struct oci_boot *b, struct user *u)
 {
     const char *said = b->config.user ? b->config.user : "";
     const char *colon = strchr(said, ':');
     struct str name = { said, colon ? (size_t)(colon - said) : strlen(said) };
+    struct str group = str_of(colon ? colon + 1 : "");
     char *f[8];
 
-    *u = (struct user){ 0 };
-    if (name.n && !str_is(name, "0") && !str_is(name, "root")) {
-        if (find_line(b->a, root_file(o, i, b, "etc/passwd"), name, f)) {
-            u->uid = id_of(f[2]);
-            u->gid = id_of(f[3]);
-            find_groups(b->a, root_file(o, i, b, "etc/group"), f[0], u);
-        } else if (!int_parse(name, 0, OCI_RANGE_IDS - 1, &u->uid)) {
-            u->uid = -1;
-        }
+    if (name.n == 0)
+        name = STR("0");
+    *u = (struct user){ .home = "/" };
+    u->uid = is_number(name) ? id_of(arena_dup(b->a, name.p, name.n)) : -1;
+    if (find_line(b->a, root_file(b, "etc/passwd"), is_number(name) ? 2 : 0, name, f)) {
+        u->uid = id_of(f[2]);
+        u->gid = id_of(f[3]);
+        if (f[5] && f[5][0] == '/')
+            u->home = arena_strdup(b->a, f[5]);
+        if (group.n == 0)
+            find_groups(b->a, root_file(b, "etc/group"), f[0], u);
     }
-    if (colon) {
-        struct str group = str_of(colon + 1);
-        if (find_line(b->a, root_file(o, i, b, "etc/group"), group, f))
-            u->gid = id_of(f[2]);
-        else if (!int_parse(group, 0, OCI_RANGE_IDS - 1, &u->gid))
-            u->gid = -1;
-    }
-    if (u->uid >= 0 && u->gid >= 0)
-        return true;
-    *failed = arena_printf(b->a, "user '%s' is not in the image", said);
-    return false;
+    if (u->uid < 0 || u->gid < 0)
+        return unknown(b, "user", name);
+    if (group.n == 0)
+        return NULL;
+    u->gid = is_number(group)                                          ? id_of(group.p)
+             : find_line(b->a, root_file(b, "etc/group"), 0, group, f) ? id_of(f[2])
+                                                                       : -1;
+    return u->gid < 0 ? unknown(b, "group", group) : NULL;
 }
 
 /* ---- the process ---- */
@@ -160,7 +179,7 @@ static bool set_by(const struct json_value *map, const char *key)
 }
 
 static void write_env(struct json_out *j, const struct json_value *image,
-                      const struct json_value *own, const char *host)
+                      const struct json_value *own, const struct user *u, const char *host)
 {
     struct buf line = BUF(CONFIG_MAX);
 
@@ -170,6 +189,11 @@ static void write_env(struct json_out *j, const struct json_value *image,
         json_str(j, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     if (!set_by(own, "HOSTNAME")) {
         buf_printf(&line, "HOSTNAME=%s", host);
+        json_str(j, buf_cstr(&line));
+    }
+    if (!set_by(image, "HOME") && !set_by(own, "HOME")) {
+        buf_clear(&line);
+        buf_printf(&line, "HOME=%s", u->home);
         json_str(j, buf_cstr(&line));
     }
     for (int round = 0; round < 2; round++) {
@@ -215,8 +239,9 @@ static void write_process(struct json_out *j, struct inst *i, struct oci_boot *b
     for (size_t k = 0; k < json_len(b->cmd); k++)
         json_str(j, json_str_of(json_at(b->cmd, k), NULL));
     json_close(j);
-    write_env(j, image, own, host);
-    json_kstr(j, "cwd", b->config.cwd && b->config.cwd[0] == '/' ? b->config.cwd : "/");
+    write_env(j, image, own, u, host);
+    const char *cwd = b->config.cwd ? b->config.cwd : "";
+    json_kstr(j, "cwd", *cwd == '/' ? cwd : arena_printf(b->a, "/%s", cwd));
     json_key(j, "capabilities");
     json_open(j, '{');
     for (size_t k = 0; k < ARRAY_LEN(sets); k++)
@@ -331,14 +356,32 @@ static int write_names(struct oci *o, struct inst *i, struct oci_boot *b, const 
                        dns[0] ? arena_printf(b->a, "nameserver %s\n", dns) : "", e);
 }
 
+/* The entrypoint's words, then the command's; of each the order's, else the image's, whose command
+ * belongs to its own entrypoint alone. */
 static int choose_command(struct inst *i, struct oci_boot *b, const char **failed, struct err *e)
 {
-    const char *text = i->spec.cmd ? i->spec.cmd : b->config.cmd;
+    const char *const lists[] = {
+        i->spec.entrypoint ? i->spec.entrypoint : b->config.entrypoint,
+        i->spec.cmd || i->spec.entrypoint ? i->spec.cmd : b->config.cmd,
+    };
+    _cleanup_(buf_free) struct buf text = BUF(CONFIG_MAX);
+    struct json_out j = JSON_OUT(&text);
 
-    b->cmd = text ? json_parse(str_of(text), e) : NULL;
-    if (text && !b->cmd)
+    json_open(&j, '[');
+    for (size_t k = 0; k < ARRAY_LEN(lists); k++) {
+        _cleanup_(json_freep) struct json_value *v =
+            lists[k] ? json_parse(str_of(lists[k]), e) : NULL;
+        if (lists[k] && !v)
+            return -1;
+        for (size_t n = 0; v && n < json_len(v); n++)
+            json_str(&j, json_str_of(json_at(v, n), NULL));
+    }
+    json_close(&j);
+    if (json_done(&j) < 0)
+        return err_set(e, ERR_TOO_LARGE, "the instance's command is too large");
+    if (!(b->cmd = json_parse(buf_str(&text), e)))
         return -1;
-    const char *first = b->cmd ? json_str_of(json_at(b->cmd, 0), NULL) : NULL;
+    const char *first = json_str_of(json_at(b->cmd, 0), NULL);
     if (!first || !first[0])
         *failed = "the image has no command and the order gives none";
     return *failed ? 1 : 0;
@@ -355,7 +398,7 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
     int r = choose_command(i, b, failed, e);
     if (r != 0)
         return r;
-    if (!find_user(o, i, b, &u, failed))
+    if ((*failed = find_user(b, &u)))
         return 1;
     const char *filter = o->runtime == OCI_CRUN ? oci_seccomp_program(o, e) : "";
     if (!filter)
@@ -370,12 +413,13 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
     json_kbool(&j, "readonly", false);
     json_close(&j);
     json_kstr(&j, "hostname", host);
-    if (o->runtime == OCI_CRUN) {
-        json_key(&j, "annotations");
-        json_open(&j, '{');
+    json_key(&j, "annotations");
+    json_open(&j, '{');
+    if (o->runtime == OCI_CRUN)
         json_kstr(&j, "run.oci.seccomp_bpf_data", filter);
-        json_close(&j);
-    }
+    if (b->config.stop_signal && *b->config.stop_signal)
+        json_kstr(&j, STOP_SIGNAL, b->config.stop_signal);
+    json_close(&j);
     write_mounts(&j, b);
     write_linux(o, &j, i, b);
     json_close(&j);
@@ -384,4 +428,17 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
             : file_write(oci_path(o, b->a, &i->id, "config.json"), text.p, text.n, 0600, e);
     buf_free(&text);
     return r;
+}
+
+int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id)
+{
+    struct str text;
+    struct err e;
+
+    if (file_read(a, oci_path(o, a, id, "config.json"), CONFIG_MAX, &text, &e) < 0)
+        return SIGTERM;
+    _cleanup_(json_freep) struct json_value *v = json_parse(text, &e);
+    const struct json_value *notes = v ? json_get(v, "annotations") : NULL;
+    int number = notes ? process_signal(json_get_str(a, notes, STOP_SIGNAL, "")) : 0;
+    return number ? number : SIGTERM;
 }

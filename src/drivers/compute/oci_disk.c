@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "drivers/compute/oci_impl.h"
+#include "drivers/image/below.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/process.h"
@@ -24,21 +25,35 @@ static uid_t base_id(const struct inst *i)
     return OCI_FIRST_ID + (uid_t)i->range * OCI_RANGE_IDS;
 }
 
-/* upper/ and work/ in the folder 'fd', owned by the instance's root. */
-static int make_folders(int fd, uid_t owner, struct err *e)
+/* work/ in the folder 'fd', owned by the instance's root. */
+static int make_work(int fd, uid_t owner, struct err *e)
 {
-    static const char *const names[] = { "upper", "work" };
+    if (mkdirat(fd, "work", 0755) < 0)
+        return errno == EEXIST ? 0 : err_sys(e, errno, "mkdir work");
+    return fchownat(fd, "work", owner, owner, AT_SYMLINK_NOFOLLOW) < 0
+               ? err_sys(e, errno, "chown work")
+               : 0;
+}
 
-    for (size_t k = 0; k < ARRAY_LEN(names); k++) {
-        if (mkdirat(fd, names[k], 0755) < 0) {
-            if (errno == EEXIST)
-                continue;
-            return err_sys(e, errno, "mkdir %s", names[k]);
-        }
-        if (fchownat(fd, names[k], owner, owner, AT_SYMLINK_NOFOLLOW) < 0)
-            return err_sys(e, errno, "chown %s", names[k]);
-    }
-    return 0;
+int oci_disk_root(const struct inst *i, int disk, const char *layer, struct err *e)
+{
+    static const char raw[] = "upper.new";
+    struct stat st;
+
+    if (faccessat(disk, "upper", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    if (unlinkat(disk, raw, AT_REMOVEDIR) < 0 && errno != ENOENT) /* its maker was killed */
+        return err_sys(e, errno, "rmdir %s", raw);
+    _cleanup_close_ int from = open(layer, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (from < 0 || fstat(from, &st) < 0 || mkdirat(disk, raw, 0700) < 0)
+        return err_sys(e, errno, "make the root of an instance");
+    _cleanup_close_ int to = openat(disk, raw, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (to < 0)
+        return err_sys(e, errno, "open %s", raw);
+    st.st_uid += base_id(i);
+    st.st_gid += base_id(i);
+    TRY(below_copy_attributes(from, &st, to, e));
+    return renameat(disk, raw, disk, "upper") < 0 ? err_sys(e, errno, "rename %s", raw) : 0;
 }
 
 /* ---- a file system in a file ---- */
@@ -101,7 +116,7 @@ static int make_image(struct oci *o, struct arena *a, int64_t mb, const char *pa
     _cleanup_close_ int to = open(raw, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (from < 0 || to < 0)
         return err_sys(e, errno, "open %s", raw);
-    if (oci_copy_data(from, to, e) < 0) {
+    if (fd_copy_all(from, to, e) < 0) {
         unlink(raw);
         return -1;
     }
@@ -150,7 +165,7 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *
     if (i->spec.disk_mb == 0 && access(image, F_OK) < 0) {
         *fd = open(oci_path(o, a, &i->id, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
         return *fd < 0 ? err_sys(e, errno, "open the instance's folder")
-                       : make_folders(*fd, base_id(i), e);
+                       : make_work(*fd, base_id(i), e);
     }
     if (access(image, F_OK) < 0)
         TRY(make_image(o, a, MAX(i->spec.disk_mb, (int64_t)MIN_DISK_MB), image, e));
@@ -161,7 +176,7 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *
     if (loop < 0)
         return -1;
     *fd = mount_new("ext4", arena_printf(a, "source=%s,discard", device), e);
-    TRY(*fd < 0 ? -1 : make_folders(*fd, base_id(i), e));
+    TRY(*fd < 0 ? -1 : make_work(*fd, base_id(i), e));
     *kept = TAKE_FD(loop);
     return 0;
 }

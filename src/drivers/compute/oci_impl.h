@@ -143,10 +143,14 @@ int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e);
 int oci_clean(struct oci *o, struct inst *i, struct err *e);
 struct cgroup_limits oci_limits(const struct compute_spec *s);
 /* ---- oci_disk.c */
-/* The folder that holds upper/ and work/: the instance's own, or a file system of disk_mb in a
- * file, not placed anywhere.  *fd is a descriptor of it; *loop of its device, if it has one. */
+/* The folder that holds work/ and, in time, upper/: the instance's own, or a file system of disk_mb
+ * in a file, not placed anywhere.  *fd is a descriptor of it; *loop of its device, if it has one.
+ */
 int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *loop,
                   struct err *e);
+/* Makes upper/ where it is missing: overlayfs shows its attributes as those of "/", which are the
+ * image's, that is its topmost layer's. */
+int oci_disk_root(const struct inst *i, int disk, const char *layer, struct err *e);
 /* From now on past the host's cache.  That waits for the disk, so it is not done while a start
  * waits for it: a fresh file system would be written and read back first. */
 void oci_disk_direct(int loop);
@@ -157,13 +161,14 @@ int64_t oci_disk_used(struct oci *o, struct inst *i);
  * are left. */
 int oci_layers_copy(struct oci *o, struct inst *i, struct oci_boot *b, struct err *e);
 int oci_layers_drop(struct oci *o, struct inst *i, struct arena *a, struct err *e);
-/* The whole of a file, holes left out. */
-int oci_copy_data(int from, int to, struct err *e);
 
 /* ---- oci_config.c, seccomp.c */
-/* Writes config.json, hosts, hostname and resolv.conf. 1: *failed says why it cannot be run. */
+/* Writes config.json, hosts, hostname and resolv.conf; the root is finished. 1: *failed says why it
+ * cannot be run. */
 int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
                      struct err *e);
+/* What asks the instance to end, as its image has it. */
+int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id);
 void oci_seccomp(struct json_out *o);
 /* The filter as a program, in base64. */
 void oci_seccomp_begin(struct oci *o);

@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -15,7 +14,7 @@
 #include "drivers/compute/oci_impl.h"
 #include "os/file.h"
 
-enum { PATH_BYTES = 4200, XATTR_BYTES = 65536, CHUNK = 1 << 30 };
+enum { PATH_BYTES = 4200, XATTR_BYTES = 65536 };
 
 struct copy {
     int root;         /* of the copy */
@@ -27,37 +26,6 @@ struct copy {
 };
 
 /* ---- one file ---- */
-
-static ssize_t copy_some(int from, off_t *at, int to, off_t *out, size_t n)
-{
-    ssize_t did = copy_file_range(from, at, to, out, n, 0);
-
-    if (did >= 0 || (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS))
-        return did;
-    if (lseek(to, *out, SEEK_SET) < 0) /* between two file systems */
-        return -1;
-    did = sendfile(to, from, at, n);
-    if (did > 0)
-        *out += did;
-    return did;
-}
-
-int oci_copy_data(int from, int to, struct err *e)
-{
-    struct stat st;
-
-    if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
-        return err_sys(e, errno, "size of a copy");
-    for (off_t at = 0; (at = lseek(from, at, SEEK_DATA)) >= 0;) {
-        off_t end = lseek(from, at, SEEK_HOLE), out = at;
-        while (at < end) {
-            ssize_t n = copy_some(from, &at, to, &out, (size_t)MIN(end - at, (off_t)CHUNK));
-            if (n <= 0)
-                return err_sys(e, n < 0 ? errno : EIO, "copy of a file");
-        }
-    }
-    return 0;
-}
 
 /* The right of a file holds for the user namespace of its owner alone: it is written as that of the
  * copy's root. */
@@ -141,7 +109,7 @@ static int copy_body(struct copy *c, int from, int to, const char *name, size_t 
                : openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (in < 0 || out < 0)
         return err_sys(e, errno, "open a file of a layer");
-    TRY(folder ? copy_folder(c, in, out, len, e) : oci_copy_data(in, out, e));
+    TRY(folder ? copy_folder(c, in, out, len, e) : fd_copy_all(in, out, e));
     return copy_metadata(c, in, out, to, name, st, e);
 }
 

@@ -184,8 +184,6 @@ static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
     size_t n = 0;
     int r = 0;
 
-    if (b->n_layers == 0 || b->n_layers > MAX_LAYERS)
-        return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
     for (; n < b->n_layers && r == 0; n++) {
         lower[n] = mount_clone(b->layers[n], false, e);
         if (lower[n] < 0 || (idmap && mount_idmap(lower[n], b->userns, e) < 0))
@@ -207,6 +205,9 @@ static int stack_layers(struct oci_boot *b, int disk, bool idmap, struct err *e)
  * has copies. */
 static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk, struct err *e)
 {
+    if (b->n_layers == 0 || b->n_layers > MAX_LAYERS)
+        return err_set(e, ERR_INVALID, "the image has %zu layers", b->n_layers);
+    TRY(oci_disk_root(i, disk, b->layers[0], e));
     if (!o->copy_layers) {
         if (stack_layers(b, disk, true, e) == 0) {
             struct err late;
@@ -353,18 +354,11 @@ static void hear(int fd, char *out, size_t size)
     out[n] = '\0';
 }
 
-static const char *between(struct arena *a, const char *text, char quote)
-{
-    const char *from = strchr(text, quote);
-    const char *to = from ? strchr(from + 1, quote) : NULL;
-
-    return to ? arena_dup(a, from + 1, (size_t)(to - from - 1)) : NULL;
-}
-
 /* The runtime's complaint in plain words. */
-static const char *explain(struct oci *o, struct arena *a, struct inst *i, const char *said,
-                           const char *command)
+static const char *explain(struct oci *o, const struct oci_boot *b, struct inst *i,
+                           const char *said, const char *command)
 {
+    struct arena *a = b->a;
     struct str log;
     struct err e;
 
@@ -384,9 +378,8 @@ static const char *explain(struct oci *o, struct arena *a, struct inst *i, const
         return arena_printf(a, "command '%s' is no program that this machine can run", command);
     if (strstr(text, "ermission denied"))
         return arena_printf(a, "command '%s' cannot be executed", command);
-    if (strstr(text, "chdir") || strstr(text, "cwd"))
-        return arena_printf(a, "the working directory '%s' is not in the image",
-                            i->state.id.s[0] && between(a, text, '`') ? between(a, text, '`') : "");
+    if (strstr(text, "chdir") || strstr(text, "cwd") || strstr(text, "mkdir "))
+        return arena_printf(a, "the working directory '%s' is no folder", b->config.cwd);
     size_t n = strlen(text);
     return arena_printf(a, "it cannot be started: %s", n > 400 ? text + n - 400 : text);
 }
@@ -459,7 +452,7 @@ static int launch(struct oci *o, struct inst *i, struct oci_boot *b, const char 
     if (r == 0) {
         const char *command = json_str_of(json_at(b->cmd, 0), NULL);
         kill_shim(o, b->a, i, pid);
-        *failed = explain(o, b->a, i, said, command ? command : "");
+        *failed = explain(o, b, i, said, command ? command : "");
     }
     OCI_LOCK(o);
     i->state.boot = was.boot;
@@ -522,8 +515,6 @@ static int make_place(struct oci *o, struct inst *i, struct oci_boot *b, const c
         return -1;
     }
     TRY(read_ports(o, i, b, e));
-    if (oci_config_write(o, i, b, failed, e) != 0)
-        return *failed ? 0 : -1;
     TRY(make_namespaces(i->range, &b->userns, &b->netns, e));
     TRY(ns_call(b->netns, network_basics, NULL, e));
     if (attach(o, i, b, e) < 0) {
@@ -550,6 +541,8 @@ static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char *
     b->loop = side.loop;
     if (r == 0 && !*failed)
         r = make_root(o, i, b, side.disk, e);
+    if (r == 0 && !*failed && oci_config_write(o, i, b, failed, e) != 0)
+        r = *failed ? 0 : -1;
     if (side.disk >= 0)
         close(side.disk);
     return r < 0 || *failed ? r : launch(o, i, b, failed, e);
@@ -582,8 +575,9 @@ int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **faile
 
 int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
 {
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
     const char *group = oci_group(o, &a, &i->id);
+    int ask = oci_config_stop_signal(o, &a, &i->id);
 
     {
         OCI_LOCK(o);
@@ -591,7 +585,7 @@ int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
             return 0;
         i->stopping = true;
         if (grace > 0 && i->init_fd >= 0)
-            pidfd_send_signal(i->init_fd, SIGTERM, NULL, 0);
+            pidfd_send_signal(i->init_fd, ask, NULL, 0);
         if (i->state.status == COMPUTE_PAUSED && cgroup_freeze(o->groups, group, false, e) < 0)
             grace = 0; /* it will be killed, which thaws by itself */
     }

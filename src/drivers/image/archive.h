@@ -11,7 +11,7 @@
 /* clang-format off */
 #define ARCHIVE_FUNCTIONS(F) \
     F(archive_entry_filetype) F(archive_entry_free) F(archive_entry_gid) F(archive_entry_hardlink) \
-    F(archive_entry_mtime) F(archive_entry_new) F(archive_entry_pathname) F(archive_entry_perm) \
+    F(archive_entry_mtime) F(archive_entry_mtime_nsec) F(archive_entry_new) F(archive_entry_pathname) F(archive_entry_perm) \
     F(archive_entry_set_filetype) F(archive_entry_set_mtime) F(archive_entry_set_pathname) \
     F(archive_entry_set_perm) F(archive_entry_set_size) F(archive_entry_set_symlink) \
     F(archive_entry_size) F(archive_entry_size_is_set) F(archive_entry_symlink) \
@@ -35,6 +35,7 @@ ENGINE_DECLARE(archive, ARCHIVE_FUNCTIONS);
 #    define archive_entry_gid                  archive_engine.archive_entry_gid
 #    define archive_entry_hardlink             archive_engine.archive_entry_hardlink
 #    define archive_entry_mtime                archive_engine.archive_entry_mtime
+#    define archive_entry_mtime_nsec           archive_engine.archive_entry_mtime_nsec
 #    define archive_entry_new                  archive_engine.archive_entry_new
 #    define archive_entry_pathname             archive_engine.archive_entry_pathname
 #    define archive_entry_perm                 archive_engine.archive_entry_perm

@@ -67,8 +67,7 @@ static void tar_put(struct tar *t, const char *path, mode_t type, unsigned mode,
 }
 
 /* Ends it and adds it as a layer. */
-static int tar_layer(struct tar *t, const struct image_paths *p, char hex[IMAGE_HEX], int64_t *size,
-                     struct err *e)
+static int tar_layer(struct tar *t, const struct image_paths *p, struct manifest *m, struct err *e)
 {
     int result = 0;
 
@@ -76,42 +75,30 @@ static int tar_layer(struct tar *t, const struct image_paths *p, char hex[IMAGE_
         result = err_set(e, ERR_INTERNAL, "the files of an image could not be packed");
     archive_write_free(t->a);
     if (result == 0)
-        result = layer_add_bytes(p, buf_str(&t->b), hex, size, e);
+        result = layer_add_bytes(p, buf_str(&t->b), m, e);
     buf_free(&t->b);
     return result;
 }
 
-static void put_parents(struct tar *t, const char *path)
-{
-    char part[512];
-
-    for (const char *p = path; (p = strchr(p, '/')); p++) {
-        snprintf(part, sizeof(part), "%.*s", (int)(p - path), path);
-        tar_put(t, part, S_IFDIR, 0755, (struct str){ 0 });
-    }
-}
-
-static int files_layer(const struct image_paths *p, const struct recipe *r, char hex[IMAGE_HEX],
-                       int64_t *size, struct err *e)
+static int files_layer(const struct image_paths *p, const struct recipe *r, struct manifest *m,
+                       struct err *e)
 {
     struct tar t;
 
     TRY(archive_open(e));
     tar_open(&t);
     for (const struct recipe_file *f = r->files; f->path; f++) {
-        put_parents(&t, f->path);
         if (f->text)
             tar_put(&t, f->path, S_IFREG, f->mode ? f->mode : 0644, str_of(f->text));
         else
             tar_put(&t, f->path, S_IFLNK, 0777, str_of(f->link));
     }
-    return tar_layer(&t, p, hex, size, e);
+    return tar_layer(&t, p, m, e);
 }
 
 /* ---- busybox ---- */
 
-static int busybox(const struct image_paths *p, struct arena *a, char hex[IMAGE_HEX], int64_t *size,
-                   struct err *e)
+static int busybox(const struct image_paths *p, struct arena *a, struct manifest *m, struct err *e)
 {
     static const char *const folders[] = { "bin", "dev", "etc", "proc", "root",
                                            "run", "sys", "usr", "var" };
@@ -146,7 +133,7 @@ static int busybox(const struct image_paths *p, struct arena *a, char hex[IMAGE_
         snprintf(path, sizeof(path), "bin/%s", name);
         tar_put(&t, path, S_IFLNK, 0777, STR("busybox"));
     }
-    return tar_layer(&t, p, hex, size, e);
+    return tar_layer(&t, p, m, e);
 }
 
 /* ---- where packages come from ---- */
@@ -468,7 +455,7 @@ static int packages(const struct image_paths *p, struct arena *a, const struct r
 }
 
 static int debian_layer(const struct image_paths *p, struct arena *a, const struct recipe *r,
-                        struct progress *g, char hex[IMAGE_HEX], int64_t *size, struct err *e)
+                        struct progress *g, struct manifest *m, struct err *e)
 {
     struct sources s;
     char key[IMAGE_HEX];
@@ -481,7 +468,7 @@ static int debian_layer(const struct image_paths *p, struct arena *a, const stru
     buf_free(&s.lines);
     TRY(fd);
     progress_set(g, 90, "unpacking", NULL);
-    if (layer_add_file(p, fd, hex, size, e) < 0) {
+    if (layer_add_file(p, fd, m, NULL, e) < 0) {
         if (e->code == ERR_INVALID) /* damaged in the cache: the next try makes it anew */
             unlink(archive);
         return -1;
@@ -492,14 +479,11 @@ static int debian_layer(const struct image_paths *p, struct arena *a, const stru
 int image_build(const struct image_paths *p, struct arena *a, const struct recipe *r,
                 struct progress *g, struct manifest *out, struct err *e)
 {
-    size_t n = 0;
-
     progress_set(g, 1, "starting", NULL);
+    TRY(r->packages ? debian_layer(p, a, r, g, out, e) : busybox(p, a, out, e));
     if (r->files)
-        TRY(files_layer(p, r, out->layers[n++], &out->size, e));
-    TRY(r->packages ? debian_layer(p, a, r, g, out->layers[n], &out->size, e)
-                    : busybox(p, a, out->layers[n], &out->size, e));
-    out->n_layers = n + 1;
+        TRY(files_layer(p, r, out, e));
+    out->entrypoint = "[]";
     out->cmd = r->cmd;
     out->env = r->env;
     out->cwd = r->cwd;

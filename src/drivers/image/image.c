@@ -23,10 +23,12 @@ static const struct field image_state_fields[] = {
     FIELD_INT (T, progress,   0, .max = 100, .doc = "How far its making is, in percent."),
     FIELD_STR (T, step,       0, .doc = "What is being done now."),
     FIELD_STR (T, reason,     0, .max = 1024, .doc = "Why it could not be made."),
-    FIELD_LIST(T, cmd,        0, .max = 1024, .doc = "The command it runs."),
+    FIELD_LIST(T, entrypoint, 0, .max = 1024, .doc = "How the command it runs begins."),
+    FIELD_LIST(T, cmd,        0, .max = 1024, .doc = "The rest of the command, which a launch may replace."),
     FIELD_MAP (T, env,        0, .max = 1024, .doc = "Its environment."),
     FIELD_STR (T, cwd,        0, .max = 4096, .doc = "The folder its command starts in."),
     FIELD_STR (T, user,       0, .doc = "The user its command runs as."),
+    FIELD_STR (T, stop_signal, 0, .doc = "The signal that asks it to end."),
     FIELD_TIME(T, created_at, 0, .doc = "When the host got it."),
 };
 #undef T

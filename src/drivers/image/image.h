@@ -23,6 +23,8 @@ struct image_state {
     const char *step;                   /* what is being done, in words */
     const char *reason;                 /* why it failed */
     const char *cmd, *env, *cwd, *user; /* of its configuration: JSON list, JSON map, text, text */
+    const char *entrypoint;             /* JSON list: what comes before 'cmd' */
+    const char *stop_signal;            /* as the image names it; "" or NULL: SIGTERM */
     int64_t created_at;
 };
 extern const struct record image_state_record;

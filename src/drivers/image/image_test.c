@@ -302,7 +302,8 @@ static void check_two_layers(const struct image_state *st)
     char value[4];
 
     assert_int_equal(st->status, IMAGE_READY);
-    assert_string_equal(st->cmd, "[\"/bin/a\",\"b\"]");
+    assert_string_equal(st->entrypoint, "[\"/bin/a\"]");
+    assert_string_equal(st->cmd, "[\"b\"]");
     assert_string_equal(st->env, "{\"Y\":\"2\",\"X\":\"3\"}");
     assert_string_equal(st->cwd, "/srv");
     assert_string_equal(st->user, "7");

@@ -32,36 +32,98 @@ static int keep(const struct image_paths *p, const char *made, const char *hex, 
     return 0;
 }
 
-static int fill(const char *path, image_read_fn *read, void *ctx, struct unpack_result *r,
-                struct err *e)
+/* The folders below, topmost first. */
+struct stack {
+    int fds[IMAGE_LAYERS_MAX];
+    size_t n;
+};
+
+static void stack_close(struct stack *s)
 {
-    struct unpack_opts o = { .read = read, .ctx = ctx, .layer = true };
+    while (s->n)
+        close(s->fds[--s->n]);
+}
+
+static int stack_open(const struct image_paths *p, const struct manifest *m, struct stack *s,
+                      struct err *e)
+{
+    char path[512];
+
+    for (; s->n < m->n_layers; s->n++) {
+        snprintf(path, sizeof(path), "%s/%s", p->layers, m->layers[s->n]);
+        s->fds[s->n] = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (s->fds[s->n] < 0)
+            return err_sys(e, errno, "open %s", path);
+    }
+    return 0;
+}
+
+static int fill(const struct image_paths *p, const struct manifest *m, const char *path,
+                image_read_fn *read, void *ctx, struct unpack_result *r, struct err *e)
+{
+    _cleanup_(stack_close) struct stack below = { .n = 0 };
     _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
 
     if (fd < 0 || fchmod(fd, 0755) < 0)
         return err_sys(e, errno, "open %s", path);
+    TRY(stack_open(p, m, &below, e));
+    struct unpack_opts o = {
+        .read = read, .ctx = ctx, .layer = true, .below = { below.fds, below.n }
+    };
+    if (below.n) {
+        if (fstat(below.fds[0], &st) < 0)
+            return err_sys(e, errno, "stat a layer");
+        TRY(below_copy_attributes(below.fds[0], &st, fd, e));
+    }
     TRY(unpack_tar(fd, &o, r, e));
     return syncfs(fd) < 0 ? err_sys(e, errno, "sync a layer") : 0;
 }
 
-int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, char hex[IMAGE_HEX],
-              int64_t *size, struct err *e)
+/* "sha256:" before each, as the specification writes digests. */
+static void chain_id(const struct manifest *m, const char *diff, char out[IMAGE_HEX])
 {
+    char text[2 * IMAGE_HEX + 16];
+    uint8_t hash[32];
+
+    if (m->n_layers == 0) {
+        memcpy(out, diff, IMAGE_HEX);
+        return;
+    }
+    int n = snprintf(text, sizeof(text), "sha256:%s sha256:%s", m->layers[0], diff);
+    sha256(text, (size_t)n, hash);
+    hex_encode(hash, sizeof(hash), out);
+}
+
+int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, struct manifest *m,
+              char diff[IMAGE_HEX], struct err *e)
+{
+    char path[512], own[IMAGE_HEX], chain[IMAGE_HEX];
     struct unpack_result r;
     struct err ignored;
-    char path[512];
 
+    if (m->n_layers == IMAGE_LAYERS_MAX)
+        return err_set(e, ERR_INVALID, "an image has at most %d layers", IMAGE_LAYERS_MAX);
     snprintf(path, sizeof(path), "%s/.new-XXXXXX", p->layers);
     if (!mkdtemp(path))
         return err_sys(e, errno, "make a folder in %s", p->layers);
-    if (fill(path, read, ctx, &r, e) < 0) {
+    if (fill(p, m, path, read, ctx, &r, e) < 0) {
         if (dir_remove(path, &ignored) < 0)
             return -1; /* the next start removes it */
         return -1;
     }
-    hex_encode(r.digest, sizeof(r.digest), hex);
-    *size += r.bytes;
-    return keep(p, path, hex, e);
+    hex_encode(r.digest, sizeof(r.digest), own);
+    chain_id(m, own, chain);
+    TRY(keep(p, path, chain, e));
+    if (r.opaque)
+        m->n_layers = 0;
+    memmove(m->layers[1], m->layers[0], m->n_layers * IMAGE_HEX);
+    memcpy(m->layers[0], chain, IMAGE_HEX);
+    m->n_layers++;
+    m->size += r.bytes;
+    if (diff)
+        memcpy(diff, own, IMAGE_HEX);
+    return 0;
 }
 
 static ssize_t read_fd(void *ctx, void *p, size_t n, struct err *e)
@@ -74,10 +136,10 @@ static ssize_t read_fd(void *ctx, void *p, size_t n, struct err *e)
     return got < 0 ? err_sys(e, errno, "read an archive") : got;
 }
 
-int layer_add_file(const struct image_paths *p, int fd, char hex[IMAGE_HEX], int64_t *size,
+int layer_add_file(const struct image_paths *p, int fd, struct manifest *m, char diff[IMAGE_HEX],
                    struct err *e)
 {
-    return layer_add(p, read_fd, &fd, hex, size, e);
+    return layer_add(p, read_fd, &fd, m, diff, e);
 }
 
 static ssize_t read_bytes(void *ctx, void *p, size_t n, struct err *e _unused_)
@@ -91,8 +153,7 @@ static ssize_t read_bytes(void *ctx, void *p, size_t n, struct err *e _unused_)
     return (ssize_t)n;
 }
 
-int layer_add_bytes(const struct image_paths *p, struct str tar, char hex[IMAGE_HEX], int64_t *size,
-                    struct err *e)
+int layer_add_bytes(const struct image_paths *p, struct str tar, struct manifest *m, struct err *e)
 {
-    return layer_add(p, read_bytes, &tar, hex, size, e);
+    return layer_add(p, read_bytes, &tar, m, NULL, e);
 }

@@ -439,10 +439,12 @@ static int show_name(const struct local *s, struct arena *a, const char *path,
         .source = r.source,
         .size_bytes = m->size,
         .progress = 100,
+        .entrypoint = m->entrypoint,
         .cmd = m->cmd,
         .env = m->env,
         .cwd = m->cwd,
         .user = m->user,
+        .stop_signal = m->stop_signal,
         .created_at = r.created_at,
     };
     return 0;
@@ -585,8 +587,7 @@ static int import_into(struct local *s, struct arena *a, const struct import *i,
 
     if (f == IMAGE_ROOTFS_TAR) {
         TRY(manifest_config(a, config, m, e));
-        TRY(layer_add(&s->paths, read, ctx, m->layers[0], &m->size, e));
-        m->n_layers = 1;
+        TRY(layer_add(&s->paths, read, ctx, m, NULL, e));
         manifest_seal(m);
         result = 0;
     } else {
@@ -707,10 +708,12 @@ static int layers_of(struct local *s, struct arena *a, const char *hex, const st
             .digest = arena_printf(a, "sha256:%s", hex),
             .size_bytes = m->size,
             .progress = 100,
+            .entrypoint = m->entrypoint,
             .cmd = m->cmd,
             .env = m->env,
             .cwd = m->cwd,
             .user = m->user,
+            .stop_signal = m->stop_signal,
         };
     *dirs = list;
     *n = m->n_layers;

@@ -14,10 +14,12 @@ enum { IMAGE_HEX = 65, IMAGE_LAYERS_MAX = 128, IMAGE_NAME_MAX = 512 };
 /* What is kept of an image, under its digest. */
 struct manifest {
     char digest[IMAGE_HEX];                   /* hex of SHA-256 */
-    char layers[IMAGE_LAYERS_MAX][IMAGE_HEX]; /* diff ids, topmost first */
+    char layers[IMAGE_LAYERS_MAX][IMAGE_HEX]; /* chain ids, topmost first */
     size_t n_layers;
     int64_t size;
     const char *cmd, *env, *cwd, *user; /* JSON, JSON, text, text; in an arena */
+    const char *entrypoint;             /* JSON: what comes before cmd */
+    const char *stop_signal;            /* a name or number; "": none is said */
 };
 
 /* How far a job is; everything else in it is the store's. */
@@ -39,14 +41,16 @@ struct image_paths {
 
 /* ---- layers (layer.c) ---- */
 
-/* Unpacks a layer, keeps it under its diff id. '*size' is added to. */
-int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, char hex[IMAGE_HEX],
-              int64_t *size, struct err *e) _must_check_;
+/* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size.  It
+ * is kept under its chain id (image specification, config.md): what a layer does not name of its
+ * folders comes from those below.  'diff': NULL, or gets its diff id. */
+int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, struct manifest *m,
+              char diff[IMAGE_HEX], struct err *e) _must_check_;
 /* From a file. */
-int layer_add_file(const struct image_paths *p, int fd, char hex[IMAGE_HEX], int64_t *size,
+int layer_add_file(const struct image_paths *p, int fd, struct manifest *m, char diff[IMAGE_HEX],
                    struct err *e) _must_check_;
 /* From bytes in memory. */
-int layer_add_bytes(const struct image_paths *p, struct str tar, char hex[IMAGE_HEX], int64_t *size,
+int layer_add_bytes(const struct image_paths *p, struct str tar, struct manifest *m,
                     struct err *e) _must_check_;
 /* A new folder under 'p->tmp'; the caller removes it. */
 int layer_tmp(const struct image_paths *p, char out[512], struct err *e) _must_check_;

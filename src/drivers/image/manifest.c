@@ -4,6 +4,7 @@
 #include "codec/text.h"
 #include "drivers/image/local.h"
 #include "os/file.h"
+#include "os/process.h"
 
 enum { MANIFEST_BYTES = 1 << 20 };
 
@@ -19,12 +20,18 @@ static void put(struct json_out *o, const struct manifest *m)
     for (size_t i = 0; i < m->n_layers; i++)
         json_str(o, m->layers[i]);
     json_close(o);
+    if (m->entrypoint && strcmp(m->entrypoint, "[]") != 0) {
+        json_key(o, "entrypoint");
+        json_raw(o, m->entrypoint);
+    }
     json_key(o, "cmd");
     json_raw(o, m->cmd ? m->cmd : "[]");
     json_key(o, "env");
     json_raw(o, m->env ? m->env : "{}");
     json_kstr(o, "cwd", m->cwd);
     json_kstr(o, "user", m->user);
+    if (m->stop_signal && *m->stop_signal)
+        json_kstr(o, "stop_signal", m->stop_signal);
 }
 
 void manifest_seal(struct manifest *m)
@@ -55,12 +62,28 @@ int manifest_write(const struct manifest *m, const char *path, struct err *e)
     return file_write_atomic(path, b.p, b.n, 0600, e);
 }
 
+/* A list of strings, "[]" if it is absent. */
+static int read_list(struct arena *a, const struct json_value *doc, const char *name,
+                     const char **out, struct err *e)
+{
+    const struct json_value *list = json_get(doc, name);
+
+    if (list && json_type_of(list) != JSON_ARR)
+        return err_set(e, ERR_INVALID, "%s must be a list", name);
+    for (size_t i = 0; list && i < json_len(list); i++)
+        if (!json_str_of(json_at(list, i), NULL))
+            return err_set(e, ERR_INVALID, "%s must be a list of strings", name);
+    *out = list ? json_text(a, list) : "[]";
+    return 0;
+}
+
 int manifest_config(struct arena *a, const char *json, struct manifest *m, struct err *e)
 {
-    m->cmd = "[]";
+    m->entrypoint = m->cmd = "[]";
     m->env = "{}";
     m->cwd = "/";
     m->user = "";
+    m->stop_signal = "";
     if (!json)
         return 0;
     _cleanup_(json_freep) struct json_value *doc = json_parse(str_of(json), e);
@@ -68,21 +91,22 @@ int manifest_config(struct arena *a, const char *json, struct manifest *m, struc
         return -1;
     if (json_type_of(doc) != JSON_OBJ)
         return err_set(e, ERR_INVALID, "the image's configuration is no object");
-    const struct json_value *cmd = json_get(doc, "cmd"), *env = json_get(doc, "env");
-    if ((cmd && json_type_of(cmd) != JSON_ARR) || (env && json_type_of(env) != JSON_OBJ))
-        return err_set(e, ERR_INVALID, "cmd must be a list, env an object");
-    for (size_t i = 0; cmd && i < json_len(cmd); i++)
-        if (!json_str_of(json_at(cmd, i), NULL))
-            return err_set(e, ERR_INVALID, "cmd must be a list of strings");
+    const struct json_value *env = json_get(doc, "env");
+    if (env && json_type_of(env) != JSON_OBJ)
+        return err_set(e, ERR_INVALID, "env must be an object");
+    TRY(read_list(a, doc, "entrypoint", &m->entrypoint, e));
+    TRY(read_list(a, doc, "cmd", &m->cmd, e));
     for (size_t i = 0; env && i < json_len(env); i++) {
         const char *key;
         if (!json_str_of(json_member(env, i, &key), NULL))
             return err_set(e, ERR_INVALID, "env must be an object of strings");
     }
-    m->cmd = cmd ? json_text(a, cmd) : "[]";
     m->env = env ? json_text(a, env) : "{}";
     m->cwd = json_get_str(a, doc, "cwd", "/");
     m->user = json_get_str(a, doc, "user", "");
+    m->stop_signal = json_get_str(a, doc, "stop_signal", "");
+    if (*m->stop_signal && !process_signal(m->stop_signal))
+        return err_set(e, ERR_INVALID, "'%.40s' is no signal", m->stop_signal);
     return 0;
 }
 

@@ -32,10 +32,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcmp(m[1].layers, m[2].layers, m[1].n_layers * IMAGE_HEX) != 0)
         abort();
     same(m[1].digest, m[2].digest);
+    same(m[1].entrypoint, m[2].entrypoint);
     same(m[1].cmd, m[2].cmd);
     same(m[1].env, m[2].env);
     same(m[1].cwd, m[2].cwd);
     same(m[1].user, m[2].user);
+    same(m[1].stop_signal, m[2].stop_signal);
     manifest_seal(&m[1]);
     return 0;
 }

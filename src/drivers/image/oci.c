@@ -12,6 +12,7 @@
 #include "drivers/image/local.h"
 #include "drivers/image/unpack.h"
 #include "os/file.h"
+#include "os/process.h"
 
 #define OCI_BLOBS "blobs/sha256/"
 
@@ -144,20 +145,18 @@ static const char *env_map(struct arena *a, const struct json_value *list, struc
     return arena_dup(a, b.p, b.n);
 }
 
-static const char *command(struct arena *a, const struct json_value *config)
+/* The strings of a list, "[]" if there is none. */
+static const char *strings(struct arena *a, const struct json_value *config, const char *name)
 {
-    static const char *const parts[] = { "Entrypoint", "Cmd" };
     _cleanup_(buf_free) struct buf b = BUF(DOCUMENT_BYTES);
+    const struct json_value *list = config ? json_get(config, name) : NULL;
+    size_t n = list && json_type_of(list) == JSON_ARR ? json_len(list) : 0;
     struct json_out o = JSON_OUT(&b);
 
     json_open(&o, '[');
-    for (size_t p = 0; p < ARRAY_LEN(parts); p++) {
-        const struct json_value *list = config ? json_get(config, parts[p]) : NULL;
-        size_t n = list && json_type_of(list) == JSON_ARR ? json_len(list) : 0;
-        for (size_t i = 0; i < n; i++)
-            if (json_str_of(json_at(list, i), NULL))
-                json_str(&o, json_str_of(json_at(list, i), NULL));
-    }
+    for (size_t i = 0; i < n; i++)
+        if (json_str_of(json_at(list, i), NULL))
+            json_str(&o, json_str_of(json_at(list, i), NULL));
     json_close(&o);
     return json_done(&o) < 0 ? "[]" : arena_dup(a, b.p, b.n);
 }
@@ -175,7 +174,8 @@ static int read_config(struct arena *a, const struct json_value *doc, struct man
                        os, arch, machine());
     if (config && json_type_of(config) != JSON_OBJ)
         config = NULL;
-    m->cmd = command(a, config);
+    m->entrypoint = strings(a, config, "Entrypoint");
+    m->cmd = strings(a, config, "Cmd");
     m->env = env_map(a, config ? json_get(config, "Env") : NULL, e);
     if (!m->env)
         return -1;
@@ -183,6 +183,10 @@ static int read_config(struct arena *a, const struct json_value *doc, struct man
     if (!*m->cwd)
         m->cwd = "/";
     m->user = config ? json_get_str(a, config, "User", "") : "";
+    m->stop_signal = config ? json_get_str(a, config, "StopSignal", "") : "";
+    if (*m->stop_signal && !process_signal(m->stop_signal))
+        return err_set(e, ERR_INVALID, "the image's StopSignal '%.40s' is no signal",
+                       m->stop_signal);
     *diff_ids = root ? json_get(root, "diff_ids") : NULL;
     if (!*diff_ids || json_type_of(*diff_ids) != JSON_ARR || json_len(*diff_ids) > IMAGE_LAYERS_MAX)
         return err_set(e, ERR_INVALID, "the image's configuration lists no layers, or too many");
@@ -200,27 +204,11 @@ static int add_layer(const struct image_paths *p, int fd, const struct json_valu
     snprintf(step, sizeof(step), "unpacking layer %zu of %zu", i + 1, n);
     progress_set(g, (int)(50 + 45 * i / n), step, NULL);
     TRY(digest_hex(json_str_of(json_at(diff_ids, i), NULL), want, e));
-    TRY(layer_add_file(p, fd, hex, &m->size, e));
-    if (strcmp(want, hex) != 0)
-        return err_set(e, ERR_INVALID, "layer %zu is not what the image's configuration says",
-                       i + 1);
-    snprintf(m->layers[n - 1 - i], IMAGE_HEX, "%s", hex);
-    return 0;
-}
-
-/* overlayfs takes no folder twice; of equal layers the topmost hides the others. */
-static void drop_doubles(struct manifest *m)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < m->n_layers; i++) {
-        bool seen = false;
-        for (size_t k = 0; k < kept; k++)
-            seen = seen || strcmp(m->layers[k], m->layers[i]) == 0;
-        if (!seen && kept++ != i)
-            memcpy(m->layers[kept - 1], m->layers[i], IMAGE_HEX);
-    }
-    m->n_layers = kept;
+    TRY(layer_add_file(p, fd, m, hex, e));
+    return strcmp(want, hex) == 0
+               ? 0
+               : err_set(e, ERR_INVALID, "layer %zu is not what the image's configuration says",
+                         i + 1);
 }
 
 /* ---- OCI ---- */
@@ -291,8 +279,6 @@ static int load_manifest(const struct image_paths *p, int dir, const char *folde
         TRY(verify(fd, hex, e));
         TRY(add_layer(p, fd, diff_ids, i, n, g, m, e));
     }
-    m->n_layers = n;
-    drop_doubles(m);
     return 0;
 }
 
@@ -352,8 +338,6 @@ static int load_docker(const struct image_paths *p, struct arena *a, int dir, st
         TRY(fd);
         TRY(add_layer(p, fd, diff_ids, i, n, g, m, e));
     }
-    m->n_layers = n;
-    drop_doubles(m);
     manifest_seal(m); /* there is no manifest with a digest in such an archive */
     return 0;
 }
@@ -369,7 +353,7 @@ static int load(load_fn *fn, const struct image_paths *p, struct arena *a, int d
                 struct progress *g, struct manifest *m, struct err *e)
 {
     _cleanup_(arena_free) struct arena mine = ARENA((size_t)16 * DOCUMENT_BYTES);
-    const char **kept[] = { &m->cmd, &m->env, &m->cwd, &m->user };
+    const char **kept[] = { &m->entrypoint, &m->cmd, &m->env, &m->cwd, &m->user, &m->stop_signal };
     size_t n = 0;
 
     TRY(fn(p, &mine, dir, g, m, e));

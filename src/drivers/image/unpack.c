@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "base/map.h"
 #include "os/file.h"
 
 #define WHITEOUT ".wh."
@@ -22,6 +23,8 @@ enum {
     PATH_BYTES = 4096,
     BLOCK = 65536,
     ENTRIES_MAX = 2000000,
+    LINKS_MAX = 40,
+    UPS_MAX = 400,
     ID_MAX = 65535,
     TAR_BLOCK = 512,
     OVERHEAD = 64 << 20, /* heads and padding beside the content, and a quarter of its maximum */
@@ -34,6 +37,8 @@ struct unpack {
     EVP_MD_CTX *hash;
     struct err source; /* what 'read' said when it failed */
     bool source_failed;
+    struct map *copied; /* entries that came from below: whiteouts hide them too */
+    bool opaque;
     int64_t bytes, entries;
     uint64_t given; /* bytes of the uncompressed archive so far */
     char in[BLOCK], mid[BLOCK];
@@ -135,42 +140,209 @@ static int open_in(int root, const char *path, int flags)
     return fd_open_in(root, *path ? path : ".", flags, RESOLVE_NO_XDEV);
 }
 
-/* The folder 'path', made where it is missing. */
-static int open_folder(int root, char *path, struct err *e)
-{
-    int fd = open_in(root, path, O_RDONLY | O_DIRECTORY);
+/* An entry of a folder. */
+struct place {
+    ino_t dir;
+    char name[256];
+};
 
-    if (fd >= 0 || errno != ENOENT)
-        return fd < 0 ? err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder")
-                      : fd;
-    char *slash = strrchr(path, '/');
-    if (slash)
-        *slash = '\0';
-    _cleanup_close_ int parent =
-        slash ? open_folder(root, path, e) : open_in(root, "", O_RDONLY | O_DIRECTORY);
-    if (slash)
-        *slash = '/';
-    TRY(parent);
-    const char *name = slash ? slash + 1 : path;
-    if (mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+static size_t place_of(const struct stat *dir, const char *name, struct place *out)
+{
+    *out = (struct place){ .dir = dir->st_ino };
+    return offsetof(struct place, name) +
+           (size_t)snprintf(out->name, sizeof(out->name), "%s", name);
+}
+
+/* What is made in a folder does not change its time. */
+static void keep_time(int dir, const struct stat *before)
+{
+    const struct timespec t[2] = { { .tv_nsec = UTIME_OMIT }, before->st_mtim };
+
+    futimens(dir, t);
+}
+
+static int no_folder(struct err *e)
+{
+    return err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder");
+}
+
+/* On the way along a name: 'at' is where it is, in which there is no link. */
+struct way {
+    char at[PATH_BYTES], rest[2 * PATH_BYTES];
+    int links, ups;
+    bool hidden; /* nothing of what lies below shows there */
+};
+
+/* The way goes on at 'target', seen from 'from', and then on as it would have. */
+static int turn(struct way *w, const char *from, const char *target, struct err *e)
+{
+    char rest[2 * PATH_BYTES];
+
+    if (w->links > LINKS_MAX || w->ups > UPS_MAX ||
+        snprintf(rest, sizeof(rest), "%s/%s/%s", *target == '/' ? "" : from, target, w->rest) >=
+            (int)sizeof(rest))
+        return err_set(e, ERR_INVALID, "a name in the archive leads in circles");
+    memcpy(w->rest, rest, strlen(rest) + 1);
+    return 0;
+}
+
+/* Makes the folder 'name' in 'dir', as it is below. */
+static int make_folder(struct unpack *u, const struct way *w, int dir, const char *name,
+                       const char *path, bool replaces, struct err *e)
+{
+    struct stat before, st;
+
+    if (fstat(dir, &before) < 0 || mkdirat(dir, name, 0755) < 0)
         return err_sys(e, errno, "mkdir in a layer");
-    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder") : fd;
+    _cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(e, errno, "open a folder of a layer");
+    _cleanup_close_ int from = w->hidden || replaces ? -1 : below_open(&u->o->below, path, &st);
+    if (replaces)
+        TRY(below_hide(fd, e));
+    if (from >= 0 && S_ISDIR(st.st_mode))
+        TRY(below_copy_attributes(from, &st, fd, e));
+    keep_time(dir, &before);
+    return TAKE_FD(fd);
+}
+
+/* Something of below becomes the layer's own; 0 if there is nothing that can. */
+static int copy_up(struct unpack *u, const struct way *w, int dir, const char *name,
+                   const char *path, bool only_links, struct stat *st, struct err *e)
+{
+    struct stat before;
+    struct place place;
+    _cleanup_close_ int from = w->hidden ? -1 : below_open(&u->o->below, path, st);
+
+    if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
+        return 0;
+    u->bytes += S_ISREG(st->st_mode) ? st->st_size : 0;
+    if (u->bytes > most(u))
+        return too_large(u, e);
+    if (fstat(dir, &before) < 0)
+        return err_sys(e, errno, "stat a folder of a layer");
+    TRY(below_copy(from, st, dir, name, e));
+    keep_time(dir, &before);
+    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(e, errno, "stat a copied file of a layer");
+    map_set(u->copied, &place, place_of(&before, name, &place), u);
+    return 1;
+}
+
+enum step { STEP_IN, STEP_TURN };
+
+/* One part of a name, from the folder '*dir' on. */
+static int step(struct unpack *u, struct way *w, int *dir, const char *name, struct err *e)
+{
+    char path[PATH_BYTES], target[PATH_BYTES];
+    struct stat st = { 0 };
+
+    if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
+        return err_set(e, ERR_INVALID, "a name in the archive is too long");
+    int there = fstatat(*dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    bool white = there && below_is_whiteout(&st);
+    if (!there)
+        TRY(there = copy_up(u, w, *dir, name, path, true, &st, e));
+    if (there && S_ISLNK(st.st_mode)) {
+        ssize_t n = readlinkat(*dir, name, target, sizeof(target) - 1);
+        if (n < 0)
+            return err_sys(e, errno, "read a link of a layer");
+        target[n] = '\0';
+        w->links++;
+        return turn(w, w->at, target, e) < 0 ? -1 : STEP_TURN;
+    }
+    if (there && !white && !S_ISDIR(st.st_mode))
+        return no_folder(e);
+    if (white && unlinkat(*dir, name, 0) < 0)
+        return err_sys(e, errno, "replace a whiteout");
+    int next = there && !white ? openat(*dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                               : make_folder(u, w, *dir, name, path, white, e);
+    if (next < 0)
+        return there && !white ? no_folder(e) : -1;
+    close(*dir);
+    *dir = next;
+    w->hidden = w->hidden || below_is_hidden(next);
+    memcpy(w->at, path, strlen(path) + 1);
+    return STEP_IN;
+}
+
+/* The next part of what is left, "" at the end. */
+static void next_part(struct way *w, char name[PATH_BYTES])
+{
+    char *p = w->rest + strspn(w->rest, "/");
+    size_t n = MIN(strcspn(p, "/"), (size_t)PATH_BYTES - 1);
+
+    memcpy(name, p, n);
+    name[n] = '\0';
+    memmove(w->rest, p + n, strlen(p + n) + 1);
+}
+
+/* The folder 'path', through links of this layer and of those below, made where it is missing. */
+static int walk(struct unpack *u, const char *path, struct way *w, struct err *e)
+{
+    _cleanup_close_ int dir = -1;
+    char name[PATH_BYTES];
+    int how = STEP_TURN;
+
+    *w = (struct way){ .links = 0 };
+    memcpy(w->rest, path, strlen(path) + 1);
+    for (;;) {
+        if (how == STEP_TURN) {
+            if (dir >= 0)
+                close(dir);
+            dir = open_in(u->root, "", O_RDONLY | O_DIRECTORY);
+            if (dir < 0)
+                return err_sys(e, errno, "open a layer");
+            w->at[0] = '\0';
+            w->hidden = u->opaque;
+            how = STEP_IN;
+        }
+        next_part(w, name);
+        if (!*name)
+            return TAKE_FD(dir);
+        if (strcmp(name, ".") == 0)
+            continue;
+        if (strcmp(name, "..") == 0) {
+            char *slash = strrchr(w->at, '/');
+            w->at[slash ? slash - w->at : 0] = '\0';
+            w->ups++;
+            TRY(turn(w, w->at, ".", e));
+            how = STEP_TURN;
+            continue;
+        }
+        TRY(how = step(u, w, &dir, name, e));
+    }
+}
+
+/* As walk(); most folders are there. */
+static int open_folder(struct unpack *u, const char *path, struct err *e)
+{
+    struct way w;
+    int fd = open_in(u->root, path, O_RDONLY | O_DIRECTORY);
+
+    if (fd >= 0)
+        return fd;
+    return errno == ENOENT || errno == ENOTDIR ? walk(u, path, &w, e) : no_folder(e);
 }
 
 /* ---- one entry ---- */
 
-/* What stands there goes, unless both are folders. */
-static int make_way(int parent, const char *name, bool folder, struct err *e)
+/* What stands there goes, unless both are folders.  '*white': it was a whiteout. */
+static int make_way(struct unpack *u, int parent, const char *name, bool folder, bool *white,
+                    struct err *e)
 {
-    struct stat st;
+    struct stat st, dir;
+    struct place place;
 
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    *white = false;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || fstat(parent, &dir) < 0)
         return 0;
     if (S_ISDIR(st.st_mode) && folder)
         return 0;
+    *white = u->o->layer && below_is_whiteout(&st);
     if (unlinkat(parent, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0)
         return err_set(e, ERR_INVALID, "the archive replaces a folder that is not empty");
+    map_del(u->copied, &place, place_of(&dir, name, &place));
     return 0;
 }
 
@@ -211,22 +383,37 @@ static int put_file(struct unpack *u, struct archive_entry *en, int parent, cons
     return 0;
 }
 
+/* The file that a hard link names, of this layer or of those below; -1 if there is none. */
+static int link_target(struct unpack *u, char *path, struct err *e)
+{
+    char *slash = strrchr(path, '/'), real[PATH_BYTES];
+    const char *leaf = slash ? slash + 1 : path;
+    struct stat st;
+    struct way w;
+
+    if (slash)
+        *slash = '\0';
+    _cleanup_close_ int dir = walk(u, slash ? path : "", &w, e);
+    TRY(dir);
+    if (!*leaf ||
+        snprintf(real, sizeof(real), "%s%s%s", w.at, *w.at ? "/" : "", leaf) >= PATH_BYTES)
+        return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
+    if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        TRY(copy_up(u, &w, dir, leaf, real, false, &st, e));
+    _cleanup_close_ int fd = openat(dir, leaf, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) || below_is_whiteout(&st))
+        return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
+    return TAKE_FD(fd);
+}
+
 static int put_hardlink(struct unpack *u, const char *target, int parent, const char *name,
                         struct err *e)
 {
     char path[PATH_BYTES], proc[64];
-    struct stat st;
 
     TRY(clean(target, path, e));
-    char *slash = strrchr(path, '/');
-    if (slash)
-        *slash = '\0';
-    _cleanup_close_ int dir = open_in(u->root, slash ? path : "", O_PATH | O_DIRECTORY);
-    const char *leaf = slash ? slash + 1 : path;
-    _cleanup_close_ int fd =
-        dir < 0 || !*leaf ? -1 : openat(dir, leaf, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode))
-        return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
+    _cleanup_close_ int fd = link_target(u, path, e);
+    TRY(fd);
     snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
     if (linkat(fd, "", parent, name, AT_EMPTY_PATH) < 0 &&
         linkat(AT_FDCWD, proc, parent, name, AT_SYMLINK_FOLLOW) < 0)
@@ -234,17 +421,21 @@ static int put_hardlink(struct unpack *u, const char *target, int parent, const 
     return 0;
 }
 
-/* Only what a program may need; never overlayfs's own, by which a layer could speak for the one
- * below. */
+/* In the place of what the file had. */
 static void put_xattrs(struct archive_entry *en, int fd)
 {
+    char names[PATH_BYTES];
+    ssize_t had = flistxattr(fd, names, sizeof(names));
     const char *name;
     const void *value;
     size_t n;
 
+    for (const char *p = names; had > 0 && p < names + had; p += strlen(p) + 1)
+        if (below_xattr_ok(p))
+            fremovexattr(fd, p);
     archive_entry_xattr_reset(en);
     while (archive_entry_xattr_next(en, &name, &value, &n) == ARCHIVE_OK)
-        if (name && (strcmp(name, "security.capability") == 0 || strncmp(name, "user.", 5) == 0))
+        if (name && below_xattr_ok(name))
             fsetxattr(fd, name, value, n, 0);
 }
 
@@ -252,7 +443,8 @@ static int put_metadata(struct unpack *u, struct archive_entry *en, int parent, 
                         mode_t type, struct err *e)
 {
     int64_t uid = archive_entry_uid(en), gid = archive_entry_gid(en);
-    struct timespec t[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = archive_entry_mtime(en) } };
+    struct timespec t[2] = { { .tv_nsec = UTIME_OMIT },
+                             { archive_entry_mtime(en), archive_entry_mtime_nsec(en) } };
 
     if (u->o->layer) {
         if (uid < 0 || uid > ID_MAX || gid < 0 || gid > ID_MAX)
@@ -274,65 +466,125 @@ static int put_metadata(struct unpack *u, struct archive_entry *en, int parent, 
     return 0;
 }
 
+static bool is_root(const struct unpack *u, int fd)
+{
+    struct stat a, b;
+
+    return fstat(u->root, &a) == 0 && fstat(fd, &b) == 0 && a.st_ino == b.st_ino;
+}
+
+/* What this layer has itself stays, and nothing of below shows in it. */
+static int hide(struct unpack *u, int parent, const char *name, struct err *e)
+{
+    struct stat st, dir;
+    struct place place;
+
+    if (fstat(parent, &dir) < 0)
+        return err_sys(e, errno, "stat a folder of a layer");
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (S_ISDIR(st.st_mode)) {
+            _cleanup_close_ int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+            return below_hide(fd, e);
+        }
+        if (!map_get(u->copied, &place, place_of(&dir, name, &place)))
+            return 0;
+        bool white;
+        TRY(make_way(u, parent, name, false, &white, e));
+    }
+    if (mknodat(parent, name, S_IFCHR, 0) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "make a whiteout");
+    return 0;
+}
+
 /* Returns 1 if the entry was a whiteout. */
-static int put_whiteout(int parent, const char *name, struct err *e)
+static int put_whiteout(struct unpack *u, int parent, const char *name, struct err *e)
 {
     size_t n = sizeof(WHITEOUT) - 1;
 
     if (strncmp(name, WHITEOUT, n) != 0)
         return 0;
     if (strcmp(name, OPAQUE) == 0) {
-        if (fsetxattr(parent, "trusted.overlay.opaque", "y", 1, 0) < 0)
-            return err_sys(e, errno, "mark an opaque folder");
+        /* overlayfs asks no root: whoever stacks the layers leaves out those below. */
+        if (is_root(u, parent))
+            u->opaque = true;
+        else
+            TRY(below_hide(parent, e));
         return 1;
     }
     name += n;
-    if (!*name || strncmp(name, WHITEOUT, n) == 0 || strcmp(name, ".") == 0 ||
-        strcmp(name, "..") == 0)
-        return 1; /* aufs's own, of no meaning here */
-    TRY(make_way(parent, name, false, e));
-    if (mknodat(parent, name, S_IFCHR, 0) < 0)
-        return err_sys(e, errno, "make a whiteout");
+    if (*name && strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+        TRY(hide(u, parent, name, e));
     return 1;
 }
 
-static int put_entry(struct unpack *u, struct archive_entry *en, struct err *e)
+/* Of no meaning but to aufs. */
+static bool is_aufs(const char *path)
+{
+    for (const char *p = path; p; p = (p = strchr(p, '/')) ? p + 1 : NULL)
+        if (strncmp(p, WHITEOUT WHITEOUT, 2 * sizeof(WHITEOUT) - 2) == 0 && strcmp(p, OPAQUE) != 0)
+            return true;
+    return false;
+}
+
+static int put_folder(int parent, const char *name, bool white, struct err *e)
+{
+    if (mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "make a folder of a layer");
+    _cleanup_close_ int fd =
+        white ? openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+    return white ? below_hide(fd, e) : 0;
+}
+
+static int put_in(struct unpack *u, struct archive_entry *en, int parent, const char *name,
+                  struct err *e)
 {
     const char *link = archive_entry_hardlink(en), *target = archive_entry_symlink(en);
     mode_t type = archive_entry_filetype(en);
-    char path[PATH_BYTES];
+    bool white;
 
-    TRY(clean(archive_entry_pathname(en), path, e));
-    if (!*path) {
-        if (type == S_IFDIR)
-            return put_metadata(u, en, u->root, ".", type, e);
-        return err_set(e, ERR_INVALID, "a file in the archive has no name");
-    }
-    char *slash = strrchr(path, '/');
-    if (slash)
-        *slash = '\0';
-    const char *name = slash ? slash + 1 : path;
-    _cleanup_close_ int parent =
-        slash ? open_folder(u->root, path, e) : open_in(u->root, "", O_RDONLY | O_DIRECTORY);
-    TRY(parent);
-    int white = u->o->layer ? put_whiteout(parent, name, e) : 0;
-    if (white)
-        return white < 0 ? -1 : 0;
     /* Devices come from the runtime, sockets from their servers. */
     if (!link && type != S_IFREG && type != S_IFDIR && type != S_IFLNK && type != S_IFIFO)
         return 0;
-    TRY(make_way(parent, name, !link && type == S_IFDIR, e));
+    TRY(make_way(u, parent, name, !link && type == S_IFDIR, &white, e));
     if (link)
         return put_hardlink(u, link, parent, name, e);
     if (type == S_IFREG)
         TRY(put_file(u, en, parent, name, e));
-    else if (type == S_IFDIR && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-        return err_sys(e, errno, "make a folder of a layer");
+    else if (type == S_IFDIR)
+        TRY(put_folder(parent, name, white, e));
     else if (type == S_IFLNK && (!target || symlinkat(target, parent, name) < 0))
         return err_sys(e, errno, "make a link of a layer");
     else if (type == S_IFIFO && mkfifoat(parent, name, 0600) < 0)
         return err_sys(e, errno, "make a pipe of a layer");
     return put_metadata(u, en, parent, name, type, e);
+}
+
+static int put_entry(struct unpack *u, struct archive_entry *en, struct err *e)
+{
+    char path[PATH_BYTES];
+    struct stat before;
+
+    TRY(clean(archive_entry_pathname(en), path, e));
+    if (!*path) {
+        if (archive_entry_filetype(en) == S_IFDIR)
+            return put_metadata(u, en, u->root, ".", S_IFDIR, e);
+        return err_set(e, ERR_INVALID, "a file in the archive has no name");
+    }
+    if (u->o->layer && is_aufs(path))
+        return 0;
+    char *slash = strrchr(path, '/');
+    if (slash)
+        *slash = '\0';
+    const char *name = slash ? slash + 1 : path;
+    _cleanup_close_ int parent = open_folder(u, slash ? path : "", e);
+    TRY(parent);
+    if (fstat(parent, &before) < 0)
+        return err_sys(e, errno, "stat a folder of a layer");
+    int white = u->o->layer ? put_whiteout(u, parent, name, e) : 0;
+    if (!white)
+        white = put_in(u, en, parent, name, e);
+    keep_time(parent, &before);
+    return white < 0 ? -1 : 0;
 }
 
 /* ---- the whole ---- */
@@ -392,6 +644,7 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     u->root = dir_fd;
     u->outer = archive_read_new();
     u->inner = archive_read_new();
+    u->copied = map_new();
     u->hash = EVP_MD_CTX_new();
     if (!u->outer || !u->inner || !u->hash || EVP_DigestInit_ex(u->hash, EVP_sha256(), NULL) != 1)
         abort();
@@ -400,10 +653,12 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
         if (EVP_DigestFinal_ex(u->hash, out->digest, &n) != 1)
             abort();
         out->bytes = u->bytes;
+        out->opaque = u->opaque;
     }
     archive_read_free(u->inner);
     archive_read_free(u->outer);
     EVP_MD_CTX_free(u->hash);
+    map_free(u->copied);
     free(u);
     malloc_trim(0); /* decompressors are large */
     return result;

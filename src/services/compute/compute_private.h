@@ -94,7 +94,7 @@ struct instance {
     const char *private_ip;
     const char *ports; /* JSON string "8080:80,53:53/udp" */
     const char *volumes;
-    const char *env, *cmd, *user_data;
+    const char *env, *entrypoint, *cmd, *user_data;
     enum restart_policy restart_policy;
     int64_t cpu_limit;     /* thousandths of a CPU */
     int64_t memory_limit;  /* MB */

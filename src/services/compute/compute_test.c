@@ -397,7 +397,7 @@ static struct {
     const struct compute_class *real;
     struct compute_class class;
     bool refuses, deaf;
-    char names[256];
+    char names[256], entrypoint[64];
 } host;
 
 static int host_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
@@ -405,6 +405,7 @@ static int host_ensure(struct compute *h, struct arena *a, const struct compute_
 {
     if (host.refuses && s->want == COMPUTE_WANT_RUNNING)
         return err_set(e, ERR_ALREADY_EXISTS, "port 8080 of the host is taken");
+    snprintf(host.entrypoint, sizeof(host.entrypoint), "%s", s->entrypoint ? s->entrypoint : "");
     return host.real->ensure(h, a, s, out, e);
 }
 
@@ -525,6 +526,25 @@ TEST(an_instance_that_runs_does_not_mind_what_becomes_of_its_image)
     world_sleep(w, MINUTES(2));
     CHECK_STR(status_of(w, i), "running");
     CHECK(member(get(w, "/instances/%s", i), "status_reason") == NULL);
+}
+
+TEST(an_entrypoint_reaches_the_host)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    CHECK_EQ(post(w, "/instances", "{'name':'a','image':'nginx'}").status, 201);
+    world_settle(w);
+    CHECK_STR(host.entrypoint, "");
+    struct reply r =
+        post(w, "/instances", "{'name':'b','image':'nginx','entrypoint':['/x','y'],'cmd':['z']}");
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(member(r, "entrypoint.1"), "y");
+    CHECK_STR(member(r, "cmd.0"), "z");
+    world_settle(w);
+    CHECK_STR(host.entrypoint, "[\"/x\",\"y\"]");
+    CHECK_EQ(post(w, "/instances", "{'name':'c','image':'nginx','entrypoint':[]}").status, 400);
+    CHECK_EQ(post(w, "/instances", "{'name':'c','image':'nginx','entrypoint':['']}").status, 400);
 }
 
 TEST(a_start_that_fails_does_not_cost_an_instance_its_files)
@@ -1313,7 +1333,7 @@ TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_l
       a_test_key_sees_a_world_of_its_own, names_in_a_vpc_differ_by_more_than_their_case,
       of_old_names_that_differ_by_case_alone_the_oldest_stays,
       every_name_of_an_instance_is_one_that_resolves,
-      an_instance_that_runs_does_not_mind_what_becomes_of_its_image,
+      an_instance_that_runs_does_not_mind_what_becomes_of_its_image, an_entrypoint_reaches_the_host,
       a_start_that_fails_does_not_cost_an_instance_its_files,
       an_exit_code_is_shown_once_there_is_one, what_ended_well_rests_and_says_how_it_ended,
       what_is_being_stopped_cannot_be_paused, an_instance_that_waits_for_its_image_can_be_stopped,

@@ -277,6 +277,7 @@ static void spec_fill(struct visit *v, const struct instance *i, const struct im
         .boot = i->boot,
         .name = host_name(v->arena, i->name),
         .image = image->digest,
+        .entrypoint = i->entrypoint,
         .cmd = i->cmd,
         .env = i->env,
         .user_data = i->user_data,

@@ -1,0 +1,2 @@
+-- What a launch says of an image's entrypoint.
+ALTER TABLE instances ADD COLUMN entrypoint TEXT;
