@@ -49,6 +49,7 @@ enum op {
     OP_END = 128,
     OP_DROP = 256,
     OP_WS = 512,
+    OP_PART = 1024, /* the end of a stream that is not whole */
 };
 
 /* ---- connections */
