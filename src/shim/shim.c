@@ -20,6 +20,7 @@
  * own: they go with the instance, however it ends.
  *
  * enter: becomes RUNTIME under -d, -x and -g alone: for commands inside a running instance. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -46,6 +47,8 @@
 enum {
     MAX_LIST = 32,
     LINE_MAX_BYTES = 16384, /* longer lines are logged in parts, marked P */
+    RECORD_MAX_BYTES = LINE_MAX_BYTES + 64,
+    RECORD_TAG = 38, /* where it stands: behind the time and the stream's name */
     LOG_FILES = 5,
     LOG_BYTES = 10 << 20,
     MAX_REAPED = 16,
@@ -66,13 +69,15 @@ struct args {
 struct source { /* stdout or stderr */
     int fd;
     const char *name;
+    bool begun; /* the last record is a part, whose rest is to come */
+    bool lost;  /* a record found no room */
     size_t n;
     char line[LINE_MAX_BYTES];
 };
 
 static struct {
     int log, lock, ready;
-    int64_t log_size;
+    int64_t log_size, log_number;
     pid_t runtime, init;
     bool runtime_done, ended;
     int status; /* of init */
@@ -83,7 +88,8 @@ static struct {
     int n_reaped;
 } shim = { .log = -1, .ready = -1 };
 
-static struct source sources[2] = { { -1, " stdout ", 0, "" }, { -1, " stderr ", 0, "" } };
+static struct source sources[2] = { { .fd = -1, .name = " stdout " },
+                                    { .fd = -1, .name = " stderr " } };
 
 /* ---- small text ---- */
 
@@ -195,57 +201,114 @@ static void tell_failure(const char *what, int errnum)
 
 /* ---- the log ---- */
 
-static void log_name(char *out, int i)
+/* log/1, log/2, …: the greatest number is the newest, and no file ever changes its name. */
+static void log_name(char out[48], int64_t number)
 {
-    char *p = put_text(out, "log/current");
+    char *p = put_text(out, "log/");
 
-    if (i) {
-        *p++ = '.';
-        p = put_number(p, i, 1);
+    *put_number(p, number, 1) = '\0';
+}
+
+static int64_t log_newest(void)
+{
+    _Alignas(struct dirent64) char some[4096];
+    int fd = open("log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int64_t newest = 1;
+    ssize_t n;
+
+    while (fd >= 0 && (n = getdents64(fd, some, sizeof(some))) > 0)
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *d = (const void *)(some + at);
+            int64_t number = get_number(d->d_name);
+            newest = number > newest ? number : newest;
+            at += d->d_reclen;
+        }
+    if (fd >= 0)
+        close(fd);
+    return newest;
+}
+
+/* A record that was cut by the machine's or an earlier shim's end becomes a part whose rest never
+ * comes; of less than its head nothing is kept. */
+static void log_mend(const char *name)
+{
+    static char last[RECORD_MAX_BYTES];
+    int fd = open(name, O_RDWR | O_CLOEXEC);
+    off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    off_t from = size > (off_t)sizeof(last) ? size - (off_t)sizeof(last) : 0;
+    ssize_t n = size > 0 ? pread(fd, last, (size_t)(size - from), from) : 0;
+
+    if (n > 0 && last[n - 1] != '\n') {
+        const char *nl = memrchr(last, '\n', (size_t)n);
+        off_t begin = from + (nl ? nl + 1 - last : 0);
+        if (size - begin <= RECORD_TAG + 1 || pwrite(fd, "P", 1, begin + RECORD_TAG) != 1 ||
+            pwrite(fd, "\n", 1, size) != 1)
+            if (ftruncate(fd, begin) < 0)
+                write_all(fd, "\n", 1);
     }
-    *p = '\0';
+    if (fd >= 0)
+        close(fd);
 }
 
 static void log_open(void)
 {
+    char name[48];
     struct stat st;
 
-    shim.log = open("log/current", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    log_name(name, shim.log_number);
+    shim.log = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     shim.log_size = shim.log >= 0 && fstat(shim.log, &st) == 0 ? st.st_size : 0;
+}
+
+static void log_begin(void)
+{
+    char name[48];
+
+    shim.log_number = log_newest();
+    log_name(name, shim.log_number);
+    log_mend(name);
+    log_open();
 }
 
 static void log_rotate(void)
 {
-    char from[32], to[32];
+    char oldest[48];
 
-    for (int i = LOG_FILES - 2; i >= 0; i--) {
-        log_name(from, i);
-        log_name(to, i + 1);
-        rename(from, to);
-    }
     close(shim.log);
+    shim.log_number++;
     log_open();
+    log_name(oldest, shim.log_number - LOG_FILES);
+    if (shim.log_number > LOG_FILES)
+        unlink(oldest);
 }
 
-/* One line of the log; a full disk loses it, never stops the instance. */
-static void log_line(const char *name, bool whole, const char *p, size_t n)
+/* One record: Kubernetes' form, whose tag may go on after a colon.  C: the line's beginning is in
+ * the record before of its stream.  L: what was printed before this found no room.  A full disk
+ * loses a record, never stops the instance. */
+static void log_record(struct source *s, bool whole, const char *p, size_t n)
 {
-    static char out[LINE_MAX_BYTES + 64];
+    static char out[RECORD_MAX_BYTES];
     char *o = put_time(out);
 
-    o = put_text(o, name);
+    o = put_text(o, s->name);
     *o++ = whole ? 'F' : 'P';
+    if (s->begun)
+        o = put_text(o, ":C");
+    if (s->lost)
+        o = put_text(o, ":L");
     *o++ = ' ';
     memcpy(o, p, n);
     o += n;
     *o++ = '\n';
-    if (shim.log_size + (o - out) > LOG_BYTES)
+    s->begun = !whole;
+    if (shim.log >= 0 && shim.log_size + (o - out) > LOG_BYTES)
         log_rotate();
     if (shim.log < 0) /* there was no room for it */
         log_open();
-    if (shim.log >= 0 && write_all(shim.log, out, (size_t)(o - out)))
+    s->lost = shim.log < 0 || !write_all(shim.log, out, (size_t)(o - out));
+    if (!s->lost)
         shim.log_size += o - out;
-    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* a line is whole or none */
+    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* it is whole or not there */
         shim.log_size = lseek(shim.log, 0, SEEK_END);
 }
 
@@ -255,12 +318,12 @@ static void source_lines(struct source *s, bool end)
     char *p = s->line, *stop = s->line + s->n, *nl;
 
     while (p < stop && (nl = memchr(p, '\n', (size_t)(stop - p)))) {
-        log_line(s->name, true, p, (size_t)(nl - p));
+        log_record(s, true, p, (size_t)(nl - p));
         p = nl + 1;
     }
     size_t rest = (size_t)(stop - p);
-    if (rest && (end || rest == sizeof(s->line))) {
-        log_line(s->name, end, p, rest);
+    if ((rest && (end || rest == sizeof(s->line))) || (end && s->begun)) {
+        log_record(s, end, p, rest);
         rest = 0;
     }
     if (rest && p != s->line)
@@ -532,7 +595,7 @@ static int run(const struct args *a)
     umask(0077);
     must(chdir(a->dir), a->dir);
     hold_lock();
-    log_open();
+    log_begin();
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);

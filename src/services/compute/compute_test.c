@@ -394,7 +394,7 @@ static enum compute_status host_says(struct compute *h, const char *id)
 static struct {
     const struct compute_class *real;
     struct compute_class class;
-    bool refuses, deaf;
+    bool refuses, deaf, breaks;
     char names[256];
 } host;
 
@@ -425,9 +425,16 @@ static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
 {
     if (host.deaf)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
-    (void)(fn(ctx, 1, 1, STR("one")) == 0 && fn(ctx, 0, 0, STR("")) == 0 &&
-           fn(ctx, 2, 2, STR("two")) == 0);
-    return 0;
+    static const struct compute_line lines[] = {
+        { .stream = 1, .time = 1, .text = { "one", 3 } },
+        { .kind = COMPUTE_LINE_IDLE },
+        { .kind = COMPUTE_LINE_GAP },
+        { .kind = COMPUTE_LINE_PART, .stream = 2, .time = 2, .text = { "tw", 2 } },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        if (fn(ctx, &lines[i]) < 0)
+            return 0;
+    return host.breaks ? err_set(e, ERR_ENGINE_UNAVAILABLE, "the host has gone") : 0;
 }
 
 static void host_take(struct world *w)
@@ -437,7 +444,7 @@ static void host_take(struct world *w)
     host.class.ensure = host_ensure;
     host.class.names = host_names;
     host.class.logs = host_logs;
-    host.refuses = host.deaf = false;
+    host.refuses = host.deaf = host.breaks = false;
     host.names[0] = '\0';
     world_compute(w)->class = &host.class;
 }
@@ -945,7 +952,13 @@ TEST(logs_are_what_was_printed_or_an_error)
     world_settle(w);
     r = get(w, "/instances/a/logs?follow=true");
     CHECK_EQ(r.status, 200);
-    CHECK_STR(fmt("%.*s", (int)r.body.n, r.body.p), "one\ntwo\n");
+    CHECK_STR(fmt("%.*s", (int)r.body.n, r.body.p),
+              "one\n[brume: output is missing here]\ntw [brume: the line is cut here]\n");
+    CHECK(!r.cut);
+    host.breaks = true;
+    r = get(w, "/instances/a/logs");
+    CHECK_EQ(r.status, 200);
+    CHECK(r.cut && r.body.n > 0);
     host.deaf = true;
     r = get(w, "/instances/a/logs");
     CHECK_EQ(r.status, 503);

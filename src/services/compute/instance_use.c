@@ -2,15 +2,17 @@
 /* What is done with an instance that runs: its output, its figures, commands in it. */
 #include "services/compute/compute_private.h"
 
+enum { TAIL_DEFAULT = 1000 };
+
 struct instance_logs_args {
-    int64_t tail;
+    int64_t tail; /* -1: not given */
     int64_t since;
     bool follow, timestamps;
 };
 /* clang-format off */
 static const struct field instance_logs_fields[] = {
-    FIELD_INT (struct instance_logs_args, tail,       FF_CREATE, .min = 0, .max = 1000000, .dflt = 1000, .alias = "limit", .doc = "Last lines."),
-    FIELD_TIME(struct instance_logs_args, since,      FF_CREATE, .doc = "Only lines since then."),
+    FIELD_INT (struct instance_logs_args, tail,       FF_CREATE, .min = 0, .max = 1000000, .dflt = -1, .alias = "limit", .doc = "Last lines; left out: 1000, or with since all."),
+    FIELD_TIME(struct instance_logs_args, since,      FF_CREATE, .doc = "Only lines that ended since then."),
     FIELD_BOOL(struct instance_logs_args, follow,     FF_CREATE, .doc = "Go on with what is printed from now on."),
     FIELD_BOOL(struct instance_logs_args, timestamps, FF_CREATE, .doc = "Begin each line with its time."),
 };
@@ -51,9 +53,14 @@ static const struct field instance_exec_result_fields[] = {
 const struct record instance_exec_result_record =
     RECORD(instance_exec_result, NULL, instance_exec_result_fields);
 
+/* What stands in the text where it is not all that was printed. */
+#define PART_MARK " [brume: the line is cut here]"
+#define GAP_MARK  "[brume: output is missing here]"
+
 struct lines {
     struct call *c;
     bool timestamps, begun;
+    bool left; /* the peer, or the server's wish to go on */
     struct err *e;
 };
 
@@ -66,48 +73,57 @@ static int lines_begin(struct lines *x)
     return stream_begin(x->c, "text/plain; charset=utf-8", x->e);
 }
 
-/* Stream 0 has no line: the host asks whether anybody still listens. */
-static int line_out(void *ctx, int stream, int64_t time, struct str line)
+static int write_time(struct lines *x, int64_t time)
 {
+    struct buf b = BUF(64);
+    struct json_out o = JSON_OUT(&b);
+
+    json_time(&o, time);
+    struct str quoted = buf_str(&b); /* its quotes are no part of the line */
+    int r = stream_write(x->c, (struct str){ quoted.p + 1, quoted.n - 2 }, x->e);
+    buf_free(&b);
+    return r < 0 ? -1 : stream_write(x->c, STR(" "), x->e);
+}
+
+static int line_out(void *ctx, const struct compute_line *l)
+{
+    static const struct str ends[] = {
+        [COMPUTE_LINE] = { "\n", 1 },
+        [COMPUTE_LINE_PART] = { PART_MARK "\n", sizeof(PART_MARK) },
+        [COMPUTE_LINE_GAP] = { GAP_MARK "\n", sizeof(GAP_MARK) },
+    };
     struct lines *x = ctx;
-    char at[40];
-    size_t n = 0;
 
-    if (lines_begin(x) < 0 || stream_gone(x->c))
+    if (lines_begin(x) < 0 || stream_gone(x->c)) {
+        x->left = true;
         return -1;
-    if (stream == 0)
-        return 0;
-    if (x->timestamps) {
-        struct buf b = BUF(sizeof(at));
-        struct json_out o = JSON_OUT(&b);
-
-        json_time(&o, time);
-        n = b.n > 2 && b.n - 2 < sizeof(at) - 1 ? b.n - 2 : 0;
-        memcpy(at, b.p + 1, n);
-        at[n++] = ' ';
-        buf_free(&b);
-        if (stream_write(x->c, (struct str){ at, n }, x->e) < 0)
-            return -1;
     }
-    if (stream_write(x->c, line, x->e) < 0)
+    if (l->kind == COMPUTE_LINE_IDLE)
+        return 0;
+    if ((x->timestamps && l->time && write_time(x, l->time) < 0) ||
+        stream_write(x->c, l->text, x->e) < 0 || stream_write(x->c, ends[l->kind], x->e) < 0) {
+        x->left = true;
         return -1;
-    return stream_write(x->c, STR("\n"), x->e);
+    }
+    return 0;
 }
 
 int instance_logs(struct call *c, struct err *e)
 {
     const struct instance_logs_args *q = c->query;
     struct lines x = { .c = c, .timestamps = q->timestamps, .e = e };
-    struct compute_log_opts o = {
-        .tail = q->tail, .since = q->since, .follow = q->follow, .timestamps = q->timestamps
-    };
+    struct compute_log_opts o = { .tail = q->tail, .since = q->since, .follow = q->follow };
     struct instance i;
 
+    if (o.tail < 0) /* not given: since a time all, else a screenful or two */
+        o.tail = q->since ? -1 : TAIL_DEFAULT;
     TRY(call_target(c, &instance_record, &i, e));
     int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
-    if (rc < 0 && (x.begun || e->code != ERR_NOT_FOUND))
+    if (x.left) /* before the end: by a peer that has gone, or a server that stops */
+        return err_set(e, ERR_REQUEST_TIMEOUT, "the answer was not given to its end");
+    if (rc < 0 && e->code != ERR_NOT_FOUND)
         return -1;
-    return lines_begin(&x); /* what no host knows yet has printed nothing */
+    return lines_begin(&x); /* what no host knows, yet or any more, has printed nothing further */
 }
 
 int instance_stats(struct call *c, struct err *e)
