@@ -170,7 +170,7 @@ const char *ports_from_host(struct arena *a, const char *host)
 
 /* ---- the table */
 
-static const char *check_env(struct arena *a _unused_, const char **v)
+const char *check_env(struct arena *a _unused_, const char **v)
 {
     struct err e;
     _cleanup_(json_freep) struct json_value *map = json_parse(str_of(*v), &e);
