@@ -40,6 +40,7 @@ struct reply {
     const char *id;          /* member "id" of an object, or NULL */
     const char *code;        /* error.code, or NULL */
     const char *headers;     /* raw head */
+    bool cut;                /* its chunks have no end */
 };
 /* Who speaks: an admin of tenant one by default. */
 enum speaker {

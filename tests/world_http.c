@@ -67,7 +67,7 @@ static struct str receive_all(struct world *w, int fd)
     return s;
 }
 
-static struct str unchunk(struct world *w, struct str in)
+static struct str unchunk(struct world *w, struct str in, bool *cut)
 {
     struct http1_chunked c = { 0 };
     struct buf b = BUF(MIB(128));
@@ -81,6 +81,7 @@ static struct str unchunk(struct world *w, struct str in)
         buf_put(&b, data.p, data.n);
         in.p += used;
         in.n -= used;
+        *cut = r == HTTP1_MORE;
         if (r != HTTP1_MORE || (used == 0 && data.n == 0))
             break;
     }
@@ -221,7 +222,7 @@ static struct reply take(struct world *w, struct str all, enum method m)
     r.status = (int)strtoul(all.p + 9, NULL, 10);
     r.body = (struct str){ end + 4, (size_t)(all.p + all.n - end - 4) };
     if (header(r, "Transfer-Encoding"))
-        r.body = unchunk(w, r.body);
+        r.body = unchunk(w, r.body, &r.cut);
     const char *type = header(r, "Content-Type");
     if (type && strstr(type, "json") && r.body.n && !header(r, "Content-Encoding")) {
         struct err e;

@@ -321,7 +321,7 @@ void reply_send(struct call_private *p); /* sends it; 'p' is gone afterwards */
 /* 'details' NULL: what is to be said of the code in general. */
 void error_body(struct buf *b, const struct err *e, const struct faults *f, const char *request_id,
                 bool problem, const char *path, const char *details);
-void stream_finish(struct call_private *p);
+void stream_finish(struct call_private *p, bool whole);
 /* True if the client's If-None-Match has 'tag' (weak comparison). */
 bool etag_matches(struct str header, const char *tag);
 const char *etag_of(struct arena *a, const struct uuid *id, int64_t revision);

@@ -373,7 +373,7 @@ static void long_end(struct call_private *p, int rc, struct err *e)
     else if (info->writes && (!p->audited || step != IDEM_NONE))
         write_late(p, p->audited ? OUTCOME_NONE : OUTCOME_SUCCESS, step);
     if (p->streaming)
-        stream_finish(p);
+        stream_finish(p, rc == 0);
     else
         reply_send(p);
 }

@@ -404,7 +404,7 @@ bool stream_gone(struct call *c)
     return atomic_load(&c->p->gone) || http_req_gone(c->p->r);
 }
 
-void stream_finish(struct call_private *p)
+void stream_finish(struct call_private *p, bool whole)
 {
     struct http_req *r = p->r;
     struct arena own = p->own, large = p->large;
@@ -414,7 +414,10 @@ void stream_finish(struct call_private *p)
     json_free(TAKE(p->json));
     p->own = p->large = ARENA(0);
     p->buf = BUF(0);
-    http_stream_end(r);
+    if (whole)
+        http_stream_end(r);
+    else
+        http_stream_cut(r);
     buf_free(&buf);
     arena_free(&own);
     arena_free(&large);

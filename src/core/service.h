@@ -307,7 +307,8 @@ void reply_header(struct call *c, const char *name, const char *value);
 
 /* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.
  * "text/event-stream" or "text/plain; charset=utf-8".  stream_write blocks while the peer is slow;
- * -1: it has gone. */
+ * -1: it has gone.  A handler that returns -1 after its stream began has given a part: the peer
+ * sees that the answer is cut. */
 int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
 int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
 bool stream_gone(struct call *c); /* also when the server drains */

@@ -50,6 +50,7 @@ enum op {
     OP_DROP = 256,
     OP_WS = 512,
     OP_MORE = 1024,
+    OP_PART = 2048, /* the end of a stream that is not whole */
 };
 
 /* ---- connections */

@@ -226,8 +226,10 @@ static void op_end(struct http_req *r, unsigned ops)
         ws_attach(r);
     else if (!r->conn)
         req_let_go(r);
-    else
+    else {
+        r->closing |= (ops & OP_PART) != 0;
         r->finished = r->app_done = true;
+    }
 }
 
 void req_op(struct http_req *r, unsigned ops)
@@ -258,7 +260,7 @@ void req_op(struct http_req *r, unsigned ops)
         reply_begin(r);
     if ((ops & OP_CUT) && r->conn)
         conn_close(r->conn);
-    if (ops & (OP_REPLY | OP_DROP | OP_WS | OP_END))
+    if (ops & (OP_REPLY | OP_DROP | OP_WS | OP_END | OP_PART))
         op_end(r, ops);
     if (c)
         conn_run(c);

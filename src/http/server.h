@@ -8,8 +8,8 @@
  * (http_reply), or asks for the body (http_body_collect, http_body_stream), or keeps the request
  * for another thread, which answers later; http_reply may be called from any thread.  A request
  * lives until its answer is sent or its peer is gone AND the application has let go: exactly one of
- * http_reply(), http_stream_end(), http_drop() or http_ws_accept() must be called for each request,
- * once; after it the request is no longer the application's to touch.
+ * http_reply(), http_stream_end(), http_stream_cut(), http_drop() or http_ws_accept() must be
+ * called for each request, once; after it the request is no longer the application's to touch.
  *
  * End: http_server_drain(), then what runs requests elsewhere (pools), then http_server_free(). */
 
@@ -147,6 +147,9 @@ void http_stream_begin(struct http_req *r, int status);
  */
 int http_stream_write(struct http_req *r, struct str data, bool wait);
 void http_stream_end(struct http_req *r);
+/* Ends what is not whole: what is queued leaves, then the connection closes without a last chunk,
+ * by which the peer knows (RFC 9112, 8). */
+void http_stream_cut(struct http_req *r);
 /* Called once on the I/O thread, from its loop, when the peer leaves or the server drains, before
  * the request is over.  It may just run while another thread ends the request: what it uses lives
  * as long as the request does (its arena). */

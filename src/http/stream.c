@@ -97,18 +97,29 @@ int http_stream_write(struct http_req *r, struct str data, bool wait)
     return 0;
 }
 
+static void stream_over(struct http_req *r, unsigned op)
+{
+    if (!req_here(r)) {
+        req_post_end(r, op);
+    } else if (r->conn) {
+        r->app_done = r->finished = true;
+        r->closing |= op == OP_PART;
+        conn_ready(r->conn);
+    } else {
+        req_let_go(r);
+    }
+}
+
 void http_stream_end(struct http_req *r)
 {
     pthread_mutex_lock(&r->lock);
     if (r->head.minor == 1 && r->head.method != HEAD)
         buf_put(&r->stream, "0\r\n\r\n", 5);
     pthread_mutex_unlock(&r->lock);
-    if (!req_here(r)) {
-        req_post_end(r, OP_END);
-    } else if (r->conn) {
-        r->app_done = r->finished = true;
-        conn_ready(r->conn);
-    } else {
-        req_let_go(r);
-    }
+    stream_over(r, OP_END);
+}
+
+void http_stream_cut(struct http_req *r)
+{
+    stream_over(r, OP_PART);
 }

@@ -33,6 +33,19 @@ static void inline_stream(struct http_req *r)
     http_stream_end(r);
 }
 
+/* Gives up in the middle. */
+static void part(struct http_req *r)
+{
+    http_stream_begin(r, 200);
+    http_stream_write(r, STR("half"), false);
+    http_stream_cut(r);
+}
+
+static void part_elsewhere(struct http_req *r)
+{
+    elsewhere(r, part);
+}
+
 static void on_gone(void *ctx _unused_, struct http_req *r, bool draining)
 {
     atomic_fetch_add(draining ? &drain_seen : &gone_seen, 1);
@@ -93,8 +106,13 @@ static void flood_elsewhere(struct http_req *r)
 }
 
 static const struct spot spots[] = {
-    { "/worker", worker },       { "/inline", inline_stream },  { "/follow", follow },
-    { "/much", much_elsewhere }, { "/flood", flood_elsewhere },
+    { "/worker", worker },
+    { "/inline", inline_stream },
+    { "/follow", follow },
+    { "/much", much_elsewhere },
+    { "/flood", flood_elsewhere },
+    { "/part", part },
+    { "/part-afar", part_elsewhere },
 };
 
 #define OPEN(h)                   \
@@ -184,6 +202,26 @@ static void events_arrive_as_they_are_written(void **state _unused_)
     assert_memory_equal(got, "0\r\n\r\n", 5);
     EVENTUALLY(atomic_load(&h.sent) == 1);
     assert_int_equal(atomic_load(&gone_seen), 0);
+}
+
+/* RFC 9112, 8: chunked content without its last chunk is incomplete. */
+static void a_stream_that_is_not_whole_has_no_last_chunk_and_closes(void **state _unused_)
+{
+    static const char *const paths[] = { "/part", "/part-afar" };
+    OPEN(h);
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        _cleanup_close_ int fd = peer_open(&h);
+        char got[2000], ask[100];
+
+        snprintf(ask, sizeof(ask), "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", paths[i]);
+        peer_say(fd, ask);
+        size_t n = peer_get(fd, got, sizeof(got));
+        assert_memory_equal(got, "HTTP/1.1 200", 12);
+        assert_memory_equal(got + n - 9, "4\r\nhalf\r\n", 9);
+    }
+    EVENTUALLY(atomic_load(&h.sent) == 2);
+    house_threads_done();
 }
 
 static void a_reader_that_leaves_ends_its_stream(void **state _unused_)
@@ -298,6 +336,7 @@ int main(void)
         cmocka_unit_test(to_http_1_0_a_stream_ends_with_the_connection),
         cmocka_unit_test(a_head_request_to_a_stream_gets_its_head),
         cmocka_unit_test(events_arrive_as_they_are_written),
+        cmocka_unit_test(a_stream_that_is_not_whole_has_no_last_chunk_and_closes),
         cmocka_unit_test(a_reader_that_leaves_ends_its_stream),
         cmocka_unit_test(draining_gives_streams_their_end),
         cmocka_unit_test(a_waiting_writer_keeps_to_its_readers_pace),

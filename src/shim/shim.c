@@ -9,7 +9,9 @@
  *     brume-shim run   -d DIR -r FD [-c FD]… [-m FD] [-u FD] [-n FD] [-x PATH]… [-s PROCS]… [-g
  * PROCS]…
  *                      -- RUNTIME ARG…
- *     brume-shim enter [-d DIR] [-x PATH]… [-g PROCS]… -- RUNTIME ARG…
+ *     brume-shim exec  -p FILE -o FILE -i FILE -t MS [-e UID] [-k 1] [-d DIR] [-x PATH]… [-s
+ * PROCS]… [-g PROCS]…
+ *                      -- RUNTIME ARG…
  *
  * run: DIR is the instance's folder, the runtime's bundle, which it finds at /dev/shm.  -r: where
  * to tell "R <pid>\n" or "F <text>\n" once the runtime is done, -c: a descriptor (a published
@@ -19,7 +21,8 @@
  * runtime with the instance, move into.  The mounts are made in a mount namespace of the runtime's
  * own: they go with the instance, however it ends.
  *
- * enter: becomes RUNTIME under -d, -x and -g alone: for commands inside a running instance. */
+ * exec: a command inside of a running instance; see exec.c. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -39,55 +42,44 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Where the runtime finds DIR, in its own mount namespace: a folder that every machine has,
- * everybody may enter, and no runtime looks for. */
-#define BUNDLE "/dev/shm"
+#include "shim/shim.h"
 
 enum {
-    MAX_LIST = 32,
     LINE_MAX_BYTES = 16384, /* longer lines are logged in parts, marked P */
+    RECORD_MAX_BYTES = LINE_MAX_BYTES + 64,
+    RECORD_TAG = 38, /* where it stands: behind the time and the stream's name */
     LOG_FILES = 5,
     LOG_BYTES = 10 << 20,
-    MAX_REAPED = 16,
-};
-
-struct list {
-    const char *at[MAX_LIST];
-    int n;
-};
-
-struct args {
-    const char *dir;
-    int ready, mount, userns, netns;
-    struct list held, hidden, own_groups, groups;
-    char **runtime;
 };
 
 struct source { /* stdout or stderr */
     int fd;
     const char *name;
+    bool begun; /* the last record is a part, whose rest is to come */
+    bool lost;  /* a record found no room */
     size_t n;
     char line[LINE_MAX_BYTES];
 };
 
 static struct {
     int log, lock, ready;
-    int64_t log_size;
+    int64_t log_size, log_number;
     pid_t runtime, init;
     bool runtime_done, ended;
     int status; /* of init */
     struct {
         pid_t pid;
         int status;
-    } reaped[MAX_REAPED]; /* who ended before we knew init's pid */
+    } reaped[SHIM_MAX_REAPED]; /* who ended before we knew init's pid */
     int n_reaped;
 } shim = { .log = -1, .ready = -1 };
 
-static struct source sources[2] = { { -1, " stdout ", 0, "" }, { -1, " stderr ", 0, "" } };
+static struct source sources[2] = { { .fd = -1, .name = " stdout " },
+                                    { .fd = -1, .name = " stderr " } };
 
 /* ---- small text ---- */
 
-static char *put_text(char *p, const char *s)
+char *shim_put_text(char *p, const char *s)
 {
     size_t n = strlen(s);
 
@@ -95,7 +87,7 @@ static char *put_text(char *p, const char *s)
     return p + n;
 }
 
-static char *put_number(char *p, int64_t v, int width)
+char *shim_put_number(char *p, int64_t v, int width)
 {
     char digits[24];
     int n = 0;
@@ -128,24 +120,24 @@ static char *put_time(char *p)
     int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
     int64_t month = mp < 10 ? mp + 3 : mp - 9, year = yoe + era * 400 + (month <= 2);
 
-    p = put_number(p, year, 4);
+    p = shim_put_number(p, year, 4);
     *p++ = '-';
-    p = put_number(p, month, 2);
+    p = shim_put_number(p, month, 2);
     *p++ = '-';
-    p = put_number(p, doy - (153 * mp + 2) / 5 + 1, 2);
+    p = shim_put_number(p, doy - (153 * mp + 2) / 5 + 1, 2);
     *p++ = 'T';
-    p = put_number(p, rest / 3600, 2);
+    p = shim_put_number(p, rest / 3600, 2);
     *p++ = ':';
-    p = put_number(p, rest / 60 % 60, 2);
+    p = shim_put_number(p, rest / 60 % 60, 2);
     *p++ = ':';
-    p = put_number(p, rest % 60, 2);
+    p = shim_put_number(p, rest % 60, 2);
     *p++ = '.';
-    p = put_number(p, t.tv_nsec, 9);
+    p = shim_put_number(p, t.tv_nsec, 9);
     *p++ = 'Z';
     return p;
 }
 
-static int64_t get_number(const char *s)
+int64_t shim_get_number(const char *s)
 {
     int64_t v = 0;
 
@@ -154,7 +146,7 @@ static int64_t get_number(const char *s)
     return v;
 }
 
-static bool write_all(int fd, const char *p, size_t n)
+bool shim_write_all(int fd, const char *p, size_t n)
 {
     while (n) {
         ssize_t w = write(fd, p, n);
@@ -173,21 +165,21 @@ static void tell(const char *p, size_t n)
 {
     if (shim.ready < 0)
         return;
-    write_all(shim.ready, p, n);
+    shim_write_all(shim.ready, p, n);
     close(shim.ready);
     shim.ready = -1;
 }
 
 static void tell_failure(const char *what, int errnum)
 {
-    char text[300], *p = put_text(text, "F ");
+    char text[300], *p = shim_put_text(text, "F ");
     const char *why = errnum ? strerrordesc_np(errnum) : NULL;
 
     memcpy(p, what, strnlen(what, 200));
     p += strnlen(what, 200);
     if (why) {
-        p = put_text(p, ": ");
-        p = put_text(p, why);
+        p = shim_put_text(p, ": ");
+        p = shim_put_text(p, why);
     }
     *p++ = '\n';
     tell(text, (size_t)(p - text));
@@ -195,57 +187,114 @@ static void tell_failure(const char *what, int errnum)
 
 /* ---- the log ---- */
 
-static void log_name(char *out, int i)
+/* log/1, log/2, …: the greatest number is the newest, and no file ever changes its name. */
+static void log_name(char out[48], int64_t number)
 {
-    char *p = put_text(out, "log/current");
+    char *p = shim_put_text(out, "log/");
 
-    if (i) {
-        *p++ = '.';
-        p = put_number(p, i, 1);
+    *shim_put_number(p, number, 1) = '\0';
+}
+
+static int64_t log_newest(void)
+{
+    _Alignas(struct dirent64) char some[4096];
+    int fd = open("log", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int64_t newest = 1;
+    ssize_t n;
+
+    while (fd >= 0 && (n = getdents64(fd, some, sizeof(some))) > 0)
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *d = (const void *)(some + at);
+            int64_t number = shim_get_number(d->d_name);
+            newest = number > newest ? number : newest;
+            at += d->d_reclen;
+        }
+    if (fd >= 0)
+        close(fd);
+    return newest;
+}
+
+/* A record that was cut by the machine's or an earlier shim's end becomes a part whose rest never
+ * comes; of less than its head nothing is kept. */
+static void log_mend(const char *name)
+{
+    static char last[RECORD_MAX_BYTES];
+    int fd = open(name, O_RDWR | O_CLOEXEC);
+    off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    off_t from = size > (off_t)sizeof(last) ? size - (off_t)sizeof(last) : 0;
+    ssize_t n = size > 0 ? pread(fd, last, (size_t)(size - from), from) : 0;
+
+    if (n > 0 && last[n - 1] != '\n') {
+        const char *nl = memrchr(last, '\n', (size_t)n);
+        off_t begin = from + (nl ? nl + 1 - last : 0);
+        if (size - begin <= RECORD_TAG + 1 || pwrite(fd, "P", 1, begin + RECORD_TAG) != 1 ||
+            pwrite(fd, "\n", 1, size) != 1)
+            if (ftruncate(fd, begin) < 0)
+                shim_write_all(fd, "\n", 1);
     }
-    *p = '\0';
+    if (fd >= 0)
+        close(fd);
 }
 
 static void log_open(void)
 {
+    char name[48];
     struct stat st;
 
-    shim.log = open("log/current", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    log_name(name, shim.log_number);
+    shim.log = open(name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     shim.log_size = shim.log >= 0 && fstat(shim.log, &st) == 0 ? st.st_size : 0;
+}
+
+static void log_begin(void)
+{
+    char name[48];
+
+    shim.log_number = log_newest();
+    log_name(name, shim.log_number);
+    log_mend(name);
+    log_open();
 }
 
 static void log_rotate(void)
 {
-    char from[32], to[32];
+    char oldest[48];
 
-    for (int i = LOG_FILES - 2; i >= 0; i--) {
-        log_name(from, i);
-        log_name(to, i + 1);
-        rename(from, to);
-    }
     close(shim.log);
+    shim.log_number++;
     log_open();
+    log_name(oldest, shim.log_number - LOG_FILES);
+    if (shim.log_number > LOG_FILES)
+        unlink(oldest);
 }
 
-/* One line of the log; a full disk loses it, never stops the instance. */
-static void log_line(const char *name, bool whole, const char *p, size_t n)
+/* One record: Kubernetes' form, whose tag may go on after a colon.  C: the line's beginning is in
+ * the record before of its stream.  L: what was printed before this found no room.  A full disk
+ * loses a record, never stops the instance. */
+static void log_record(struct source *s, bool whole, const char *p, size_t n)
 {
-    static char out[LINE_MAX_BYTES + 64];
+    static char out[RECORD_MAX_BYTES];
     char *o = put_time(out);
 
-    o = put_text(o, name);
+    o = shim_put_text(o, s->name);
     *o++ = whole ? 'F' : 'P';
+    if (s->begun)
+        o = shim_put_text(o, ":C");
+    if (s->lost)
+        o = shim_put_text(o, ":L");
     *o++ = ' ';
     memcpy(o, p, n);
     o += n;
     *o++ = '\n';
-    if (shim.log_size + (o - out) > LOG_BYTES)
+    s->begun = !whole;
+    if (shim.log >= 0 && shim.log_size + (o - out) > LOG_BYTES)
         log_rotate();
     if (shim.log < 0) /* there was no room for it */
         log_open();
-    if (shim.log >= 0 && write_all(shim.log, out, (size_t)(o - out)))
+    s->lost = shim.log < 0 || !shim_write_all(shim.log, out, (size_t)(o - out));
+    if (!s->lost)
         shim.log_size += o - out;
-    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* a line is whole or none */
+    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* it is whole or not there */
         shim.log_size = lseek(shim.log, 0, SEEK_END);
 }
 
@@ -255,12 +304,12 @@ static void source_lines(struct source *s, bool end)
     char *p = s->line, *stop = s->line + s->n, *nl;
 
     while (p < stop && (nl = memchr(p, '\n', (size_t)(stop - p)))) {
-        log_line(s->name, true, p, (size_t)(nl - p));
+        log_record(s, true, p, (size_t)(nl - p));
         p = nl + 1;
     }
     size_t rest = (size_t)(stop - p);
-    if (rest && (end || rest == sizeof(s->line))) {
-        log_line(s->name, end, p, rest);
+    if ((rest && (end || rest == sizeof(s->line))) || (end && s->begun)) {
+        log_record(s, end, p, rest);
         rest = 0;
     }
     if (rest && p != s->line)
@@ -295,7 +344,7 @@ static void source_drain(struct source *s)
 
 /* ---- the runtime ---- */
 
-static void join_groups(const struct list *l)
+void shim_join_groups(const struct shim_list *l)
 {
     for (int i = 0; i < l->n; i++) {
         int fd = open(l->at[i], O_WRONLY | O_CLOEXEC);
@@ -307,7 +356,7 @@ static void join_groups(const struct list *l)
     }
 }
 
-static void must(int result, const char *what)
+void shim_must(int result, const char *what)
 {
     if (result >= 0)
         return;
@@ -316,10 +365,10 @@ static void must(int result, const char *what)
 }
 
 /* A mount namespace of its own, without what the runtime must not see. */
-static void enter_mounts(const struct args *a)
+void shim_enter_mounts(const struct shim_args *a)
 {
-    must(unshare(CLONE_NEWNS), "new mount namespace");
-    must(mount("", "/", "none", MS_REC | MS_PRIVATE, NULL), "private mounts");
+    shim_must(unshare(CLONE_NEWNS), "new mount namespace");
+    shim_must(mount("", "/", "none", MS_REC | MS_PRIVATE, NULL), "private mounts");
     for (int i = 0; i < a->hidden.n; i++)
         umount2(a->hidden.at[i], MNT_DETACH);
     /* A runtime that finds itself where nobody can write to it need not make such a place and start
@@ -327,20 +376,20 @@ static void enter_mounts(const struct args *a)
      */
     const char *runtime = a->runtime[0];
     if (mount(runtime, runtime, "none", MS_BIND, NULL) == 0)
-        must(mount("", runtime, "none", MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), runtime);
+        shim_must(mount("", runtime, "none", MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), runtime);
 }
 
-static void oom_score(const char *score)
+void shim_oom_score(const char *score)
 {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
     if (fd >= 0) {
-        write_all(fd, score, strlen(score));
+        shim_write_all(fd, score, strlen(score));
         close(fd);
     }
 }
 
-static void default_signals(void)
+void shim_default_signals(void)
 {
     sigset_t none;
 
@@ -351,40 +400,40 @@ static void default_signals(void)
     signal(SIGINT, SIG_DFL);
 }
 
-static void become_runtime(const struct args *a)
+static void become_runtime(const struct shim_args *a)
 {
-    default_signals();
-    join_groups(&a->groups);
-    enter_mounts(a);
+    shim_default_signals();
+    shim_join_groups(&a->groups);
+    shim_enter_mounts(a);
     /* The runtime looks at its bundle as the instance's root, who may not pass the host's folders.
      */
-    must(mount(".", BUNDLE, "none", MS_BIND, NULL), "place the bundle");
-    must(chdir(BUNDLE), BUNDLE);
+    shim_must(mount(".", SHIM_BUNDLE, "none", MS_BIND, NULL), "place the bundle");
+    shim_must(chdir(SHIM_BUNDLE), SHIM_BUNDLE);
     if (a->mount >= 0)
-        must((int)syscall(SYS_move_mount, a->mount, "", AT_FDCWD, "root",
-                          4 /* from: the fd itself */),
-             "place the root");
+        shim_must((int)syscall(SYS_move_mount, a->mount, "", AT_FDCWD, "root",
+                               4 /* from: the fd itself */),
+                  "place the root");
     if (a->userns >= 0) {
-        char path[40], *p = put_text(path, "/proc/self/fd/");
-        *put_number(p, a->userns, 1) = '\0';
-        must(mount(path, "userns", "none", MS_BIND, NULL), "place the user namespace");
+        char path[40], *p = shim_put_text(path, "/proc/self/fd/");
+        *shim_put_number(p, a->userns, 1) = '\0';
+        shim_must(mount(path, "userns", "none", MS_BIND, NULL), "place the user namespace");
     }
     if (a->netns >= 0)
-        must(setns(a->netns, CLONE_NEWNET), "enter the network");
-    oom_score("0");
+        shim_must(setns(a->netns, CLONE_NEWNET), "enter the network");
+    shim_oom_score("0");
     execv(a->runtime[0], a->runtime);
-    must(-1, a->runtime[0]);
+    shim_must(-1, a->runtime[0]);
 }
 
-static void start_runtime(const struct args *a)
+static void start_runtime(const struct shim_args *a)
 {
     int out[2], err[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    must(null, "/dev/null");
-    must(pipe2(out, O_CLOEXEC), "pipe");
-    must(pipe2(err, O_CLOEXEC), "pipe");
+    shim_must(null, "/dev/null");
+    shim_must(pipe2(out, O_CLOEXEC), "pipe");
+    shim_must(pipe2(err, O_CLOEXEC), "pipe");
     shim.runtime = fork();
-    must(shim.runtime, "fork");
+    shim_must(shim.runtime, "fork");
     if (shim.runtime == 0) {
         dup2(null, 0);
         dup2(out[1], 1);
@@ -413,26 +462,26 @@ static void start_runtime(const struct args *a)
 
 static void save_exit(int status)
 {
-    char text[160], *p = put_text(text, "{\"exit_code\":");
+    char text[160], *p = shim_put_text(text, "{\"exit_code\":");
     struct timespec now;
     int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 
     clock_gettime(CLOCK_REALTIME, &now);
-    p = put_number(p, code, 1);
-    p = put_text(p, ",\"finished_at\":");
-    p = put_number(p, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, 1);
-    p = put_text(p, "}\n");
+    p = shim_put_number(p, code, 1);
+    p = shim_put_text(p, ",\"finished_at\":");
+    p = shim_put_number(p, (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, 1);
+    p = shim_put_text(p, "}\n");
     int fd = open("exit.json.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
-    if (write_all(fd, text, (size_t)(p - text)) && fsync(fd) == 0)
+    if (shim_write_all(fd, text, (size_t)(p - text)) && fsync(fd) == 0)
         rename("exit.json.new", "exit.json");
     close(fd);
 }
 
 static void init_known(void)
 {
-    char text[32], said[40], *p = put_text(said, "R ");
+    char text[32], said[40], *p = shim_put_text(said, "R ");
     int fd = open("init.pid", O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
@@ -443,13 +492,13 @@ static void init_known(void)
         _exit(125);
     }
     text[n] = '\0';
-    shim.init = (pid_t)get_number(text);
+    shim.init = (pid_t)shim_get_number(text);
     for (int i = 0; i < shim.n_reaped; i++)
         if (shim.reaped[i].pid == shim.init) {
             shim.ended = true;
             shim.status = shim.reaped[i].status;
         }
-    p = put_number(p, shim.init, 1);
+    p = shim_put_number(p, shim.init, 1);
     *p++ = '\n';
     tell(said, (size_t)(p - said));
 }
@@ -478,7 +527,7 @@ static void reap(void)
         } else if (shim.runtime_done && pid == shim.init) {
             shim.ended = true;
             shim.status = status;
-        } else if (!shim.runtime_done && shim.n_reaped < MAX_REAPED) {
+        } else if (!shim.runtime_done && shim.n_reaped < SHIM_MAX_REAPED) {
             shim.reaped[shim.n_reaped].pid = pid;
             shim.reaped[shim.n_reaped++].status = status;
         }
@@ -506,43 +555,43 @@ static void loop(int signals)
 /* The lock says that this shim lives; the text, who it is. */
 static void hold_lock(void)
 {
-    char text[24], *p = put_number(text, getpid(), 1);
+    char text[24], *p = shim_put_number(text, getpid(), 1);
 
     *p++ = '\n';
     shim.lock = open("shim.pid", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    must(shim.lock, "shim.pid");
-    must(flock(shim.lock, LOCK_EX | LOCK_NB), "another shim lives");
-    must(ftruncate(shim.lock, 0), "shim.pid");
-    must(pwrite(shim.lock, text, (size_t)(p - text), 0) > 0 ? 0 : -1, "shim.pid");
+    shim_must(shim.lock, "shim.pid");
+    shim_must(flock(shim.lock, LOCK_EX | LOCK_NB), "another shim lives");
+    shim_must(ftruncate(shim.lock, 0), "shim.pid");
+    shim_must(pwrite(shim.lock, text, (size_t)(p - text), 0) > 0 ? 0 : -1, "shim.pid");
 }
 
-static int run(const struct args *a)
+static int run(const struct shim_args *a)
 {
     sigset_t set;
 
     shim.ready = a->ready;
     fcntl(a->ready, F_SETFD, FD_CLOEXEC);
     for (int i = 0; i < a->held.n; i++)
-        fcntl((int)get_number(a->held.at[i]), F_SETFD, FD_CLOEXEC);
+        fcntl((int)shim_get_number(a->held.at[i]), F_SETFD, FD_CLOEXEC);
     setsid();
     prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_IGN);
     umask(0077);
-    must(chdir(a->dir), a->dir);
+    shim_must(chdir(a->dir), a->dir);
     hold_lock();
-    log_open();
+    log_begin();
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
-    must(signals, "signalfd");
+    shim_must(signals, "signalfd");
     umask(0022);
     start_runtime(a);
     umask(0077);
-    join_groups(&a->own_groups); /* takes milliseconds; the runtime is busy meanwhile */
-    oom_score("-900");
+    shim_join_groups(&a->own_groups); /* takes milliseconds; the runtime is busy meanwhile */
+    shim_oom_score("-900");
     loop(signals);
     source_drain(&sources[0]);
     source_drain(&sources[1]);
@@ -550,24 +599,13 @@ static int run(const struct args *a)
     return 0;
 }
 
-static int enter(const struct args *a)
+static void list_add(struct shim_list *l, const char *s)
 {
-    default_signals();
-    join_groups(&a->groups);
-    enter_mounts(a);
-    if (a->dir)
-        must(mount(a->dir, BUNDLE, "none", MS_BIND, NULL), "place the bundle");
-    execv(a->runtime[0], a->runtime);
-    return 125;
-}
-
-static void list_add(struct list *l, const char *s)
-{
-    if (l->n < MAX_LIST)
+    if (l->n < SHIM_MAX_LIST)
         l->at[l->n++] = s;
 }
 
-static bool parse(int argc, char **argv, struct args *a)
+static bool parse(int argc, char **argv, struct shim_args *a)
 {
     int i = 2;
 
@@ -581,19 +619,19 @@ static bool parse(int argc, char **argv, struct args *a)
             a->dir = v;
             break;
         case 'r':
-            a->ready = (int)get_number(v);
+            a->ready = (int)shim_get_number(v);
             break;
         case 'c':
             list_add(&a->held, v);
             break;
         case 'm':
-            a->mount = (int)get_number(v);
+            a->mount = (int)shim_get_number(v);
             break;
         case 'u':
-            a->userns = (int)get_number(v);
+            a->userns = (int)shim_get_number(v);
             break;
         case 'n':
-            a->netns = (int)get_number(v);
+            a->netns = (int)shim_get_number(v);
             break;
         case 'x':
             list_add(&a->hidden, v);
@@ -603,6 +641,24 @@ static bool parse(int argc, char **argv, struct args *a)
             break;
         case 'g':
             list_add(&a->groups, v);
+            break;
+        case 'p':
+            a->pid_file = v;
+            break;
+        case 'o':
+            a->end_file = v;
+            break;
+        case 'i':
+            a->init = v;
+            break;
+        case 't':
+            a->timeout_ms = shim_get_number(v);
+            break;
+        case 'e':
+            a->owner = shim_get_number(v);
+            break;
+        case 'k':
+            a->kill_rest = true;
             break;
         default:
             return false;
@@ -614,12 +670,12 @@ static bool parse(int argc, char **argv, struct args *a)
 
 int main(int argc, char **argv)
 {
-    struct args a = { .ready = -1, .mount = -1, .userns = -1, .netns = -1 };
+    struct shim_args a = { .ready = -1, .mount = -1, .userns = -1, .netns = -1 };
 
     if (argc < 3 || !parse(argc, argv, &a))
         return 2;
-    if (strcmp(argv[1], "enter") == 0)
-        return enter(&a);
+    if (strcmp(argv[1], "exec") == 0 && a.pid_file && a.end_file && a.init)
+        return shim_exec(&a);
     if (strcmp(argv[1], "run") == 0 && a.dir && a.ready >= 0)
         return run(&a);
     return 2;

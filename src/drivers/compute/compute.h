@@ -68,28 +68,47 @@ struct compute_name {
     const char *name, *ip;
 };
 
-struct compute_log_opts {
-    int64_t tail;  /* last lines; < 0: all */
-    int64_t since; /* wall time, 0: all */
-    bool follow;   /* go on until on_line says stop or the instance is gone */
-    bool timestamps;
+/* A place in the output, of stdout and of stderr: what a host says with each line and takes back,
+ * nobody else's to read.  All 0: none. */
+struct compute_log_place {
+    int64_t file[2], at[2];
 };
-/* A line of output; -1 ends it. 'stream' is 1 (stdout) or 2.  When 'follow' waits, it is called
- * about once a second with stream 0 and no text: the chance to say -1 when nobody listens any more.
- */
-typedef int compute_line_fn(void *ctx, int stream, int64_t time, struct str line);
+struct compute_log_opts {
+    int64_t tail;                  /* last lines; < 0: all */
+    int64_t since;                 /* only lines that ended then or later (wall time), 0: all */
+    bool follow;                   /* go on until on_line says stop or the instance is gone */
+    struct compute_log_place from; /* go on behind this line instead of 'tail' */
+};
+enum compute_line_kind {
+    COMPUTE_LINE,      /* a whole line */
+    COMPUTE_LINE_PART, /* its rest is in the next of its stream (over 1 MiB), or not there */
+    COMPUTE_LINE_GAP,  /* output is missing here: no longer kept, or never written */
+    COMPUTE_LINE_IDLE, /* 'follow' waits; about once a second: the chance to say -1 when nobody
+                          listens any more */
+};
+struct compute_line {
+    enum compute_line_kind kind;
+    int stream;      /* 1 stdout, 2 stderr; 0: neither */
+    int64_t time;    /* 0: none */
+    struct str text; /* as it was printed, any bytes */
+    struct compute_log_place after;
+};
+/* What is there when the call begins, in order, then what 'follow' brings; -1 ends it. */
+typedef int compute_line_fn(void *ctx, const struct compute_line *line);
 
 struct compute_exec {
     const char *cmd; /* JSON list */
     const char *env; /* JSON map or NULL */
-    const char *cwd; /* NULL: the image's */
+    const char *cwd; /* absolute; NULL: the image's */
     struct str input;
-    int64_t timeout; /* microseconds; 0: 60 s */
+    int64_t timeout;      /* microseconds; 0: 60 s.  Then all that it started is killed */
+    bool kill_background; /* also at its own end; else what it left running lives on */
 };
 struct compute_exec_result {
     int64_t exit_code;
-    struct str out, err; /* at most 1 MiB each, in the arena */
+    struct str out, err; /* at most 1 MiB each, any bytes, in the arena */
     bool timed_out, truncated;
+    const char *cwd_fault; /* why 'cwd' cannot be entered ("does not exist"); then nothing ran */
 };
 
 struct compute;

@@ -267,11 +267,17 @@ static int fake_logs(struct compute *h, const struct uuid *id, const struct comp
         TRY(fake_known(f, id, &i, e));
         at = i->state.started_at;
     }
-    size_t skip = o->tail >= 0 && o->tail < 2 ? (size_t)(2 - o->tail) : 0;
-    for (size_t k = skip; k < 2; k++)
-        if (at >= o->since && fn(ctx, 1, at, str_of(lines[k])) < 0)
+    int64_t skip = o->tail >= 0 && o->tail < 2 ? 2 - o->tail : 0;
+    struct compute_line l = { .stream = 1, .time = at, .after.file = { 1, 1 } };
+    for (int64_t k = o->from.file[0] ? o->from.at[0] : skip; k < 2; k++) {
+        l.text = str_of(lines[k]);
+        l.after.at[0] = l.after.at[1] = k + 1;
+        if (at >= o->since && fn(ctx, &l) < 0)
             return 0;
-    while (o->follow && fake_wait_gone(f, id) && fn(ctx, 0, 0, STR("")) == 0)
+    }
+    l = (struct compute_line){ .kind = COMPUTE_LINE_IDLE,
+                               .after = { .file = { 1, 1 }, .at = { 2, 2 } } };
+    while (o->follow && fake_wait_gone(f, id) && fn(ctx, &l) == 0)
         ;
     return 0;
 }

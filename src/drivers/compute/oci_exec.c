@@ -1,13 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands inside a running instance, and what it uses.  A command gets a group of its own below
- * the instance's, so that a time-out ends all that it started. */
+ * the instance's and a shim of its own, which ends it in time whatever becomes of us, and says how
+ * it ended. */
+#include <dirent.h>
 #include <fcntl.h>
+#include <string.h>
 
+#include "base/clock.h"
+#include "base/log.h"
+#include "codec/id.h"
+#include "codec/text.h"
 #include "drivers/compute/oci_impl.h"
 #include "os/file.h"
 #include "os/process.h"
 
-enum { PROCESS_MAX = 1 << 20, OUTPUT_MAX = 1 << 20, MAX_ARGS = 64 };
+enum { PROCESS_MAX = 1 << 20, OUTPUT_MAX = 1 << 20, MAX_ARGS = 64, SHIM_GRACE_S = 15 };
+
+#define FOLDER "exec-"
+
+/* A command that runs: its files, its group, and what it shall be. */
+struct running {
+    const char *dir, *group, *process, *log, *pid, *end;
+    const char *command, *cwd;
+    int64_t first_id, uid; /* the instance's first id on the host; the user's inside of it */
+};
 
 static bool env_named(const struct json_value *own, const char *entry)
 {
@@ -39,9 +55,21 @@ static void write_env(struct json_out *j, struct arena *a, const struct json_val
     json_close(j);
 }
 
+static void write_args(struct json_out *j, const char *cwd, const struct json_value *cmd)
+{
+    json_key(j, "args");
+    json_open(j, '[');
+    json_str(j, "/proc/self/fd/3"); /* brume-init, as the shim hands it in … */
+    json_str(j, "4");               /* … with where it says how it went */
+    json_str(j, cwd);
+    for (size_t k = 0; k < json_len(cmd); k++)
+        json_str(j, json_str_of(json_at(cmd, k), NULL));
+    json_close(j);
+}
+
 /* The process of config.json with another command: same user, capabilities, environment. */
 static int write_process(struct arena *a, const char *config, const struct compute_exec *x,
-                         const char *path, const char **command, struct err *e)
+                         struct running *r, struct err *e)
 {
     struct buf b = BUF(PROCESS_MAX);
     struct json_out j = JSON_OUT(&b);
@@ -55,132 +83,270 @@ static int write_process(struct arena *a, const char *config, const struct compu
         cmd && x->env ? json_parse(str_of(x->env), e) : NULL;
     if (!all || !cmd || (x->env && !env))
         return -1;
-    *command = arena_strdup(a, json_str_of(json_at(cmd, 0), NULL));
-    if (!*command || !**command)
-        return err_set(e, ERR_INVALID, "the command is empty");
     const struct json_value *was = json_get(all, "process");
+    r->command = arena_strdup(a, json_str_of(json_at(cmd, 0), NULL));
+    r->uid = json_get_int(json_get(was, "user"), "uid", 0);
+    r->cwd = x->cwd ? x->cwd : json_get_str(a, was, "cwd", "/");
+    if (!r->command || !*r->command)
+        return err_set(e, ERR_INVALID, "the command is empty");
     json_open(&j, '{');
     for (size_t k = 0; was && k < json_len(was); k++) {
         const struct json_value *v = json_member(was, k, &key);
         if (strcmp(key, "env") == 0) {
             write_env(&j, a, v, env);
-        } else if (strcmp(key, "args") == 0 || (strcmp(key, "cwd") == 0 && x->cwd)) {
-            json_key(&j, key);
-            if (key[0] == 'a')
-                json_raw(&j, x->cmd);
-            else
-                json_str(&j, x->cwd);
+        } else if (strcmp(key, "args") == 0) {
+            write_args(&j, r->cwd, cmd);
+        } else if (strcmp(key, "cwd") == 0) { /* brume-init goes there: it says what is wrong */
+            json_kstr(&j, key, "/");
         } else {
             json_key(&j, key);
             json_raw(&j, json_text(a, v));
         }
     }
     json_close(&j);
-    int r = json_done(&j) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
-                              : file_write(path, b.p, b.n, 0600, e);
+    int done = json_done(&j) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
+                                 : file_write(r->process, b.p, b.n, 0600, e);
     buf_free(&b);
-    return r;
+    return done;
 }
 
-static void explain(struct arena *a, const char *log, const char *command,
-                    struct compute_exec_result *out)
+/* ---- how it ended ---- */
+
+static void failed(struct arena *a, struct compute_exec_result *out, int code, const char *text)
+{
+    out->exit_code = code;
+    out->err = str_of(arena_printf(a, "%s\n", text));
+}
+
+static void command_failed(struct arena *a, const struct running *r, int why,
+                           struct compute_exec_result *out)
+{
+    if (why == ENOENT || why == ENOTDIR)
+        failed(a, out, 127, arena_printf(a, "command '%s' was not found", r->command));
+    else if (why == EACCES || why == EPERM)
+        failed(a, out, 126, arena_printf(a, "command '%s' cannot be executed", r->command));
+    else if (why == ENOEXEC)
+        failed(a, out, 126,
+               arena_printf(a, "command '%s' is no program that this machine can run", r->command));
+    else
+        failed(a, out, 126,
+               arena_printf(a, "command '%s' cannot be started: %s", r->command,
+                            strerrordesc_np(why) ? strerrordesc_np(why) : "error"));
+}
+
+static const char *cwd_fault(struct arena *a, int why)
+{
+    if (why == ENOENT)
+        return "does not exist in the instance";
+    if (why == ENOTDIR)
+        return "is no folder";
+    if (why == EACCES || why == EPERM)
+        return "may not be entered by the instance's user";
+    return arena_printf(a, "cannot be entered: %s",
+                        strerrordesc_np(why) ? strerrordesc_np(why) : "error");
+}
+
+static void runtime_failed(struct arena *a, const struct running *r,
+                           struct compute_exec_result *out)
 {
     struct str text;
-    struct err e;
+    struct err ignored;
 
-    if (file_read(a, log, KIB(64), &text, &e) < 0 || text.n == 0)
-        return;
-    bool missing = strstr(text.p, "not found in $PATH") || strstr(text.p, "No such file");
-    bool refused = strstr(text.p, "ermission denied");
-    const char *why = missing   ? arena_printf(a, "command '%s' was not found\n", command)
-                      : refused ? arena_printf(a, "command '%s' cannot be executed\n", command)
-                                : NULL;
-    if (!why)
-        return;
-    out->exit_code = missing ? 127 : 126;
-    out->err = str_of(why);
+    if (file_read(a, r->log, KIB(64), &text, &ignored) < 0)
+        text = STR("");
+    while (text.n && text.p[text.n - 1] == '\n')
+        text.n--;
+    log_event(LOG_WARN, "exec_failed", L_STR("runtime", arena_dup(a, text.p, text.n)));
+    size_t n = MIN(text.n, (size_t)400);
+    failed(a, out, 126,
+           arena_printf(a, "command '%s' cannot be started: %.*s", r->command, (int)n,
+                        text.p ? text.p + text.n - n : ""));
 }
 
-static int run(struct oci *o, struct arena *a, const struct uuid *id, const char *group,
-               const char *process, const char *log, const struct compute_exec *x,
-               struct process_result *r, struct err *e)
+static int read_end(struct arena *a, const struct running *r, struct compute_exec_result *out,
+                    struct err *e)
 {
-    const char *argv[MAX_ARGS] = { o->shim, "enter" }, **files;
-    size_t n = 2, n_files;
+    struct str text;
+    int64_t number;
 
-    if (cgroups_hybrid(o->groups)) {
-        argv[n++] = "-x";
-        argv[n++] = cgroups_hybrid(o->groups);
+    if (file_read(a, r->end, 64, &text, e) < 0 || text.n < 4 ||
+        !int_parse((struct str){ text.p + 2, text.n - 3 }, 0, INT32_MAX, &number))
+        return err_set(e, ERR_INTERNAL, "nobody saw how the command ended");
+    switch (text.p[0]) {
+    case 'E':
+        out->exit_code = number;
+        return 0;
+    case 'T':
+        out->exit_code = 128 + 9;
+        out->timed_out = true;
+        return 0;
+    case 'D':
+        out->exit_code = 126;
+        out->cwd_fault = cwd_fault(a, (int)number);
+        return 0;
+    case 'X':
+        command_failed(a, r, (int)number, out);
+        return 0;
+    default:
+        runtime_failed(a, r, out);
+        return 0;
     }
-    if (o->runtime == OCI_RUNC) { /* it starts from the bundle's folder */
-        argv[n++] = "-d";
-        argv[n++] = oci_path(o, a, id, NULL);
-    }
-    TRY(cgroup_procs_files(o->groups, a, group, &files, &n_files, e));
-    for (size_t k = 0; k < n_files; k++) {
-        argv[n++] = "-g";
-        argv[n++] = files[k];
-    }
-    const char *const rest[] = { "--", o->runtime_path, "--root", o->runtime_root, "--log", log };
-    for (size_t k = 0; k < ARRAY_LEN(rest); k++)
-        argv[n++] = rest[k];
+}
+
+/* ---- the shim ---- */
+
+struct words {
+    const char *at[MAX_ARGS];
+    size_t n;
+};
+
+static void add(struct words *w, const char *flag, const char *value)
+{
+    if (w->n + 3 > MAX_ARGS)
+        return;
+    w->at[w->n++] = flag;
+    if (value)
+        w->at[w->n++] = value;
+}
+
+static int add_groups(struct oci *o, struct arena *a, struct words *w, const char *flag,
+                      const char *group, const char **first, struct err *e)
+{
+    const char **files;
+    size_t n;
+
+    TRY(cgroup_procs_files(o->groups, a, group, &files, &n, e));
+    for (size_t k = 0; k < n; k++)
+        add(w, flag, files[k]);
+    *first = files[0];
+    return 0;
+}
+
+static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
+                      const struct compute_exec *x, const struct running *r, struct words *w,
+                      struct err *e)
+{
+    const char *slash = strrchr(o->shim, '/'), *first;
+    int64_t timeout = x->timeout ? x->timeout : SECONDS(60);
+
+    add(w, o->shim, "exec");
+    add(w, "-p", r->pid);
+    add(w, "-o", r->end);
+    add(w, "-i",
+        arena_printf(a, "%.*sbrume-init", slash ? (int)(slash + 1 - o->shim) : 0, o->shim));
+    add(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
+    add(w, "-e", arena_printf(a, "%lld", (long long)(r->first_id + r->uid)));
+    if (x->kill_background)
+        add(w, "-k", "1");
+    if (cgroups_hybrid(o->groups))
+        add(w, "-x", cgroups_hybrid(o->groups));
+    if (o->runtime == OCI_RUNC) /* it starts from the bundle's folder */
+        add(w, "-d", oci_path(o, a, id, NULL));
+    TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), &first, e));
+    TRY(add_groups(o, a, w, "-g", r->group, &first, e));
+    add(w, "--", o->runtime_path);
+    add(w, "--root", o->runtime_root);
+    add(w, "--log", r->log);
     if (o->runtime == OCI_CRUN)
-        argv[n++] = "--cgroup-manager=disabled";
-    argv[n++] = "exec";
-    if (o->runtime == OCI_RUNC) { /* it moves the command into groups by itself */
-        bool v1 = strstr(files[0], "/tasks");
-        argv[n++] = "--cgroup";
-        argv[n++] = arena_printf(a, "%s%s", v1 ? "pids:" : "", strrchr(group, '/') + 1);
-    }
-    argv[n++] = "--process";
-    argv[n++] = process;
-    argv[n++] = id->s;
-    argv[n] = NULL;
-    struct process_opts p = { .argv = argv,
+        add(w, "--cgroup-manager=disabled", NULL);
+    add(w, "exec", "--detach");
+    if (o->runtime == OCI_RUNC) /* it moves the command into groups by itself */
+        add(w, "--cgroup",
+            arena_printf(a, "%s%s", strstr(first, "/tasks") ? "pids:" : "",
+                         strrchr(r->group, '/') + 1));
+    add(w, "--preserve-fds", "2");
+    add(w, "--pid-file", r->pid);
+    add(w, "--process", r->process);
+    add(w, id->s, NULL);
+    w->at[w->n] = NULL;
+    return 0;
+}
+
+static int run(struct oci *o, struct arena *a, const struct uuid *id, const struct compute_exec *x,
+               const struct running *r, struct compute_exec_result *out, struct err *e)
+{
+    struct process_result got = { 0 };
+    struct words w = { .n = 0 };
+    struct err late = { 0 };
+
+    TRY(cgroup_make(o->groups, r->group, e));
+    TRY(shim_words(o, a, id, x, r, &w, e));
+    struct process_opts p = { .argv = w.at,
                               .input = x->input,
-                              .timeout = x->timeout ? x->timeout : SECONDS(60),
-                              .max_output = OUTPUT_MAX };
-    return process_run(a, &p, r, e);
+                              .timeout =
+                                  (x->timeout ? x->timeout : SECONDS(60)) + SECONDS(SHIM_GRACE_S),
+                              .max_output = OUTPUT_MAX + 1 };
+    int done = process_run(a, &p, &got, e);
+    *out = (struct compute_exec_result){ .out = got.out, .err = got.err };
+    out->truncated = got.out.n > OUTPUT_MAX || got.err.n > OUTPUT_MAX;
+    out->out.n = MIN(out->out.n, (size_t)OUTPUT_MAX);
+    out->err.n = MIN(out->err.n, (size_t)OUTPUT_MAX);
+    if (done == 0)
+        done = read_end(a, r, out, e);
+    if (done < 0 && cgroup_kill(o->groups, r->group, SECONDS(5), &late) == 0 &&
+        cgroup_remove(o->groups, r->group, &late) < 0)
+        log_err(LOG_WARN, "exec_group_stays", &late); /* its shim was killed */
+    return done;
+}
+
+/* Also the first of its ids. */
+static int is_running(struct oci *o, const struct uuid *id, int64_t *first_id, struct err *e)
+{
+    OCI_LOCK(o);
+    const struct inst *i = map_get(o->instances, id->s, strlen(id->s));
+
+    if (!i)
+        return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
+    if (i->state.status != COMPUTE_RUNNING)
+        return err_set(e, ERR_INVALID_STATE, "the instance is not running");
+    *first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
+    return 0;
 }
 
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
              const struct compute_exec *x, struct compute_exec_result *out, struct err *e)
 {
     struct oci *o = oci_of(h);
-    struct process_result r = { 0 };
-    const char *command;
+    struct compute_exec_result result;
+    struct uuid number;
     struct err later;
-    int64_t number;
+    int64_t first_id;
 
-    {
-        OCI_LOCK(o);
-        struct inst *i = map_get(o->instances, id->s, strlen(id->s));
-        if (!i)
-            return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
-        if (i->state.status != COMPUTE_RUNNING)
-            return err_set(e, ERR_INVALID_STATE, "the instance is not running");
-        number = ++i->exec_number;
-    }
-    const char *name = arena_printf(a, "exec-%d-%lld", (int)getpid(), (long long)number);
-    const char *group = arena_printf(a, "%s/%s", oci_group(o, a, id), name);
-    const char *process = oci_path(o, a, id, arena_printf(a, "%s.json", name));
-    const char *log = oci_path(o, a, id, arena_printf(a, "%s.log", name));
-    TRY(write_process(a, oci_path(o, a, id, "config.json"), x, process, &command, e));
-    int done = cgroup_make(o->groups, group, e);
+    TRY(is_running(o, id, &first_id, e));
+    if (x->cwd && x->cwd[0] != '/')
+        return err_set(e, ERR_INVALID, "the working directory must begin with '/'");
+    uuid_new(clock_system(), &number);
+    const char *name = arena_printf(a, FOLDER "%s", number.s);
+    struct running r = { .dir = oci_path(o, a, id, name),
+                         .first_id = first_id,
+                         .group = arena_printf(a, "%s/%s", oci_group(o, a, id), name) };
+    r.process = arena_printf(a, "%s/process.json", r.dir);
+    r.log = arena_printf(a, "%s/runtime.log", r.dir);
+    r.pid = arena_printf(a, "%s/pid", r.dir);
+    r.end = arena_printf(a, "%s/end", r.dir);
+    TRY(dir_make(r.dir, 0700, e));
+    int done = write_process(a, oci_path(o, a, id, "config.json"), x, &r, e);
     if (done == 0)
-        done = run(o, a, id, group, process, log, x, &r, e);
-    *out = (struct compute_exec_result){ .exit_code = r.status, .timed_out = r.timed_out };
-    out->out = r.out;
-    out->err = r.err;
-    out->truncated = r.out.n >= OUTPUT_MAX || r.err.n >= OUTPUT_MAX;
-    if (done == 0 && r.status != 0)
-        explain(a, log, command, out);
-    unlink(process);
-    unlink(log);
-    if (cgroup_kill(o->groups, group, SECONDS(5), &later) == 0 &&
-        cgroup_remove(o->groups, group, &later) == 0 && r.timed_out)
-        done = 0;
+        done = run(o, a, id, x, &r, &result, e);
+    if (dir_remove(r.dir, &later) < 0)
+        log_err(LOG_WARN, "exec_folder_stays", &later);
+    if (done == 0)
+        *out = result;
     return done;
+}
+
+void oci_exec_forget(struct oci *o, const struct uuid *id)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    DIR *d = opendir(oci_path(o, &a, id, NULL));
+    struct err e;
+
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (strncmp(f->d_name, FOLDER, strlen(FOLDER)) == 0 &&
+            dir_remove(oci_path(o, &a, id, f->d_name), &e) < 0)
+            log_err(LOG_WARN, "exec_folder_stays", &e);
+    if (d)
+        closedir(d);
 }
 
 int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e)

@@ -44,8 +44,7 @@ struct inst {
     /* ---- under 'order' */
     struct arena arena; /* of spec */
     struct compute_spec spec;
-    bool attached; /* to the network */
-    int64_t exec_number;
+    bool attached;               /* to the network */
     int64_t disk_bytes, disk_at; /* measured, when (monotonic) */
     int64_t copies_bytes;        /* of its own copies of layers, once copies_known */
     bool copies_known;
@@ -182,3 +181,5 @@ int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_
 int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e);
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
              const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
+/* Removes what commands of an agent that is gone have left in the instance's folder. */
+void oci_exec_forget(struct oci *o, const struct uuid *id);

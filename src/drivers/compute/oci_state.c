@@ -342,6 +342,7 @@ static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
         i->state.ports = i->state.reason = NULL;
     }
     i->state.id = *id;
+    oci_exec_forget(o, id);
     int shim_fd = living_shim(o, &a, id, &shim_pid);
     if (shim_fd >= 0)
         adopt_living(o, &a, i, shim_fd, shim_pid);

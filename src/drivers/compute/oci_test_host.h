@@ -286,13 +286,14 @@ struct lines {
     int n, want;
 };
 
-static inline int on_line(void *ctx, int stream, _unused_ int64_t at, struct str line)
+static inline int on_line(void *ctx, const struct compute_line *line)
 {
     struct lines *l = ctx;
 
-    if (stream == 0)
+    if (line->kind == COMPUTE_LINE_IDLE)
         return 0;
-    buf_printf(&l->b, "%d:" STR_FMT "\n", stream, STR_ARG(line));
+    buf_printf(&l->b, "%d:" STR_FMT "%s\n", line->stream, STR_ARG(line->text),
+               line->kind == COMPUTE_LINE_PART ? " …" : "");
     l->n++;
     return l->want && l->n >= l->want ? -1 : 0;
 }

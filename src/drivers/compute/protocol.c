@@ -8,6 +8,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
+enum { WINDOW_BYTES = 8, PIECE_BYTES = 64 << 10 };
+
 static uint32_t get32(const char *p)
 {
     uint8_t b[4];
@@ -33,7 +35,7 @@ int frame_decode(struct str in, struct frame *out, size_t *used, struct err *e)
     if (in.n < FRAME_HEAD)
         return 0;
     size_t n = get32(in.p);
-    if ((in.p[4] == FRAME_WINDOW && n != 4) || (in.p[4] == FRAME_CANCEL && n != 0))
+    if ((in.p[4] == FRAME_WINDOW && n != WINDOW_BYTES) || (in.p[4] == FRAME_CANCEL && n != 0))
         return err_set(e, ERR_INVALID, "a frame is of the wrong length");
     if (in.n - FRAME_HEAD < n)
         return 0;
@@ -48,6 +50,59 @@ void frame_encode_head(enum frame_kind kind, uint32_t stream, size_t n, uint8_t 
     put32(out, (uint32_t)n);
     out[4] = (uint8_t)kind;
     put32(out + 5, stream);
+}
+
+/* ---- lines ---- */
+
+enum { LINE_HEAD = 2 + 5 * 8 + 4 };
+
+static void put64(struct buf *b, int64_t v)
+{
+    for (int i = 56; i >= 0; i -= 8)
+        buf_putc(b, (char)((uint64_t)v >> i));
+}
+
+static int64_t get64(const char *p)
+{
+    return (int64_t)((uint64_t)get32(p) << 32 | get32(p + 4));
+}
+
+void line_encode(const struct compute_line *l, struct buf *out)
+{
+    size_t n = MIN(l->text.n, (size_t)LINE_TEXT_MAX);
+    uint8_t length[4];
+
+    buf_putc(out, (char)l->kind);
+    buf_putc(out, (char)l->stream);
+    put64(out, l->time);
+    for (int k = 0; k < 2; k++) {
+        put64(out, l->after.file[k]);
+        put64(out, l->after.at[k]);
+    }
+    put32(length, (uint32_t)n);
+    buf_put(out, length, sizeof(length));
+    buf_put(out, l->text.p, n);
+}
+
+int line_decode(struct str in, struct compute_line *out, size_t *used, struct err *e)
+{
+    if (in.n < LINE_HEAD)
+        return 0;
+    uint32_t n = get32(in.p + LINE_HEAD - 4);
+    if ((uint8_t)in.p[0] > COMPUTE_LINE_IDLE || (uint8_t)in.p[1] > 2 || n > LINE_TEXT_MAX)
+        return err_set(e, ERR_INVALID, "a line of a log is malformed");
+    if (in.n - LINE_HEAD < n)
+        return 0;
+    *out = (struct compute_line){ .kind = (enum compute_line_kind)in.p[0],
+                                  .stream = in.p[1],
+                                  .time = get64(in.p + 2),
+                                  .text = { in.p + LINE_HEAD, n } };
+    for (int k = 0; k < 2; k++) {
+        out->after.file[k] = get64(in.p + 10 + (size_t)k * 16);
+        out->after.at[k] = get64(in.p + 18 + (size_t)k * 16);
+    }
+    *used = LINE_HEAD + n;
+    return 1;
 }
 
 /* ---- the link ---- */
@@ -193,39 +248,60 @@ struct message *link_receive(struct link *l, struct err *e)
     return NULL;
 }
 
+/* Under link.lock, as the two below. */
+static int open_window(struct stream *s, const struct message *m, struct err *e)
+{
+    s->out.bytes += get32(m->p);
+    s->out.frames += get32(m->p + 4);
+    if (s->out.bytes > STREAM_WINDOW_BYTES || s->out.frames > STREAM_WINDOW_FRAMES)
+        return err_set(e, ERR_INVALID, "a window is opened further than it was closed");
+    return 0;
+}
+
+static bool is_open(const struct window *w)
+{
+    return w->bytes > 0 && w->frames > 0;
+}
+
+static int append(struct stream *s, struct message *m, struct err *e)
+{
+    if (s->ended || (m->kind != FRAME_END && !is_open(&s->in)))
+        return err_set(e, ERR_INVALID, "a stream has more frames than it may");
+    m->next = NULL;
+    if (s->last)
+        s->last->next = m;
+    else
+        s->first = m;
+    s->last = m;
+    s->ended = m->kind == FRAME_END;
+    if (!s->ended) {
+        s->in.bytes -= (int64_t)m->n;
+        s->in.frames--;
+    }
+    return 0;
+}
+
 int link_deliver(struct link *l, struct message *m, struct err *e)
 {
-    int r = 0;
+    int r = 1;
 
     pthread_mutex_lock(&l->lock);
     struct stream *s = map_get(l->streams, &m->stream, sizeof(m->stream));
-    if (!s) {
-        r = 1;
-    } else if (m->kind == FRAME_WINDOW) {
-        s->window += get32(m->p);
-        if (s->window > STREAM_WINDOW)
-            r = err_set(e, ERR_INVALID, "a window is opened further than it was closed");
-        free(m);
-    } else if (m->kind == FRAME_CANCEL) {
-        s->cancelled = true;
-        free(m);
-    } else if (s->ended || s->frames >= STREAM_MAX_FRAMES ||
-               (m->kind == FRAME_BYTES && s->bytes + m->n > STREAM_WINDOW)) {
-        free(m);
-        r = err_set(e, ERR_INVALID, "a stream has more frames than it may");
-    } else {
-        m->next = NULL;
-        if (s->last)
-            s->last->next = m;
-        else
-            s->first = m;
-        s->last = m;
-        s->frames++;
-        s->bytes += m->kind == FRAME_BYTES ? m->n : 0;
-        s->ended = m->kind == FRAME_END;
-    }
-    if (s)
+    if (s) {
+        bool kept = false;
+        r = 0;
+        if (m->kind == FRAME_WINDOW) {
+            r = open_window(s, m, e);
+        } else if (m->kind == FRAME_CANCEL) {
+            s->cancelled = true;
+        } else {
+            r = append(s, m, e);
+            kept = r == 0;
+        }
+        if (!kept)
+            free(m);
         pthread_cond_broadcast(&s->cond);
+    }
     pthread_mutex_unlock(&l->lock);
     return r;
 }
@@ -290,7 +366,7 @@ struct stream *stream_open(struct link *l, uint32_t id)
     pthread_cond_init(&s->cond, &attr);
     pthread_condattr_destroy(&attr);
     s->id = id;
-    s->window = STREAM_WINDOW;
+    s->in = s->out = (struct window){ STREAM_WINDOW_BYTES, STREAM_WINDOW_FRAMES };
     pthread_mutex_lock(&l->lock);
     bool refused = l->broken || map_count(l->streams) >= LINK_MAX_STREAMS ||
                    map_get(l->streams, &id, sizeof(id));
@@ -344,11 +420,33 @@ static struct timespec deadline(int64_t timeout)
     return t;
 }
 
+/* Under link.lock: takes the first frame; *tell is what was used when it is time to say it. */
+static struct message *take_first(struct stream *s, struct window *tell)
+{
+    struct message *m = s->first;
+
+    s->first = m->next;
+    s->last = s->first ? s->last : NULL;
+    if (m->kind == FRAME_END)
+        return m;
+    s->used.bytes += (int64_t)m->n;
+    s->used.frames++;
+    if (s->used.bytes < STREAM_WINDOW_BYTES / 4 && s->used.frames < STREAM_WINDOW_FRAMES / 4)
+        return m;
+    *tell = s->used;
+    s->in.bytes += s->used.bytes;
+    s->in.frames += s->used.frames;
+    s->used = (struct window){ 0 };
+    return m;
+}
+
 int stream_next(struct stream *s, int64_t timeout, struct message **out)
 {
     struct timespec until = deadline(timeout);
+    struct window tell = { 0 };
+    struct message *m = NULL;
     struct err e;
-    uint8_t used[4];
+    uint8_t used[WINDOW_BYTES];
     int r = 1;
 
     pthread_mutex_lock(&s->link->lock);
@@ -358,29 +456,46 @@ int stream_next(struct stream *s, int64_t timeout, struct message **out)
         else if (!wait_for(s, timeout, &until))
             r = 0;
     }
-    struct message *m = s->first;
-    if (m) {
+    if (s->first) {
+        m = take_first(s, &tell);
         r = 1;
-        s->first = m->next;
-        s->last = s->first ? s->last : NULL;
-        s->frames--;
-        s->bytes -= m->kind == FRAME_BYTES ? m->n : 0;
     }
     pthread_mutex_unlock(&s->link->lock);
     if (!m)
         return r;
     *out = m;
-    if (m->kind == FRAME_BYTES && m->n) {
-        put32(used, (uint32_t)m->n);
-        (void)link_send(s->link, FRAME_WINDOW, s->id, (struct str){ (const char *)used, 4 }, &e);
+    if (tell.frames) {
+        put32(used, (uint32_t)tell.bytes);
+        put32(used + 4, (uint32_t)tell.frames);
+        (void)link_send(s->link, FRAME_WINDOW, s->id,
+                        (struct str){ (const char *)used, sizeof(used) }, &e);
     }
     return 1;
 }
 
-/* Nobody wants more bytes: for who gives the order, its END is the answer. */
+/* Nobody wants more of it: for who gives the order, its END is the answer. */
 static bool stopped(const struct stream *s)
 {
     return s->cancelled || s->link->broken || (s->ended && s->link->orderer);
+}
+
+static int send_when_open(struct stream *s, enum frame_kind kind, struct str body, int64_t timeout,
+                          const struct timespec *until, struct err *e)
+{
+    bool late = false, stop;
+
+    pthread_mutex_lock(&s->link->lock);
+    while (!(stop = stopped(s)) && !is_open(&s->out) && !late)
+        late = !wait_for(s, timeout, until);
+    bool ok = !stop && is_open(&s->out);
+    if (ok) {
+        s->out.bytes -= (int64_t)body.n;
+        s->out.frames--;
+    }
+    pthread_mutex_unlock(&s->link->lock);
+    if (!ok)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the other side stopped reading");
+    return link_send(s->link, kind, s->id, body, e);
 }
 
 int stream_bytes(struct stream *s, struct str bytes, int64_t timeout, struct err *e)
@@ -388,30 +503,28 @@ int stream_bytes(struct stream *s, struct str bytes, int64_t timeout, struct err
     struct timespec until = deadline(timeout);
 
     do {
-        size_t n = MIN(bytes.n, (size_t)64 << 10);
-        bool late = false, stop;
-        pthread_mutex_lock(&s->link->lock);
-        while (!(stop = stopped(s)) && s->window < (int64_t)n && !late)
-            late = !wait_for(s, timeout, &until);
-        if (!stop && s->window >= (int64_t)n) {
-            s->window -= (int64_t)n;
-            late = false;
-        }
-        pthread_mutex_unlock(&s->link->lock);
-        if (stop || late)
-            return err_set(e, ERR_ENGINE_UNAVAILABLE, "the other side stopped reading");
-        TRY(link_send(s->link, FRAME_BYTES, s->id, (struct str){ bytes.p, n }, e));
+        size_t n = MIN(bytes.n, (size_t)PIECE_BYTES);
+        TRY(send_when_open(s, FRAME_BYTES, (struct str){ bytes.p, n }, timeout, &until, e));
         bytes.p += n;
         bytes.n -= n;
     } while (bytes.n);
     return 0;
 }
 
-int stream_json(struct stream *s, const struct buf *json, struct err *e)
+int stream_order(struct stream *s, const struct buf *json, struct err *e)
 {
     if (json->failed)
-        return err_set(e, ERR_TOO_LARGE, "an answer is over %d bytes", FRAME_MAX);
+        return err_set(e, ERR_TOO_LARGE, "an order is over %d bytes", FRAME_MAX);
     return link_send(s->link, FRAME_JSON, s->id, buf_str(json), e);
+}
+
+int stream_json(struct stream *s, const struct buf *json, struct err *e)
+{
+    static const struct timespec never;
+
+    if (json->failed || json->n > FRAME_MAX)
+        return err_set(e, ERR_TOO_LARGE, "an order or an answer is over %d bytes", FRAME_MAX);
+    return send_when_open(s, FRAME_JSON, buf_str(json), -1, &never, e);
 }
 
 int stream_end(struct stream *s, const struct err *failure, struct err *e)

@@ -7,23 +7,28 @@
  * stream (big-endian), the body.  Both sides begin with a greeting: JSON on stream 0 with protocol,
  * version and installation.  An order is JSON on a stream that the orderer numbers; the answer is
  * any number of JSON and BYTES frames on that stream and one END, whose JSON is {} or
- * {"error":{…}}.  The orderer may send BYTES and END too (an upload), or CANCEL.  BYTES are bounded
- * by a window of 256 KiB a stream and direction, which WINDOW frames (4 bytes: how many were used)
- * open again. */
+ * {"error":{…}}.  The orderer may send BYTES and END too (an upload), or CANCEL.
+ *
+ * Each stream has a window a direction, of bytes and of frames: a JSON or BYTES frame may be sent
+ * while both are open, and takes its body's length and one frame from them (an order is outside of
+ * it); so what waits for its reader is less than the window and one frame.  WINDOW frames (4 bytes
+ * each, big-endian: bytes, frames that were used) open it again.  Who sends more than that breaks
+ * the connection; who reads slowly holds up the sender of that stream alone. */
 
 #include <pthread.h>
 
 #include "base/map.h"
 #include "codec/json.h"
+#include "drivers/compute/compute.h"
 
 enum {
     FRAME_HEAD = 9,
     FRAME_MAX = 1 << 20,
-    PROTOCOL_VERSION = 1,
-    PROTOCOL_OLDEST = 1, /* the oldest version that is understood */
-    STREAM_WINDOW = 256 << 10,
+    PROTOCOL_VERSION = 2,
+    PROTOCOL_OLDEST = 2, /* the oldest version that is understood */
+    STREAM_WINDOW_BYTES = 256 << 10,
+    STREAM_WINDOW_FRAMES = 1024,
     LINK_MAX_STREAMS = 4096,
-    STREAM_MAX_FRAMES = 8192, /* waiting for their reader */
 };
 enum frame_kind { FRAME_JSON = 1, FRAME_BYTES, FRAME_END, FRAME_WINDOW, FRAME_CANCEL };
 
@@ -36,6 +41,14 @@ struct frame {
 int frame_decode(struct str in, struct frame *out, size_t *used, struct err *e);
 void frame_encode_head(enum frame_kind kind, uint32_t stream, size_t n, uint8_t out[FRAME_HEAD]);
 
+/* The lines of a log are BYTES without regard to frames: 1 byte of kind, 1 of stream, 8 each of
+ * time and the four numbers of the place, 4 of the text's length (at most LINE_TEXT_MAX), the text;
+ * numbers big-endian. */
+enum { LINE_TEXT_MAX = 2 << 20 };
+void line_encode(const struct compute_line *l, struct buf *out);
+/* 1: *out is a line of '*used' bytes; 0: more bytes are needed; -1: no line can begin so. */
+int line_decode(struct str in, struct compute_line *out, size_t *used, struct err *e);
+
 /* ---- one connection, seen by many threads ---- */
 
 struct message {
@@ -46,6 +59,9 @@ struct message {
     char p[]; /* ends with a NUL that is not counted */
 };
 
+struct window {
+    int64_t bytes, frames;
+};
 struct link;
 struct stream {
     struct link *link;
@@ -53,8 +69,8 @@ struct stream {
     /* under link.lock: */
     pthread_cond_t cond;
     struct message *first, *last;
-    size_t frames, bytes; /* waiting */
-    int64_t window;       /* bytes that may still be sent */
+    struct window in, out; /* left for the other side to send, and for us */
+    struct window used;    /* by our reader, and not yet told to the other side */
     bool ended, cancelled;
 };
 
@@ -92,9 +108,11 @@ void stream_close(struct stream *s);
 /* The next frame: 1, free() it; 0: 'timeout' passed (< 0: never); -1: cancelled or the link broke.
  */
 int stream_next(struct stream *s, int64_t timeout, struct message **out);
-/* Sends bytes when the window has room; -1 if cancelled, broken or 'timeout' (< 0: never) passed.
- */
+/* Sends bytes as the window opens; -1 if cancelled, broken or 'timeout' (< 0: never) passed. */
 int stream_bytes(struct stream *s, struct str bytes, int64_t timeout, struct err *e);
+/* The order that begins the stream; it takes nothing from the window. */
+int stream_order(struct stream *s, const struct buf *json, struct err *e);
+/* One frame, when the window is open; waits for that as long as it takes. */
 int stream_json(struct stream *s, const struct buf *json, struct err *e);
 /* END, with the error if there is one. */
 int stream_end(struct stream *s, const struct err *failure, struct err *e);

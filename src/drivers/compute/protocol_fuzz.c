@@ -17,5 +17,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         in.p += used;
         in.n -= used;
     }
+    struct compute_line l;
+    in = (struct str){ (const char *)data, size };
+    while (line_decode(in, &l, &used, &e) == 1) {
+        struct buf b = BUF(SIZE_MAX);
+        line_encode(&l, &b);
+        if (used > in.n || b.n != used || memcmp(b.p, in.p, used) != 0)
+            abort();
+        buf_free(&b);
+        in.p += used;
+        in.n -= used;
+    }
     return 0;
 }

@@ -4,11 +4,15 @@
  * allows. */
 #include "drivers/compute/remote.h"
 
+#include <time.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "drivers/compute/remote_call.h"
 #include "os/thread.h"
 #include "os/unixsock.h"
+
+enum { RESUME_S = 30 }; /* how long who reads logs waits for an agent that ended */
 
 struct remote {
     struct compute base;
@@ -207,7 +211,7 @@ int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
 
     if (!s)
         return -1;
-    int r = stream_json(s, o->json, e);
+    int r = stream_order(s, o->json, e);
     if (r == 0)
         r = upload(s, o, e);
     if (r == 0)
@@ -353,44 +357,101 @@ static int remote_list(struct compute *h, struct arena *a, struct compute_state 
 struct lines {
     compute_line_fn *fn;
     void *ctx;
+    struct buf text;               /* not yet a whole line */
+    struct compute_log_place last; /* behind the last line that was given on */
+    bool begun, enough;
 };
 
-/* BYTES of logs: 1 byte of stream, 8 of time, then the line; one line a frame. */
-static int take_line(void *ctx, _unused_ const struct json_value *json, struct str bytes,
-                     struct err *e)
+static int give_line(struct lines *l, const struct compute_line *line)
 {
-    const struct lines *l = ctx;
-    int64_t at = 0;
-
-    if (bytes.n < 9)
-        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
-    for (int i = 1; i < 9; i++)
-        at = (int64_t)((uint64_t)at << 8 | (uint8_t)bytes.p[i]);
-    struct str line = { bytes.p + 9, bytes.n - 9 };
-    if (l->fn(l->ctx, bytes.p[0], at, line) == 0)
-        return 0;
-    e->code = ERR_NONE; /* enough */
-    return -1;
+    l->begun = true;
+    l->last = line->after;
+    l->enough = l->fn(l->ctx, line) < 0;
+    return l->enough ? -1 : 0;
 }
 
-static int remote_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
-                       compute_line_fn *fn, void *ctx, struct err *e)
+static int take_lines(void *ctx, _unused_ const struct json_value *json, struct str bytes,
+                      struct err *e)
+{
+    struct lines *l = ctx;
+    struct compute_line line;
+    size_t used, at = 0;
+    int r;
+
+    buf_put(&l->text, bytes.p, bytes.n);
+    while ((r = line_decode((struct str){ l->text.p + at, l->text.n - at }, &line, &used, e)) ==
+           1) {
+        at += used;
+        if (give_line(l, &line) < 0) {
+            e->code = ERR_NONE;
+            return -1;
+        }
+    }
+    buf_eat(&l->text, at);
+    return r;
+}
+
+static int order_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
+                      struct lines *l, struct err *e)
 {
     struct buf b = BUF(KIB(4));
     struct json_out o = begin(&b, "logs", 0);
-    struct lines l = { fn, ctx };
     struct remote_order order = {
-        .json = &b, .timeout = SECONDS(30), .answer = take_line, .ctx = &l
+        .json = &b, .timeout = SECONDS(30), .answer = take_lines, .ctx = l
     };
 
     json_kstr(&o, "id", id->s);
     json_kint(&o, "tail", lo->tail);
     json_kint(&o, "since", lo->since);
     json_kbool(&o, "follow", lo->follow);
+    json_key(&o, "from");
+    json_open(&o, '[');
+    for (int k = 0; k < 2; k++) {
+        json_int(&o, l->last.file[k]);
+        json_int(&o, l->last.at[k]);
+    }
+    json_close(&o);
     json_close(&o);
     int r = remote_do(h, &order, e);
     buf_free(&b);
-    return r < 0 && e->code == ERR_NONE ? 0 : r;
+    buf_clear(&l->text);
+    return l->enough ? 0 : r;
+}
+
+/* Waits for the agent a little; false when it has been long enough, or nobody listens. */
+static bool wait_for_agent(struct lines *l, int64_t until)
+{
+    struct compute_line idle = { .kind = COMPUTE_LINE_IDLE, .after = l->last };
+    struct timespec t = { .tv_nsec = 200000000 };
+
+    if (clock_mono(clock_system()) > until || give_line(l, &idle) < 0)
+        return false;
+    nanosleep(&t, NULL);
+    return true;
+}
+
+/* An agent that ends in between is asked again, from behind the last line that it gave. */
+static int remote_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
+                       compute_line_fn *fn, void *ctx, struct err *e)
+{
+    struct lines l = { .fn = fn, .ctx = ctx, .text = BUF(LINE_TEXT_MAX + FRAME_MAX) };
+    int64_t until = 0;
+    int r;
+
+    l.last = lo->from;
+    for (;;) {
+        bool was = l.begun;
+        struct compute_log_place place = l.last;
+        r = order_logs(h, id, lo, &l, e);
+        if (r == 0 || e->code != ERR_ENGINE_UNAVAILABLE || !l.begun)
+            break;
+        if (!was || memcmp(&place, &l.last, sizeof(place)) != 0 || until == 0)
+            until = clock_mono(clock_system()) + SECONDS(RESUME_S);
+        if (!wait_for_agent(&l, until))
+            break;
+    }
+    buf_free(&l.text);
+    return l.enough ? 0 : r;
 }
 
 static int remote_stats(struct compute *h, const struct uuid *id, struct compute_stats *out,
@@ -405,6 +466,7 @@ static int remote_stats(struct compute *h, const struct uuid *id, struct compute
 }
 
 struct ran {
+    struct arena *a;
     struct compute_exec_result *out;
     struct buf text[2];
 };
@@ -418,6 +480,7 @@ static int take_output(void *ctx, const struct json_value *json, struct str byte
         r->out->exit_code = json_get_int(json, "exit_code", -1);
         r->out->timed_out = json_get_bool(json, "timed_out", false);
         r->out->truncated = json_get_bool(json, "truncated", false);
+        r->out->cwd_fault = json_get_str(r->a, json, "cwd_fault", NULL);
     } else if (bytes.n > 1) {
         buf_put(&r->text[bytes.p[0] == 2], bytes.p + 1, bytes.n - 1);
     }
@@ -447,7 +510,7 @@ static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id
     struct buf b = BUF(FRAME_MAX);
     struct json_out o = begin(&b, "exec", timeout);
     struct compute_exec_result result = { 0 };
-    struct ran ran = { .out = &result, .text = { BUF(MIB(1) + 1), BUF(MIB(1) + 1) } };
+    struct ran ran = { .a = a, .out = &result, .text = { BUF(MIB(1) + 1), BUF(MIB(1) + 1) } };
     struct input in = { x->input };
     struct remote_order order = { .json = &b,
                                   .timeout = timeout,
@@ -461,6 +524,7 @@ static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id
     json_kstr(&o, "env", x->env);
     json_kstr(&o, "cwd", x->cwd);
     json_kint(&o, "timeout", x->timeout);
+    json_kbool(&o, "kill_background", x->kill_background);
     json_close(&o);
     int r = json_done(&o) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
                               : remote_do(h, &order, e);
@@ -510,7 +574,7 @@ static int open_watch(struct remote *r, struct err *e)
         return -1;
     }
     json_close(&o);
-    int done = stream_json(r->watch, &b, e);
+    int done = stream_order(r->watch, &b, e);
     buf_free(&b);
     return done;
 }

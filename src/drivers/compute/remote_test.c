@@ -2,6 +2,7 @@
 /* Both ends of the agent's socket in one process, over the drivers in memory. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -135,12 +136,12 @@ static void an_error_crosses_with_its_code_and_words(void **state)
     assert_int_equal(e.code, ERR_INVALID_STATE);
 }
 
-static int add_line(void *ctx, int stream, _unused_ int64_t at, struct str line)
+static int add_line(void *ctx, const struct compute_line *l)
 {
     struct buf *b = ctx;
 
-    buf_printf(b, "%d:" STR_FMT "\n", stream, STR_ARG(line));
-    return stream == 0 ? -1 : 0;
+    buf_printf(b, "%d:" STR_FMT "\n", l->stream, STR_ARG(l->text));
+    return l->kind == COMPUTE_LINE_IDLE ? -1 : 0;
 }
 
 static void lines_and_output_come_as_they_are(void **state)
@@ -166,6 +167,180 @@ static void lines_and_output_come_as_they_are(void **state)
         fail_msg("%s (%s)", e.msg, e.cause);
     assert_string_equal(r.out.p, "echo hello there\n");
     assert_int_equal(r.exit_code, 0);
+}
+
+/* ---- one who reads slowly ---- */
+
+enum { SHORT_LINES = 60000 };
+
+static int many_lines(struct compute *h _unused_, const struct uuid *id _unused_,
+                      const struct compute_log_opts *o, compute_line_fn *fn, void *ctx,
+                      struct err *e _unused_)
+{
+    struct compute_line l = { .stream = 1, .text = STR("x"), .after = { .file = { 1, 1 } } };
+
+    for (int64_t i = o->from.at[0]; i < SHORT_LINES; i++) {
+        l.time = l.after.at[0] = l.after.at[1] = i + 1;
+        if (fn(ctx, &l) < 0)
+            break;
+    }
+    return 0;
+}
+
+struct slow {
+    struct pair *p;
+    struct uuid id;
+    pthread_mutex_t door; /* held as long as it shall not read on */
+    _Atomic int64_t lines;
+    bool in_order;
+    int result;
+};
+
+static int read_slowly(void *ctx, const struct compute_line *l)
+{
+    struct slow *s = ctx;
+
+    if (l->kind == COMPUTE_LINE_IDLE)
+        return 0;
+    s->in_order = s->in_order && l->time == atomic_fetch_add(&s->lines, 1) + 1;
+    pthread_mutex_lock(&s->door);
+    pthread_mutex_unlock(&s->door);
+    return 0;
+}
+
+static void *slow_reader(void *ctx)
+{
+    struct slow *s = ctx;
+    struct compute_log_opts o = { .tail = -1 };
+    struct err e = { 0 };
+
+    s->result = compute_logs(s->p->remote, &s->id, &o, read_slowly, s, &e);
+    return NULL;
+}
+
+static pthread_t slow_begin(struct slow *s, struct pair *p)
+{
+    struct compute_spec spec = spec_of(NULL);
+    struct compute_state st;
+    struct err e = { 0 };
+
+    *s = (struct slow){ .p = p, .id = spec.id, .in_order = true };
+    pthread_mutex_init(&s->door, NULL);
+    assert_int_equal(compute_ensure(p->fake, &p->a, &spec, &st, &e), 0);
+    pthread_mutex_lock(&s->door);
+    pthread_t t = thread_start("slow", slow_reader, s);
+    while (atomic_load(&s->lines) == 0)
+        usleep(1000);
+    return t;
+}
+
+static void slow_end(struct slow *s, pthread_t t)
+{
+    pthread_mutex_unlock(&s->door);
+    pthread_join(t, NULL);
+    pthread_mutex_destroy(&s->door);
+    assert_int_equal(s->result, 0);
+    assert_int_equal(atomic_load(&s->lines), SHORT_LINES);
+    assert_true(s->in_order);
+}
+
+static void a_slow_reader_of_logs_holds_up_nobody_else(void **state)
+{
+    struct pair *p = *state;
+    struct compute_class chatty = *p->fake->class;
+    const struct compute_class *plain = p->fake->class;
+    struct compute_exec x = { .cmd = "[\"echo\",\"done\"]" };
+    struct compute_exec_result r;
+    struct err e = { 0 };
+    struct slow s;
+
+    chatty.logs = many_lines;
+    p->fake->class = &chatty;
+    pthread_t t = slow_begin(&s, p);
+    usleep(300000);
+    for (int i = 0; i < 20; i++) {
+        if (compute_exec_in(p->remote, &p->a, &s.id, &x, &r, &e) < 0)
+            fail_msg("%s (%s)", e.msg, e.cause);
+        assert_string_equal(r.out.p, "echo done\n");
+    }
+    slow_end(&s, t);
+    p->fake->class = plain;
+}
+
+static void logs_go_on_behind_the_last_line_when_the_agent_comes_again(void **state)
+{
+    struct pair *p = *state;
+    struct compute_class chatty = *p->fake->class;
+    const struct compute_class *plain = p->fake->class;
+    struct slow s;
+
+    chatty.logs = many_lines;
+    p->fake->class = &chatty;
+    pthread_t t = slow_begin(&s, p);
+    compute_server_free(p->server);
+    serve(p);
+    slow_end(&s, t);
+    p->fake->class = plain;
+}
+
+static int lines_then_failure(struct compute *h, const struct uuid *id,
+                              const struct compute_log_opts *o, compute_line_fn *fn, void *ctx,
+                              struct err *e)
+{
+    (void)many_lines(h, id, o, fn, ctx, e);
+    return err_set(e, ERR_INTERNAL, "the disk is gone");
+}
+
+static void logs_that_break_off_are_an_error(void **state)
+{
+    struct pair *p = *state;
+    struct compute_class chatty = *p->fake->class;
+    const struct compute_class *plain = p->fake->class;
+    struct compute_log_opts o = { .tail = -1 };
+    struct slow s = { .p = p, .in_order = true, .door = PTHREAD_MUTEX_INITIALIZER };
+    struct err e = { 0 };
+
+    chatty.logs = lines_then_failure;
+    p->fake->class = &chatty;
+    uuid_new(clock_system(), &s.id);
+    assert_int_equal(compute_logs(p->remote, &s.id, &o, read_slowly, &s, &e), -1);
+    assert_string_equal(e.msg, "the disk is gone");
+    assert_int_equal(atomic_load(&s.lines), SHORT_LINES);
+    p->fake->class = plain;
+}
+
+/* ---- the window itself ---- */
+
+static struct link *link_of(int fd, bool orderer)
+{
+    struct link *l = link_new(fd);
+
+    l->orderer = orderer;
+    return l;
+}
+
+static void one_who_sends_past_the_window_is_not_heard_any_more(void **state)
+{
+    (void)state;
+    for (int kind = FRAME_JSON; kind <= FRAME_BYTES; kind++) {
+        int fd[2], sent = 0, r = 0;
+        struct err e = { 0 };
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+        struct link *l = link_of(fd[0], true);
+        close(fd[1]);
+        struct stream *s = stream_open(l, 1);
+        while (r == 0) {
+            struct message *m = calloc(1, sizeof(*m) + 2);
+            *m = (struct message){ .kind = (enum frame_kind)kind, .stream = 1, .n = 1 };
+            r = link_deliver(l, m, &e);
+            sent += r == 0;
+        }
+        assert_int_equal(r, -1);
+        assert_int_equal(sent, STREAM_WINDOW_FRAMES);
+        stream_close(s);
+        link_unref(l);
+    }
 }
 
 static void an_exit_is_pushed(void **state)
@@ -424,6 +599,10 @@ int main(void)
         PAIR_TEST(an_order_goes_there_and_its_state_comes_back),
         PAIR_TEST(an_error_crosses_with_its_code_and_words),
         PAIR_TEST(lines_and_output_come_as_they_are),
+        PAIR_TEST(a_slow_reader_of_logs_holds_up_nobody_else),
+        PAIR_TEST(logs_go_on_behind_the_last_line_when_the_agent_comes_again),
+        PAIR_TEST(logs_that_break_off_are_an_error),
+        cmocka_unit_test(one_who_sends_past_the_window_is_not_heard_any_more),
         PAIR_TEST(an_exit_is_pushed),
         PAIR_TEST(without_an_agent_orders_say_so_and_with_it_they_go_again),
         PAIR_TEST(another_installation_is_refused),

@@ -5,7 +5,12 @@
 #include "codec/id.h"
 #include "drivers/compute/server_impl.h"
 
-enum { ROWS_A_FRAME = 200, BYTES_A_FRAME = FRAME_MAX / 2, MAX_NAMES = 65536 };
+enum {
+    ROWS_A_FRAME = 200,
+    BYTES_A_FRAME = FRAME_MAX / 2,
+    MAX_NAMES = 65536,
+    PIECE_OF_LINES = 32 << 10,
+};
 
 static int need_id(struct job *j, const char *member, struct uuid *out, struct err *e)
 {
@@ -139,32 +144,58 @@ static int run_names(struct job *j, struct err *e)
 
 /* ---- streams ---- */
 
-/* One line a frame: 1 byte of stream, 8 of time, the text. */
-static int send_line(void *ctx, int stream, int64_t time, struct str line)
-{
-    struct job *j = ctx;
-    struct buf b = BUF(FRAME_MAX / 4);
-    struct err e;
+/* Lines gather until there is a piece, or nothing more to read for now. */
+struct lines {
+    struct job *job;
+    struct buf b;
+    int sent; /* -1: the other side wants no more, or cannot be reached */
+    struct err *e;
+};
 
-    buf_putc(&b, (char)stream);
-    for (int i = 7; i >= 0; i--)
-        buf_putc(&b, (char)((uint64_t)time >> (i * 8)));
-    buf_put(&b, line.p, MIN(line.n, KIB(60))); /* a frame is not divided */
-    int r = server_closing(j->server) ? -1 : stream_bytes(j->stream, buf_str(&b), SECONDS(60), &e);
-    buf_free(&b);
-    return r;
+static int send_lines(struct lines *x)
+{
+    if (x->sent == 0 && x->b.n)
+        x->sent = stream_bytes(x->job->stream, buf_str(&x->b), -1, x->e);
+    buf_clear(&x->b);
+    return x->sent;
+}
+
+static int add_line(void *ctx, const struct compute_line *line)
+{
+    struct lines *x = ctx;
+    bool idle = line->kind == COMPUTE_LINE_IDLE;
+
+    if (server_closing(x->job->server))
+        x->sent = err_set(x->e, ERR_ENGINE_UNAVAILABLE, "the agent is stopping");
+    if (x->sent < 0)
+        return -1;
+    if (!idle || x->b.n == 0)
+        line_encode(line, &x->b);
+    return idle || x->b.n >= PIECE_OF_LINES ? send_lines(x) : 0;
 }
 
 static int run_logs(struct job *j, struct err *e)
 {
     struct compute_log_opts o = { .tail = json_get_int(j->order, "tail", -1),
                                   .since = json_get_int(j->order, "since", 0),
-                                  .follow = json_get_bool(j->order, "follow", false),
-                                  .timestamps = true };
+                                  .follow = json_get_bool(j->order, "follow", false) };
+    const struct json_value *from = json_get(j->order, "from");
+    struct err lost;
+    struct lines x = { .job = j, .b = BUF(LINE_TEXT_MAX + PIECE_OF_LINES + KIB(1)), .e = &lost };
     struct uuid id;
 
     TRY(need_id(j, "id", &id, e));
-    return compute_logs(j->server->compute, &id, &o, send_line, j, e);
+    for (size_t k = 0; from && k < 2; k++) {
+        o.from.file[k] = json_int_of(json_at(from, 2 * k));
+        o.from.at[k] = json_int_of(json_at(from, 2 * k + 1));
+    }
+    int r = compute_logs(j->server->compute, &id, &o, add_line, &x, e);
+    if (send_lines(&x) < 0 && r == 0) {
+        *e = lost;
+        r = -1;
+    }
+    buf_free(&x.b);
+    return r;
 }
 
 struct incoming {
@@ -223,6 +254,7 @@ static int exec_in(struct job *j, struct arena *a, struct str input, struct err 
     TRY(need_id(j, "id", &id, e));
     TRY(need_text(j, a, "cmd", &x.cmd, e));
     x.timeout = json_get_int(j->order, "timeout", 0);
+    x.kill_background = json_get_bool(j->order, "kill_background", false);
     TRY(compute_exec_in(j->server->compute, a, &id, &x, &r, e));
     TRY(send_output(j, 1, r.out, e));
     TRY(send_output(j, 2, r.err, e));
@@ -230,6 +262,8 @@ static int exec_in(struct job *j, struct arena *a, struct str input, struct err 
     json_kint(&o, "exit_code", r.exit_code);
     json_kbool(&o, "timed_out", r.timed_out);
     json_kbool(&o, "truncated", r.truncated);
+    if (r.cwd_fault)
+        json_kstr(&o, "cwd_fault", r.cwd_fault);
     json_close(&o);
     int done = stream_json(j->stream, &b, e);
     buf_free(&b);

@@ -482,6 +482,19 @@ static void exec_gives_the_commands_output_and_exit_code(void **state _unused_)
     assert_string_equal(r.err, "err\n");
 }
 
+static void exec_gives_bytes_that_are_no_text_as_they_were(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":0,\"stdout\":\"/wA=\",\"stdout_encoding\":\"base64\","
+             "\"stderr\":\"err\\n\",\"stderr_encoding\":\"utf-8\"}" });
+    struct result r = RUN("thing", "exec", "a", "--", "cat", "x");
+
+    assert_int_equal(r.rc, 0);
+    assert_asked();
+    assert_memory_equal(r.out, "\xff\0", 3);
+    assert_string_equal(r.err, "err\n");
+}
+
 static void a_file_is_sent_as_it_is(void **state _unused_)
 {
     SCRIPT({ "POST /things/01890000-0000-7000-8000-000000000001/upload", 201, "{\"id\":\"a\"}" });
@@ -677,6 +690,7 @@ int main(void)
         cmocka_unit_test(waiting_for_a_deletion_ends_when_it_is_gone),
         cmocka_unit_test(a_stream_is_passed_through_and_its_error_is_not),
         cmocka_unit_test(exec_gives_the_commands_output_and_exit_code),
+        cmocka_unit_test(exec_gives_bytes_that_are_no_text_as_they_were),
         cmocka_unit_test(a_file_is_sent_as_it_is),
         cmocka_unit_test(login_keeps_the_key_in_a_private_profile),
         cmocka_unit_test(a_profiles_key_is_not_shown_to_another_cloud),

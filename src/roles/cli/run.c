@@ -289,6 +289,18 @@ static const char *member_of(struct arena *a, const struct json_value *v, const 
     return s ? s : json_get_str(a, v, other, NULL);
 }
 
+/* Text, or bytes in base64 if 'encoding' says so. */
+static void put_bytes(struct arena *a, FILE *to, const char *text, const char *encoding)
+{
+    size_t n = text ? strlen(text) : 0;
+    const void *bytes = text;
+
+    if (n && encoding && strcmp(encoding, "base64") == 0)
+        bytes = base64_decode(a, str_of(text), false, &n);
+    if (bytes)
+        fwrite(bytes, 1, n, to);
+}
+
 /* The result of a command run inside an instance: its output becomes ours, its exit code too. */
 static bool ran_inside(struct cli *c, const struct command *k, const struct flags *f,
                        const struct json_value *v, int *rc)
@@ -300,10 +312,8 @@ static bool ran_inside(struct cli *c, const struct command *k, const struct flag
         return false;
     out = member_of(c->arena, v, "stdout", "output");
     err = json_get_str(c->arena, v, "stderr", NULL);
-    if (out)
-        fputs(out, c->out);
-    if (err)
-        fputs(err, c->err);
+    put_bytes(c->arena, c->out, out, json_get_str(c->arena, v, "stdout_encoding", NULL));
+    put_bytes(c->arena, c->err, err, json_get_str(c->arena, v, "stderr_encoding", NULL));
     *rc = (int)(json_get_int(v, "exit_code", 0) & 0xff);
     return true;
 }

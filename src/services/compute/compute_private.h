@@ -123,6 +123,9 @@ extern const struct reconciler names_loop;
 const char *ports_for_host(struct arena *a, const char *ports);
 const char *ports_from_host(struct arena *a, const char *host);
 
+/* For .check_entry of environments. */
+const char *check_env(const char *key, const char *value, const char **code);
+
 int instance_logs(struct call *c, struct err *e);
 int instance_stats(struct call *c, struct err *e);
 int instance_exec(struct call *c, struct err *e);

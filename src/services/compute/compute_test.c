@@ -396,7 +396,7 @@ static enum compute_status host_says(struct compute *h, const char *id)
 static struct {
     const struct compute_class *real;
     struct compute_class class;
-    bool refuses, deaf;
+    bool refuses, deaf, breaks, cuts;
     char names[256], entrypoint[64];
 } host;
 
@@ -428,8 +428,28 @@ static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
 {
     if (host.deaf)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
-    (void)(fn(ctx, 1, 1, STR("one")) == 0 && fn(ctx, 0, 0, STR("")) == 0 &&
-           fn(ctx, 2, 2, STR("two")) == 0);
+    static const struct compute_line lines[] = {
+        { .stream = 1, .time = 1, .text = { "one", 3 } },
+        { .kind = COMPUTE_LINE_IDLE },
+        { .kind = COMPUTE_LINE_GAP },
+        { .kind = COMPUTE_LINE_PART, .stream = 2, .time = 2, .text = { "tw", 2 } },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        if (fn(ctx, &lines[i]) < 0)
+            return 0;
+    return host.breaks ? err_set(e, ERR_ENGINE_UNAVAILABLE, "the host has gone") : 0;
+}
+
+/* Says what it was asked for, and gives back what it was given. */
+static int host_exec(struct compute *h _unused_, struct arena *a, const struct uuid *id _unused_,
+                     const struct compute_exec *x, struct compute_exec_result *out,
+                     struct err *e _unused_)
+{
+    *out = (struct compute_exec_result){ .out = x->input };
+    out->err = str_of(x->kill_background ? "kills" : "keeps");
+    out->truncated = host.cuts;
+    if (x->cwd && strcmp(x->cwd, "/nope") == 0)
+        out->cwd_fault = arena_strdup(a, "does not exist in the instance");
     return 0;
 }
 
@@ -440,7 +460,8 @@ static void host_take(struct world *w)
     host.class.ensure = host_ensure;
     host.class.names = host_names;
     host.class.logs = host_logs;
-    host.refuses = host.deaf = false;
+    host.class.exec = host_exec;
+    host.refuses = host.deaf = host.breaks = host.cuts = false;
     host.names[0] = '\0';
     world_compute(w)->class = &host.class;
 }
@@ -1313,14 +1334,72 @@ TEST(logs_are_what_was_printed_or_an_error)
     world_settle(w);
     r = get(w, "/instances/a/logs?follow=true");
     CHECK_EQ(r.status, 200);
-    CHECK_STR(fmt("%.*s", (int)r.body.n, r.body.p), "one\ntwo\n");
+    CHECK_STR(fmt("%.*s", (int)r.body.n, r.body.p),
+              "one\n[brume: output is missing here]\ntw [brume: the line is cut here]\n");
+    CHECK(!r.cut);
+    host.breaks = true;
+    r = get(w, "/instances/a/logs");
+    CHECK_EQ(r.status, 200);
+    CHECK(r.cut && r.body.n > 0);
     host.deaf = true;
     r = get(w, "/instances/a/logs");
     CHECK_EQ(r.status, 503);
     CHECK_STR(r.code, "engine_unavailable");
 }
 
-TESTS(compute, an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_launch_is_named,
+#define EXEC(...) post(w, "/instances/a/exec", "{'cmd':['x']" __VA_ARGS__ "}")
+
+TEST(a_command_takes_and_gives_any_bytes)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    world_settle(w);
+    host_take(w);
+    struct reply r = EXEC(",'input':'gr\u00fcn'");
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(member(r, "stdout"), "gr\xc3\xbcn");
+    CHECK_STR(member(r, "stdout_encoding"), "utf-8");
+    r = EXEC(",'input':'/wA=','input_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "/wA=");
+    CHECK_STR(member(r, "stdout_encoding"), "base64");
+    CHECK_STR(member(r, "stderr"), "keeps");
+    CHECK_STR(member(r, "stderr_encoding"), "utf-8");
+    r = EXEC(",'input':'AGE=','input_encoding':'base64','kill_background':true");
+    CHECK_STR(member(r, "stdout"), "AGE="); /* NUL is no text */
+    CHECK_STR(member(r, "stderr"), "kills");
+    r = EXEC(",'input':'text','output_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "dGV4dA==");
+    CHECK_STR(member(r, "stderr_encoding"), "base64");
+    host.cuts = true;
+    r = EXEC(",'input':'YcM=','input_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "a"); /* half a character was cut off */
+    r = EXEC(",'input':'Yf8=','input_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "Yf8=");
+    CHECK_EQ(EXEC(",'input':'?','input_encoding':'base64'").status, 400);
+}
+
+TEST(every_fault_of_a_command_is_named)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    world_settle(w);
+    host_take(w);
+    struct reply r = EXEC(",'env':{'A=B':'c'},'cwd':'etc','output_encoding':'hex'");
+    CHECK_EQ(r.status, 400);
+    for (int i = 0; i < 3; i++)
+        CHECK(member(r, fmt("error.details.%d.field", i)) != NULL);
+    CHECK_EQ(EXEC(",'env':{'':'c'}").status, 400);
+    r = EXEC(",'cwd':'/nope'");
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "cwd");
+    CHECK(strstr(member(r, "error.details.0.message"), "/nope") != NULL);
+    CHECK_EQ(EXEC(",'cwd':'/etc','env':{'A':'b=c'}").status, 200);
+}
+
+TESTS(compute, a_command_takes_and_gives_any_bytes, every_fault_of_a_command_is_named,
+      an_instance_is_pending_at_first_and_runs_soon, every_fault_of_a_launch_is_named,
       port_maps_are_checked, what_is_not_built_is_refused,
       an_instance_is_stopped_started_paused_and_resumed,
       a_deleted_instance_is_terminated_for_an_hour_and_gone_from_lists,

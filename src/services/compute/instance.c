@@ -180,10 +180,9 @@ const char *ports_from_host(struct arena *a, const char *host)
 
 /* ---- the table */
 
-static const char *check_env(const char *key, const char *value _unused_,
-                             const char **code _unused_)
+const char *check_env(const char *key, const char *value _unused_, const char **code _unused_)
 {
-    return strchr(key, '=') ? "must have no '=' in its name" : NULL;
+    return !*key ? "must have a name" : strchr(key, '=') ? "must have no '=' in its name" : NULL;
 }
 
 static const char *check_cmd(struct arena *a _unused_, const char **v)

@@ -1,33 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done with an instance that runs: its output, its figures, commands in it. */
+#include "codec/text.h"
 #include "services/compute/compute_private.h"
 
+enum { TAIL_DEFAULT = 1000 };
+
 struct instance_logs_args {
-    int64_t tail;
+    int64_t tail; /* -1: not given */
     int64_t since;
     bool follow, timestamps;
 };
 /* clang-format off */
 static const struct field instance_logs_fields[] = {
-    FIELD_INT (struct instance_logs_args, tail,       FF_CREATE, .min = 0, .max = 1000000, .dflt = 1000, .alias = "limit", .doc = "Last lines."),
-    FIELD_TIME(struct instance_logs_args, since,      FF_CREATE, .doc = "Only lines since then."),
+    FIELD_INT (struct instance_logs_args, tail,       FF_CREATE, .min = 0, .max = 1000000, .dflt = -1, .alias = "limit", .doc = "Last lines; left out: 1000, or with since all."),
+    FIELD_TIME(struct instance_logs_args, since,      FF_CREATE, .doc = "Only lines that ended since then."),
     FIELD_BOOL(struct instance_logs_args, follow,     FF_CREATE, .doc = "Go on with what is printed from now on."),
     FIELD_BOOL(struct instance_logs_args, timestamps, FF_CREATE, .doc = "Begin each line with its time."),
 };
 /* clang-format on */
 const struct record instance_logs_query = RECORD(instance_logs_args, NULL, instance_logs_fields);
 
+/* How bytes stand in JSON. */
+enum encoding { ENCODING_UTF8, ENCODING_BASE64 };
+static const struct enum_name encodings[] = {
+    { ENCODING_UTF8, "utf-8" },
+    { ENCODING_BASE64, "base64" },
+    { 0 },
+};
+
+static const char *check_folder(struct arena *a _unused_, const char **v)
+{
+    return (*v)[0] == '/' ? NULL : "must begin with '/'";
+}
+
 struct instance_exec {
     const char *cmd, *env, *cwd, *input;
+    enum encoding input_encoding, output_encoding;
+    bool kill_background;
     int64_t timeout;
 };
 /* clang-format off */
 static const struct field instance_exec_fields[] = {
     FIELD_LIST(struct instance_exec, cmd,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .alias = "command", .doc = "Command and arguments."),
-    FIELD_MAP (struct instance_exec, env,     FF_CREATE, .max = 100, .doc = "Environment beside the instance's."),
-    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .doc = "Folder to run in."),
-    FIELD_STR (struct instance_exec, input,   FF_CREATE, .max = 262144, .doc = "Its standard input."),
-    FIELD_INT (struct instance_exec, timeout, FF_CREATE, .min = 1, .max = 3600, .dflt = 60, .doc = "Seconds after which it is killed."),
+    FIELD_MAP (struct instance_exec, env,     FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment beside the instance's."),
+    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .check = check_folder, .doc = "Folder to run in."),
+    FIELD_STR (struct instance_exec, input,   FF_CREATE, .max = 350000, .doc = "Its standard input."),
+    FIELD_ENUM(struct instance_exec, input_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How input is written: base64 for any bytes."),
+    FIELD_ENUM(struct instance_exec, output_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How output is wanted; utf-8: as text where it is text, else as base64."),
+    FIELD_INT (struct instance_exec, timeout, FF_CREATE, .min = 1, .max = 3600, .dflt = 60, .doc = "Seconds after which it is killed, with all that it started."),
+    FIELD_BOOL(struct instance_exec, kill_background, FF_CREATE, .doc = "At its end kill what it left running; else that lives on."),
 };
 /* clang-format on */
 const struct record instance_exec_record = RECORD(instance_exec, NULL, instance_exec_fields);
@@ -35,14 +56,17 @@ const struct record instance_exec_record = RECORD(instance_exec, NULL, instance_
 struct instance_exec_result {
     int64_t exit_code;
     const char *stdout_text, *stderr_text;
+    enum encoding stdout_encoding, stderr_encoding;
     bool timed_out, truncated;
 };
 /* clang-format off */
 #define T struct instance_exec_result
 static const struct field instance_exec_result_fields[] = {
     FIELD_INT (T, exit_code, 0, .doc = "How it ended; 128 and more: by a signal."),
-    { .name = "stdout", .type = F_STR, .flags = 0, .offset = offsetof(T, stdout_text), .max = 1 << 20, .doc = "What it printed." },
-    { .name = "stderr", .type = F_STR, .flags = 0, .offset = offsetof(T, stderr_text), .max = 1 << 20, .doc = "What it printed as errors." },
+    { .name = "stdout", .type = F_STR, .flags = 0, .offset = offsetof(T, stdout_text), .max = 1400000, .doc = "What it printed." },
+    { .name = "stderr", .type = F_STR, .flags = 0, .offset = offsetof(T, stderr_text), .max = 1400000, .doc = "What it printed as errors." },
+    FIELD_ENUM(T, stdout_encoding, enum encoding, 0, .names = encodings, .doc = "How stdout is written here; base64 where it is not text."),
+    FIELD_ENUM(T, stderr_encoding, enum encoding, 0, .names = encodings, .doc = "How stderr is written here."),
     FIELD_BOOL(T, timed_out, 0, .doc = "It was killed because its time was up."),
     FIELD_BOOL(T, truncated, 0, .doc = "It printed more than is shown."),
 };
@@ -51,9 +75,14 @@ static const struct field instance_exec_result_fields[] = {
 const struct record instance_exec_result_record =
     RECORD(instance_exec_result, NULL, instance_exec_result_fields);
 
+/* What stands in the text where it is not all that was printed. */
+#define PART_MARK " [brume: the line is cut here]"
+#define GAP_MARK  "[brume: output is missing here]"
+
 struct lines {
     struct call *c;
     bool timestamps, begun;
+    bool left; /* the peer, or the server's wish to go on */
     struct err *e;
 };
 
@@ -66,48 +95,57 @@ static int lines_begin(struct lines *x)
     return stream_begin(x->c, "text/plain; charset=utf-8", x->e);
 }
 
-/* Stream 0 has no line: the host asks whether anybody still listens. */
-static int line_out(void *ctx, int stream, int64_t time, struct str line)
+static int write_time(struct lines *x, int64_t time)
 {
+    struct buf b = BUF(64);
+    struct json_out o = JSON_OUT(&b);
+
+    json_time(&o, time);
+    struct str quoted = buf_str(&b); /* its quotes are no part of the line */
+    int r = stream_write(x->c, (struct str){ quoted.p + 1, quoted.n - 2 }, x->e);
+    buf_free(&b);
+    return r < 0 ? -1 : stream_write(x->c, STR(" "), x->e);
+}
+
+static int line_out(void *ctx, const struct compute_line *l)
+{
+    static const struct str ends[] = {
+        [COMPUTE_LINE] = { "\n", 1 },
+        [COMPUTE_LINE_PART] = { PART_MARK "\n", sizeof(PART_MARK) },
+        [COMPUTE_LINE_GAP] = { GAP_MARK "\n", sizeof(GAP_MARK) },
+    };
     struct lines *x = ctx;
-    char at[40];
-    size_t n = 0;
 
-    if (lines_begin(x) < 0 || stream_gone(x->c))
+    if (lines_begin(x) < 0 || stream_gone(x->c)) {
+        x->left = true;
         return -1;
-    if (stream == 0)
-        return 0;
-    if (x->timestamps) {
-        struct buf b = BUF(sizeof(at));
-        struct json_out o = JSON_OUT(&b);
-
-        json_time(&o, time);
-        n = b.n > 2 && b.n - 2 < sizeof(at) - 1 ? b.n - 2 : 0;
-        memcpy(at, b.p + 1, n);
-        at[n++] = ' ';
-        buf_free(&b);
-        if (stream_write(x->c, (struct str){ at, n }, x->e) < 0)
-            return -1;
     }
-    if (stream_write(x->c, line, x->e) < 0)
+    if (l->kind == COMPUTE_LINE_IDLE)
+        return 0;
+    if ((x->timestamps && l->time && write_time(x, l->time) < 0) ||
+        stream_write(x->c, l->text, x->e) < 0 || stream_write(x->c, ends[l->kind], x->e) < 0) {
+        x->left = true;
         return -1;
-    return stream_write(x->c, STR("\n"), x->e);
+    }
+    return 0;
 }
 
 int instance_logs(struct call *c, struct err *e)
 {
     const struct instance_logs_args *q = c->query;
     struct lines x = { .c = c, .timestamps = q->timestamps, .e = e };
-    struct compute_log_opts o = {
-        .tail = q->tail, .since = q->since, .follow = q->follow, .timestamps = q->timestamps
-    };
+    struct compute_log_opts o = { .tail = q->tail, .since = q->since, .follow = q->follow };
     struct instance i;
 
+    if (o.tail < 0) /* not given: since a time all, else a screenful or two */
+        o.tail = q->since ? -1 : TAIL_DEFAULT;
     TRY(instance_there(c, &i, e));
     int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
-    if (rc < 0 && (x.begun || e->code != ERR_NOT_FOUND))
+    if (x.left) /* before the end: by a peer that has gone, or a server that stops */
+        return err_set(e, ERR_REQUEST_TIMEOUT, "the answer was not given to its end");
+    if (rc < 0 && e->code != ERR_NOT_FOUND)
         return -1;
-    return lines_begin(&x); /* what no host knows yet has printed nothing */
+    return lines_begin(&x); /* what no host knows, yet or any more, has printed nothing further */
 }
 
 int instance_stats(struct call *c, struct err *e)
@@ -120,6 +158,48 @@ int instance_stats(struct call *c, struct err *e)
     return reply_row(c, &compute_stats_record, &s);
 }
 
+/* Where output was cut, the last character may be too. */
+static struct str without_half(struct str s)
+{
+    size_t tail = 0, whole = 0;
+
+    while (tail < 3 && tail + 1 < s.n && ((uint8_t)s.p[s.n - 1 - tail] & 0xc0) == 0x80)
+        tail++;
+    if (tail < s.n) {
+        uint8_t first = (uint8_t)s.p[s.n - 1 - tail];
+        whole = first < 0xc2 || first > 0xf4 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    }
+    if (whole > tail + 1)
+        s.n -= tail + 1;
+    return s;
+}
+
+static const char *show_bytes(struct call *c, struct str s, bool cut, enum encoding wanted,
+                              enum encoding *as)
+{
+    struct str text = cut ? without_half(s) : s;
+
+    *as = wanted;
+    if (wanted == ENCODING_UTF8 && utf8_valid(text) && (!text.n || !memchr(text.p, '\0', text.n)))
+        return arena_dup(c->arena, text.p, text.n);
+    *as = ENCODING_BASE64;
+    return base64_encode(c->arena, s.p, s.n, false);
+}
+
+static int read_input(struct call *c, const struct instance_exec *in, struct str *out,
+                      struct err *e)
+{
+    struct str text = str_of(in->input);
+
+    *out = text;
+    if (in->input_encoding == ENCODING_UTF8 || !text.n)
+        return 0;
+    out->p = base64_decode(c->arena, text, false, &out->n);
+    if (!out->p)
+        fault_add(c, "input", "malformed", "must be base64");
+    return call_faults(c, e);
+}
+
 int instance_exec(struct call *c, struct err *e)
 {
     const struct instance_exec *in = c->in;
@@ -127,20 +207,26 @@ int instance_exec(struct call *c, struct err *e)
     struct compute_exec x = { .cmd = in->cmd,
                               .env = in->env,
                               .cwd = in->cwd,
-                              .input = str_of(in->input),
-                              .timeout = SECONDS(in->timeout) };
+                              .timeout = SECONDS(in->timeout),
+                              .kill_background = in->kill_background };
     struct compute_exec_result r;
 
+    TRY(read_input(c, in, &x.input, e));
     TRY(instance_there(c, &i, e));
     if (i.status != INSTANCE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "instance '%s' is not running", i.name);
     TRY(call_claim(c, e));
     TRY(compute_exec_in(app_compute(c->app, i.mode), c->arena, &i.id, &x, &r, e));
+    if (r.cwd_fault) {
+        fault_add(c, "cwd", "not_found", "%s: %s", in->cwd ? in->cwd : "the image's folder",
+                  r.cwd_fault);
+        return call_faults(c, e);
+    }
     struct instance_exec_result out = { .exit_code = r.exit_code,
-                                        .stdout_text = arena_dup(c->arena, r.out.p, r.out.n),
-                                        .stderr_text = arena_dup(c->arena, r.err.p, r.err.n),
                                         .timed_out = r.timed_out,
                                         .truncated = r.truncated };
+    out.stdout_text = show_bytes(c, r.out, r.truncated, in->output_encoding, &out.stdout_encoding);
+    out.stderr_text = show_bytes(c, r.err, r.truncated, in->output_encoding, &out.stderr_encoding);
     return reply_row(c, &instance_exec_result_record, &out);
 }
 

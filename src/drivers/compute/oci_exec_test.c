@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands inside of real containers: their bytes, their ends, what they leave. */
+#include "drivers/compute/oci_test_host.h"
+
+static struct compute_exec_result exec_with(struct host *h, const struct uuid *id,
+                                            struct compute_exec x)
+{
+    struct compute_exec_result r = { 0 };
+    struct err e = { 0 };
+
+    x.timeout = x.timeout ? x.timeout : SECONDS(10);
+    if (compute_exec_in(h->c, &h->a, id, &x, &r, &e) < 0)
+        fail_msg("exec: %s (%s)", e.msg, e.cause);
+    return r;
+}
+
+/* What the instance's processes are called, one a line; zombies in brackets. */
+static const char *processes(struct host *h, const struct uuid *id)
+{
+    return exec_in(h, id, "[\"ps\",\"-o\",\"pid,stat,args\"]").out.p;
+}
+
+static bool goes(struct host *h, const struct uuid *id, const char *what)
+{
+    for (int i = 0; i < 100; i++) {
+        if (!strstr(processes(h, id), what))
+            return true;
+        pause_ms(20);
+    }
+    print_message("%s", processes(h, id));
+    return false;
+}
+
+TEST_HOST(any_bytes_go_in_and_come_out)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    char all[512];
+
+    ensure(h, &s);
+    for (size_t i = 0; i < sizeof(all); i++)
+        all[i] = (char)i;
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"tee /dev/stderr\"]", .input = { all, 512 } };
+    struct compute_exec_result r = exec_with(h, &s.id, x);
+    assert_int_equal(r.out.n, sizeof(all));
+    assert_memory_equal(r.out.p, all, sizeof(all));
+    assert_int_equal(r.err.n, sizeof(all));
+    assert_memory_equal(r.err.p, all, sizeof(all));
+}
+
+TEST_HOST(output_is_truncated_when_it_is_longer_and_not_when_it_is_as_long)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+
+    ensure(h, &s);
+    struct compute_exec_result r =
+        exec_in(h, &s.id, "[\"sh\",\"-c\",\"head -c 1048576 /dev/zero\"]");
+    assert_int_equal(r.out.n, 1 << 20);
+    assert_false(r.truncated);
+    r = exec_in(h, &s.id, "[\"sh\",\"-c\",\"head -c 1048577 /dev/zero >&2; echo end\"]");
+    assert_int_equal(r.err.n, 1 << 20);
+    assert_string_equal(r.out.p, "end\n");
+    assert_true(r.truncated);
+}
+
+TEST_HOST(a_folder_that_cannot_be_entered_is_said_and_nothing_runs)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = { .cmd = "[\"touch\",\"/ran\"]", .cwd = "/nope" };
+    struct compute_exec_result r;
+    struct err e = { 0 };
+
+    ensure(h, &s);
+    r = exec_with(h, &s.id, x);
+    assert_string_equal(r.cwd_fault, "does not exist in the instance");
+    x.cwd = "/etc/passwd";
+    assert_string_equal(exec_with(h, &s.id, x).cwd_fault, "is no folder");
+    assert_int_equal(exec_in(h, &s.id, "[\"ls\",\"/ran\"]").exit_code, 1);
+    x.cwd = "etc";
+    assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &x, &r, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    x = (struct compute_exec){ .cmd = "[\"pwd\"]", .cwd = "/etc" };
+    r = exec_with(h, &s.id, x);
+    assert_null(r.cwd_fault);
+    assert_string_equal(r.out.p, "/etc\n");
+}
+
+TEST_HOST(what_cannot_be_run_says_why)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+
+    ensure(h, &s);
+    struct compute_exec_result r = exec_in(h, &s.id, "[\"nothing-here\"]");
+    assert_int_equal(r.exit_code, 127);
+    assert_string_equal(r.err.p, "command 'nothing-here' was not found\n");
+    r = exec_in(h, &s.id, "[\"/etc/passwd\"]");
+    assert_int_equal(r.exit_code, 126);
+    assert_string_equal(r.err.p, "command '/etc/passwd' cannot be executed\n");
+    exec_in(h, &s.id, "[\"sh\",\"-c\",\"echo nonsense > /text; chmod 755 /text\"]");
+    r = exec_in(h, &s.id, "[\"/text\"]");
+    assert_int_equal(r.exit_code, 126);
+    assert_string_equal(r.err.p, "command '/text' is no program that this machine can run\n");
+}
+
+TEST_HOST(what_a_command_leaves_running_lives_on_unless_asked)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = {
+        .cmd = "[\"sh\",\"-c\",\"(while :; do echo x; sleep 0.0123; done) & (sleep 0.7; echo y > "
+               "/y) & echo done\"]"
+    };
+    int64_t began = clock_mono(clock_system());
+
+    ensure(h, &s);
+    assert_non_null(strstr(exec_with(h, &s.id, x).out.p, "done\n"));
+    assert_true(clock_mono(clock_system()) - began < SECONDS(5));
+    pause_ms(1000);
+    assert_string_equal(exec_in(h, &s.id, "[\"cat\",\"/y\"]").out.p, "y\n");
+    assert_non_null(strstr(processes(h, &s.id), "while :"));
+    x.cmd = "[\"sh\",\"-c\",\"sleep 78 & sleep 78 & echo done\"]";
+    x.kill_background = true;
+    assert_string_equal(exec_with(h, &s.id, x).out.p, "done\n");
+    assert_true(goes(h, &s.id, "sleep 78"));
+    assert_non_null(strstr(processes(h, &s.id), "while :"));
+}
+
+/* 'sleep' as an instance's first process never asks for the end of anybody. */
+TEST_HOST(many_commands_leave_no_zombie)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+
+    s.pids = 64;
+    ensure(h, &s);
+    for (int i = 0; i < 150; i++) {
+        struct compute_exec_result r =
+            exec_in(h, &s.id, "[\"sh\",\"-c\",\"(sleep 0.01; true) & (true &) & exit 4\"]");
+        if (r.exit_code != 4)
+            fail_msg("%d: %lld %s", i, (long long)r.exit_code, r.err.p);
+    }
+    assert_true(goes(h, &s.id, " Z"));
+}
+
+TEST_HOST(a_command_that_is_killed_shows_as_128_and_the_signal)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+
+    ensure(h, &s);
+    assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -TERM $$\"]").exit_code, 143);
+    assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -KILL $PPID; sleep 5\"]").exit_code,
+                     137);
+}
+
+/* An agent that has a command run and is killed meanwhile. */
+static void die_in_the_middle(struct host *h, const struct compute_spec *s, int64_t timeout)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"touch /began; sleep 79; touch /late\"]",
+                                  .timeout = timeout };
+        struct compute_exec_result r;
+        struct compute_state st;
+        struct err e;
+        h->c = open_driver(h);
+        if (compute_ensure(h->c, &h->a, s, &st, &e) < 0)
+            _exit(1);
+        _exit(compute_exec_in(h->c, &h->a, &s->id, &x, &r, &e) < 0 ? 2 : 3);
+    }
+    const char *upper = arena_printf(&h->a, "%s/instances/%s/upper/began", h->dir, s->id.s);
+    for (int i = 0; i < 500 && access(upper, F_OK) < 0; i++)
+        pause_ms(10);
+    assert_int_equal(access(upper, F_OK), 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+}
+
+TEST_HOST(an_agent_that_dies_leaves_no_command_without_its_time_out)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+
+    compute_free(h->c);
+    die_in_the_middle(h, &s, SECONDS(2));
+    h->c = open_driver(h);
+    await(h, &s.id, COMPUTE_RUNNING);
+    assert_non_null(strstr(processes(h, &s.id), "sleep 79"));
+    pause_ms(2000);
+    assert_true(goes(h, &s.id, "sleep 79"));
+    const char *dir = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
+    struct cgroups *g = cgroups_open(&(struct err){ 0 });
+    const char **names;
+    size_t n = 1;
+    for (int i = 0; i < 200 && n > 0; i++) {
+        struct err e = { 0 };
+        pause_ms(10);
+        assert_int_equal(cgroup_children(g, &h->a,
+                                         arena_printf(&h->a, "brume/%s/%s", installation, s.id.s),
+                                         &names, &n, &e),
+                         0);
+    }
+    assert_int_equal(n, 0); /* its group has gone with it */
+    cgroups_close(g);
+    DIR *d = opendir(dir);
+    for (struct dirent *f; (f = readdir(d));)
+        assert_int_not_equal(strncmp(f->d_name, "exec-", 5), 0);
+    closedir(d);
+}
+
+struct call {
+    struct host *h;
+    struct uuid id;
+    int64_t code;
+};
+
+static void *one_call(void *ctx)
+{
+    struct call *c = ctx;
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(16));
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"sleep 0.2; exit 9\"]" };
+    struct compute_exec_result r = { .exit_code = -1 };
+    struct err e;
+
+    c->code = compute_exec_in(c->h->c, &a, &c->id, &x, &r, &e) < 0 ? -1 : r.exit_code;
+    return NULL;
+}
+
+TEST_HOST(commands_run_beside_each_other)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct call c[8];
+    pthread_t t[8];
+
+    s.pids = 256;
+    ensure(h, &s);
+    for (int i = 0; i < 8; i++) {
+        c[i] = (struct call){ h, s.id, 0 };
+        t[i] = thread_start("exec", one_call, &c[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(t[i], NULL);
+        assert_int_equal(c[i].code, 9);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        HOST_TEST(any_bytes_go_in_and_come_out),
+        HOST_TEST(output_is_truncated_when_it_is_longer_and_not_when_it_is_as_long),
+        HOST_TEST(a_folder_that_cannot_be_entered_is_said_and_nothing_runs),
+        HOST_TEST(what_cannot_be_run_says_why),
+        HOST_TEST(what_a_command_leaves_running_lives_on_unless_asked),
+        HOST_TEST(many_commands_leave_no_zombie),
+        HOST_TEST(a_command_that_is_killed_shows_as_128_and_the_signal),
+        HOST_TEST(an_agent_that_dies_leaves_no_command_without_its_time_out),
+        HOST_TEST(commands_run_beside_each_other),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
