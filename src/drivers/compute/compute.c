@@ -11,10 +11,9 @@ const struct enum_name compute_want_names[] = {
 };
 
 const struct enum_name compute_status_names[] = {
-    { COMPUTE_ABSENT, "absent" },   { COMPUTE_CREATING, "creating" },
-    { COMPUTE_RUNNING, "running" }, { COMPUTE_PAUSED, "paused" },
-    { COMPUTE_EXITED, "exited" },   { COMPUTE_STOPPED, "stopped" },
-    { COMPUTE_FAILED, "failed" },   { 0 },
+    { COMPUTE_ABSENT, "absent" }, { COMPUTE_CREATING, "creating" }, { COMPUTE_RUNNING, "running" },
+    { COMPUTE_PAUSED, "paused" }, { COMPUTE_EXITED, "exited" },     { COMPUTE_STOPPED, "stopped" },
+    { COMPUTE_FAILED, "failed" }, { COMPUTE_STOPPING, "stopping" }, { 0 },
 };
 
 /* clang-format off */

@@ -37,9 +37,10 @@ enum compute_status {
     COMPUTE_CREATING,
     COMPUTE_RUNNING,
     COMPUTE_PAUSED,
-    COMPUTE_EXITED,  /* it ran, and ended by itself: exit_code */
-    COMPUTE_STOPPED, /* as ordered */
-    COMPUTE_FAILED,  /* it cannot be made: reason */
+    COMPUTE_EXITED,   /* it ran, and ended by itself: exit_code */
+    COMPUTE_STOPPED,  /* as ordered */
+    COMPUTE_FAILED,   /* it cannot be made: reason */
+    COMPUTE_STOPPING, /* it was asked to end, and has its grace: ask again */
 };
 extern const struct enum_name compute_status_names[];
 
@@ -115,16 +116,18 @@ struct compute;
 struct compute_class {
     const char *name;
     /* Takes the instance towards the spec and returns its state then.  May take as long as a start
-     * takes, never as long as an image's build.  ERR_NOT_FOUND: the image is not on this host;
-     * ERR_ALREADY_EXISTS: a host port is taken.  What cannot be started for good is COMPUTE_FAILED.
+     * takes, never as long as an image's build or a stop: what has to end before is asked to
+     * (COMPUTE_STOPPING), and killed by the first order after its ten seconds.  ERR_NOT_FOUND: the
+     * image is not on this host; ERR_ALREADY_EXISTS: a host port is taken.  What cannot be started
+     * for good is COMPUTE_FAILED.
      */
     int (*ensure)(struct compute *h, struct arena *a, const struct compute_spec *s,
                   struct compute_state *out, struct err *e);
     /* COMPUTE_ABSENT is no error. */
     int (*inspect)(struct compute *h, struct arena *a, const struct uuid *id,
                    struct compute_state *out, struct err *e);
-    /* Ends it at once (SIGTERM, after 'grace' microseconds SIGKILL) and removes all it had. Absent:
-     * 0. */
+    /* Ends it (its stop signal, from 'grace' microseconds on SIGKILL) and removes all it had: 0,
+     * also where it is absent; 1: it has been asked to end and has its grace, ask again. */
     int (*destroy)(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
                    struct err *e);
     /* All it has; *out in 'a'. */
@@ -140,8 +143,8 @@ struct compute_class {
      * ignored. */
     int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
                  const struct compute_name *names, size_t n, struct err *e);
-    /* The next change of any instance's status that no order caused (an exit): its id; waits at
-     * most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
+    /* The next change of any instance's status that no order brought at once (an exit): its id;
+     * waits at most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
     void (*free)(struct compute *h);
 };

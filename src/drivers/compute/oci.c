@@ -135,6 +135,8 @@ static void show_locked(struct arena *a, const struct inst *i, struct compute_st
         out->boot = 0;
     out->ports = arena_strdup(a, i->ports);
     out->reason = arena_strdup(a, i->reason);
+    if (i->stopping && i->shim_fd >= 0)
+        out->status = COMPUTE_STOPPING;
 }
 
 /* ---- orders ---- */
@@ -240,13 +242,20 @@ static int pause_as_wanted(struct oci *o, struct arena *a, struct inst *i, struc
     return 0;
 }
 
-/* A new start, whatever it is doing now. */
+/* Ends what runs, if anything does; 1: it still has its grace. */
+static int end_it(struct oci *o, struct inst *i, int64_t grace, struct err *e)
+{
+    return is_alive(status_of(o, i)) ? oci_stop(o, i, grace, e) : 0;
+}
+
+/* A new start, whatever it is doing now; 1: what runs has to end first. */
 static int boot(struct oci *o, struct arena *a, struct inst *i, struct err *e)
 {
     const char *failed = NULL;
+    int ending = end_it(o, i, SECONDS(STOP_GRACE_S), e);
 
-    if (is_alive(status_of(o, i)))
-        TRY(oci_stop(o, i, SECONDS(STOP_GRACE_S), e));
+    if (ending)
+        return ending;
     if (oci_start(o, a, i, &failed, e) < 0) {
         set_status(o, i, COMPUTE_CREATING, e->msg);
         return -1;
@@ -262,8 +271,10 @@ static int boot(struct oci *o, struct arena *a, struct inst *i, struct err *e)
 
 static int stop_as_wanted(struct oci *o, struct inst *i, struct err *e)
 {
-    if (is_alive(status_of(o, i)))
-        TRY(oci_stop(o, i, SECONDS(STOP_GRACE_S), e));
+    int ending = end_it(o, i, SECONDS(STOP_GRACE_S), e);
+
+    if (ending)
+        return ending;
     OCI_LOCK(o);
     if (i->state.status != COMPUTE_FAILED)
         i->state.status = COMPUTE_STOPPED;
@@ -276,12 +287,16 @@ static bool boots(struct oci *o, struct inst *i)
     return i->spec.want != COMPUTE_WANT_STOPPED && i->spec.boot > i->state.boot;
 }
 
+/* 1: not there yet. */
 static int step(struct oci *o, struct arena *a, struct inst *i, bool resized, struct err *e)
 {
     if (i->spec.want == COMPUTE_WANT_STOPPED)
         return stop_as_wanted(o, i, e);
     if (boots(o, i)) {
-        TRY(boot(o, a, i, e));
+        int ending = boot(o, a, i, e);
+
+        if (ending)
+            return ending;
     } else if (resized && is_alive(status_of(o, i))) {
         struct cgroup_limits l = oci_limits(&i->spec);
         TRY(cgroup_limit(o->groups, oci_group(o, a, &i->id), &l, e));
@@ -322,9 +337,9 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
         pthread_cond_broadcast(&o->changed);
     }
     struct err later;
-    if (oci_save_state(o, i, r == 0 ? e : &later) < 0)
+    if (oci_save_state(o, i, r >= 0 ? e : &later) < 0)
         return -1;
-    return r;
+    return MIN(r, 0);
 }
 
 static int oci_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
@@ -378,8 +393,10 @@ static int oci_list(struct compute *h, struct arena *a, struct compute_state **o
 static int destroy_taken(struct oci *o, struct arena *a, struct inst *i, int64_t grace,
                          struct err *e)
 {
-    if (is_alive(status_of(o, i)))
-        TRY(oci_stop(o, i, grace, e));
+    int ending = end_it(o, i, grace, e);
+
+    if (ending)
+        return ending;
     TRY(oci_clean(o, i, e));
     TRY(dir_remove(oci_path(o, a, &i->id, NULL), e));
     if (o->images)

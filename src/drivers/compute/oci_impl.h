@@ -36,11 +36,12 @@ struct inst {
     int refs;                   /* under oci.lock, as all below up to the line */
     struct compute_state state; /* its ports and reason are the two below */
     char *ports, *reason;
-    int range;     /* its ids begin at OCI_FIRST_ID + range * OCI_RANGE_IDS */
-    int shim_fd;   /* pidfd while its shim lives, else -1 */
-    int init_fd;   /* pidfd of its first process, else -1 */
-    bool stopping; /* an order ends it: the exit is no event */
-    bool gone;     /* destroyed; whoever still holds it looks again */
+    int range;       /* its ids begin at OCI_FIRST_ID + range * OCI_RANGE_IDS */
+    int shim_fd;     /* pidfd while its shim lives, else -1 */
+    int init_fd;     /* pidfd of its first process, else -1 */
+    bool stopping;   /* an order ends it */
+    int64_t stop_by; /* monotonic: then it is killed */
+    bool gone;       /* destroyed; whoever still holds it looks again */
     /* ---- under 'order' */
     struct arena arena; /* of spec */
     struct compute_spec spec;
@@ -137,6 +138,8 @@ struct oci_boot {
 };
 /* Starts it. 0 with *failed NULL: it runs; 0 with a text: it cannot be started, in plain words. */
 int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e);
+/* Asks it to end, or kills it once the grace of the first asking is over: 0 it has ended; 1 it
+ * still has its grace. */
 int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e);
 /* Network detached, group removed, runtime's state forgotten. */
 int oci_clean(struct oci *o, struct inst *i, struct err *e);

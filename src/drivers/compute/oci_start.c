@@ -573,32 +573,42 @@ int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **faile
     return r;
 }
 
+/* Under the lock: asks once.  False: its time is up. */
+static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t grace)
+{
+    int64_t now = clock_mono(clock_system());
+    struct err e;
+
+    if (!i->stopping) {
+        i->stopping = true;
+        i->stop_by = now + grace;
+        if (grace > 0 && i->init_fd >= 0)
+            pidfd_send_signal(i->init_fd, oci_config_stop_signal(o, a, &i->id), NULL, 0);
+        /* What cannot be thawed is killed, which thaws by itself. */
+        if (i->state.status == COMPUTE_PAUSED &&
+            cgroup_freeze(o->groups, oci_group(o, a, &i->id), false, &e) < 0)
+            i->stop_by = now;
+    }
+    i->stop_by = MIN(i->stop_by, now + grace);
+    return now < i->stop_by;
+}
+
 int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
-    const char *group = oci_group(o, &a, &i->id);
-    int ask = oci_config_stop_signal(o, &a, &i->id);
 
     {
         OCI_LOCK(o);
         if (i->shim_fd < 0)
             return 0;
-        i->stopping = true;
-        if (grace > 0 && i->init_fd >= 0)
-            pidfd_send_signal(i->init_fd, ask, NULL, 0);
-        if (i->state.status == COMPUTE_PAUSED && cgroup_freeze(o->groups, group, false, e) < 0)
-            grace = 0; /* it will be killed, which thaws by itself */
-    }
-    if (grace > 0 && oci_wait_ended(o, i, grace))
-        return 0;
-    {
-        OCI_LOCK(o);
+        if (ask_to_end(o, &a, i, grace))
+            return 1;
         if (i->init_fd >= 0)
             pidfd_send_signal(i->init_fd, SIGKILL, NULL, 0);
     }
     if (oci_wait_ended(o, i, MILLIS(500)))
         return 0;
-    TRY(cgroup_kill(o->groups, group, SECONDS(5), e));
+    TRY(cgroup_kill(o->groups, oci_group(o, &a, &i->id), SECONDS(5), e));
     if (!oci_wait_ended(o, i, SECONDS(5)))
         return err_set(e, ERR_INTERNAL, "the instance does not end");
     return 0;

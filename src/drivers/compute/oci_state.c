@@ -161,8 +161,7 @@ static void ended(struct oci *o, struct inst *i)
     if (i->init_fd >= 0)
         close(i->init_fd);
     i->shim_fd = i->init_fd = -1;
-    if (!i->stopping)
-        push_event(o, &i->id);
+    push_event(o, &i->id);
     pthread_cond_broadcast(&o->changed);
     oci_unref_locked(o, i);
 }

@@ -247,6 +247,32 @@ TEST_HOST(a_command_runs_inside_with_output_code_and_time_out)
     assert_null(strstr(r.out.p, "sleep 77"));
 }
 
+TEST_HOST(no_order_waits_for_the_grace_of_what_it_ends)
+{
+    HOST;
+    struct compute_spec s =
+        spec_of(h, "[\"sh\",\"-c\",\"trap '' TERM; echo up; while :; do sleep 1; done\"]");
+    struct compute_state st;
+    struct err e = { 0 };
+    int asked = 0, r;
+
+    ensure(h, &s);
+    for (int i = 0; i < 500 && !*logs(h, &s.id, -1); i++)
+        pause_ms(10);
+    s.want = COMPUTE_WANT_STOPPED;
+    s.revision = ++h->revision;
+    assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), 0);
+    assert_int_equal(st.status, COMPUTE_STOPPING);
+    assert_int_equal(compute_inspect(h->c, &h->a, &s.id, &st, &e), 0);
+    assert_int_equal(st.status, COMPUTE_STOPPING);
+    while ((r = compute_destroy(h->c, &s.id, h->revision, SECONDS(1), &e)) == 1 && asked++ < 1000)
+        pause_ms(10);
+    assert_int_equal(r, 0);
+    assert_true(asked > 10); /* it had its second */
+    assert_int_equal(compute_inspect(h->c, &h->a, &s.id, &st, &e), 0);
+    assert_int_equal(st.status, COMPUTE_ABSENT);
+}
+
 TEST_HOST(pause_stops_the_clock_of_its_processes)
 {
     HOST;
@@ -433,6 +459,7 @@ int main(void)
         HOST_TEST(a_disk_has_a_limit),
         HOST_TEST(an_instance_is_shut_in),
         HOST_TEST(a_command_runs_inside_with_output_code_and_time_out),
+        HOST_TEST(no_order_waits_for_the_grace_of_what_it_ends),
         HOST_TEST(pause_stops_the_clock_of_its_processes),
         HOST_TEST(an_instance_runs_as_the_user_of_its_image),
         HOST_TEST(a_shim_that_dies_takes_its_instance_along),

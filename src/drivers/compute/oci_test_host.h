@@ -253,13 +253,18 @@ static inline struct compute_spec spec_of(struct host *h, const char *cmd)
     return s;
 }
 
+/* Asks again while something has to end first, as who orders does. */
 static inline struct compute_state ensure(struct host *h, const struct compute_spec *s)
 {
-    struct compute_state st;
+    struct compute_state st = { .status = COMPUTE_STOPPING };
     struct err e = { 0 };
 
-    if (compute_ensure(h->c, &h->a, s, &st, &e) < 0)
-        fail_msg("ensure: %s (%s)", e.msg, e.cause);
+    for (int i = 0; i < 1500 && st.status == COMPUTE_STOPPING; i++) {
+        if (i)
+            pause_ms(10);
+        if (compute_ensure(h->c, &h->a, s, &st, &e) < 0)
+            fail_msg("ensure: %s (%s)", e.msg, e.cause);
+    }
     if (st.reason)
         print_message("reason: %s\n", st.reason);
     return st;

@@ -324,13 +324,16 @@ static int remote_inspect(struct compute *h, struct arena *a, const struct uuid 
 static int remote_destroy(struct compute *h, const struct uuid *id, int64_t revision, int64_t grace,
                           struct err *e)
 {
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "destroy", SECONDS(60) + grace);
+    struct json_out o = begin(&b, "destroy", SECONDS(60));
+    struct compute_state st;
 
     json_kstr(&o, "id", id->s);
     json_kint(&o, "revision", revision);
     json_kint(&o, "grace", grace);
-    return order_plain(h, &o, SECONDS(60) + grace, e);
+    TRY(order_row(h, &a, &o, SECONDS(60), &compute_state_record, &st, e));
+    return st.status == COMPUTE_STOPPING;
 }
 
 static int remote_list(struct compute *h, struct arena *a, struct compute_state **out, size_t *n,

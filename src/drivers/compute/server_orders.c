@@ -94,11 +94,15 @@ static int run_inspect(struct job *j, struct err *e)
 
 static int run_destroy(struct job *j, struct err *e)
 {
-    struct uuid id;
+    struct compute_state st = { .status = COMPUTE_ABSENT };
 
-    TRY(need_id(j, "id", &id, e));
-    return compute_destroy(j->server->compute, &id, json_get_int(j->order, "revision", 0),
-                           json_get_int(j->order, "grace", 0), e);
+    TRY(need_id(j, "id", &st.id, e));
+    int ending = compute_destroy(j->server->compute, &st.id, json_get_int(j->order, "revision", 0),
+                                 json_get_int(j->order, "grace", 0), e);
+    TRY(ending);
+    if (ending)
+        st.status = COMPUTE_STOPPING;
+    return answer_row(j, &compute_state_record, &st, e);
 }
 
 static int run_list(struct job *j, struct err *e)

@@ -160,8 +160,11 @@ static int gone_visit(struct visit *v, struct err *e)
         log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
         return visit_forget(v);
     }
-    TRY(compute_destroy(app_compute(v->app, g.mode), &v->id, g.revision, SECONDS(GRACE_SECONDS),
-                        e));
+    int ending =
+        compute_destroy(app_compute(v->app, g.mode), &v->id, g.revision, SECONDS(GRACE_SECONDS), e);
+    TRY(ending);
+    if (ending)
+        return visit_again(v, SECONDS(1)); /* or earlier, when the host says that it has ended */
     if (!g.destroyed)
         TRY(app_write(v->app, grave_close, &g, e));
     return visit_forget(v);
@@ -228,10 +231,13 @@ static int not_ended(struct visit *v, struct instance *now, struct err *e)
 
 static int terminating_visit(struct visit *v, struct instance *now, struct err *e)
 {
+    int ending = compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e);
     bool ran;
 
-    if (compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e) < 0)
+    if (ending < 0)
         return not_ended(v, now, e);
+    if (ending)
+        return visit_again(v, SECONDS(1));
     TRY(visit_write(v, instance_gone, NULL, &ran, e));
     return ran ? visit_forget(v) : visit_again(v, 0);
 }
@@ -390,6 +396,8 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
         now->status_reason = s->reason ? s->reason : "the host could not start it";
         now->deadline_at = 0;
         return NO_WAIT;
+    case COMPUTE_STOPPING:
+        return SECONDS(1); /* or earlier, when the host says that it has ended */
     case COMPUTE_ABSENT:
     case COMPUTE_CREATING:
         break;
@@ -430,8 +438,8 @@ static int refused(struct visit *v, struct instance *now, struct err *e)
     return 0;
 }
 
-/* In error nothing runs.  What has never run leaves nothing behind; what has run keeps its files
- * and its logs until it is deleted, whatever a later start came to. */
+/* 1: it is being ended.  In error nothing runs.  What has never run leaves nothing behind; what has
+ * run keeps its files and its logs until it is deleted, whatever a later start came to. */
 static int error_on_host(struct visit *v, const struct instance *now, const struct image *image,
                          bool died, struct err *e)
 {
@@ -444,20 +452,23 @@ static int error_on_host(struct visit *v, const struct instance *now, const stru
         return 0;
     spec_fill(v, now, image, &spec);
     spec.want = COMPUTE_WANT_STOPPED;
-    return compute_ensure(v->compute, v->arena, &spec, &state, e);
+    TRY(compute_ensure(v->compute, v->arena, &spec, &state, e));
+    return state.status == COMPUTE_STOPPING;
 }
 
 /* The row says so also while the host does not answer; until it has, 'deadline_at' is set. */
 static int error_visit(struct visit *v, struct instance *now, const struct image *image, bool died,
                        struct err *e)
 {
-    bool done = error_on_host(v, now, image, died, e) == 0, ran;
+    int ending = error_on_host(v, now, image, died, e);
+    bool done = ending == 0, ran;
+    int64_t again = ending > 0 ? SECONDS(1) : SECONDS(ERROR_AGAIN_SECONDS);
 
-    if (!done)
+    if (ending < 0)
         log_err(LOG_WARN, "instance_in_error_not_stopped", e);
     now->deadline_at = done ? 0 : now->deadline_at ? now->deadline_at : v->now;
     TRY(instance_save(v, now, &ran, e));
-    return ran && done ? visit_settled(v) : visit_again(v, ran ? SECONDS(ERROR_AGAIN_SECONDS) : 0);
+    return ran && done ? visit_settled(v) : visit_again(v, ran ? again : 0);
 }
 
 /* Each way from a state to another takes its time, and no more: why it is an error now, or NULL.
