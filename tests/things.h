@@ -309,6 +309,7 @@ static const struct migration test_migrations[] = {
 /* ---- who there is: the words after the dash of a credential say it */
 
 static _Atomic int lookups;
+static _Atomic bool doom; /* credentials with "doomed" in them are nobody's any more */
 static _Atomic int64_t touched_at;
 static char tenant_one[] = "01890000-0000-7000-8000-0000000000a1";
 static char tenant_two[] = "01890000-0000-7000-8000-0000000000a2";
@@ -334,7 +335,7 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
     char s[256];
 
     snprintf(s, sizeof(s), "%.*s", (int)secret.n, secret.p);
-    if (strncmp(s, "test-", 5) != 0)
+    if (strncmp(s, "test-", 5) != 0 || (doom && strstr(s, "doomed")))
         return err_set(e, ERR_UNAUTHORIZED, "The credential is not valid");
     lookups++;
     *out = (struct principal){ .role = ROLE_OWNER, .rate = 100000 };

@@ -72,6 +72,12 @@ void metric_cell_add(struct metric *m, struct metric_cell *c, int64_t n)
     atomic_fetch_add_explicit(&c->value, n, memory_order_relaxed);
 }
 
+void metric_cell_set(struct metric *m, struct metric_cell *c, int64_t v)
+{
+    seen(m);
+    atomic_store_explicit(&c->value, v, memory_order_relaxed);
+}
+
 void metric_cell_time(struct metric *m, struct metric_cell *c, int64_t micros)
 {
     int64_t bound = FIRST_BUCKET;
@@ -91,8 +97,7 @@ void metric_add(struct metric *m, int64_t n)
 
 void metric_set(struct metric *m, int64_t v)
 {
-    seen(m);
-    atomic_store_explicit(&m->cell.value, v, memory_order_relaxed);
+    metric_cell_set(m, &m->cell, v);
 }
 
 void metric_time(struct metric *m, int64_t micros)

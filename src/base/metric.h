@@ -39,6 +39,7 @@ void metric_add(struct metric *m, int64_t n);
 void metric_set(struct metric *m, int64_t v);
 void metric_time(struct metric *m, int64_t micros);
 void metric_cell_add(struct metric *m, struct metric_cell *c, int64_t n);
+void metric_cell_set(struct metric *m, struct metric_cell *c, int64_t v);
 void metric_cell_time(struct metric *m, struct metric_cell *c, int64_t micros);
 /* All registered metrics as text; histograms in seconds. */
 void metric_write(struct buf *b);

@@ -94,6 +94,7 @@ int app_reload(struct app *app, const struct config *c, struct mail *mail, struc
     app->config = c;
     app->mail = mail;
     auth_cache_drop(app->auth_cache, NULL, NULL); /* what is known of a plan may have changed */
+    live_revoked(app, NULL, NULL);
     return 0;
 }
 
@@ -201,6 +202,7 @@ static int build(struct app *app, struct err *e)
     app->shares = shares_new(app->config);
     app->idem = idem_new();
     app->park = park_new(app);
+    app->live = live_new();
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
@@ -230,6 +232,7 @@ void app_free(struct app *app)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
+    live_free(app->live);
     park_free(app->park);
     idem_free(app->idem);
     shares_free(app->shares);

@@ -91,6 +91,12 @@ void call_reset(struct call_private *p)
         p->park_seen = park_seen(p->c.app->park);
 }
 
+static void call_revoked(struct app *app, const struct uuid *user_id, const struct uuid *key_id)
+{
+    auth_cache_drop(app->auth_cache, user_id, key_id);
+    live_revoked(app, user_id, key_id);
+}
+
 void call_publish(struct call_private *p)
 {
     struct app *app = p->c.app;
@@ -105,7 +111,7 @@ void call_publish(struct call_private *p)
             rowcache_drop(app->rows, x->record, &x->id, commits);
     }
     for (struct revoked *x = p->revoked; x; x = x->next)
-        auth_cache_drop(app->auth_cache, &x->user_id, &x->key_id);
+        call_revoked(app, &x->user_id, &x->key_id);
     idem_committed(p);
     for (struct topic *x = p->topics; x; x = x->next)
         park_signal(app->park, x->name);

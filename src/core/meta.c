@@ -173,8 +173,63 @@ static int health_ready(struct call *c, struct err *e _unused_)
     return reply_json(c);
 }
 
+/* ---- shares: how full each is */
+
+static struct metric share_seats =
+    METRIC(METRIC_GAUGE, "brume_share_seats", "What there is of a share in all; 0: no bound.");
+static struct metric share_used =
+    METRIC(METRIC_GAUGE, "brume_share_used", "What is held of a share now.");
+static struct metric share_waiting =
+    METRIC(METRIC_GAUGE, "brume_share_waiting", "What waits for its turn.");
+static struct metric share_flows = METRIC(METRIC_GAUGE, "brume_share_flows",
+                                          "Tenants (or addresses) that hold some or wait for it.");
+static struct metric share_held_back = METRIC(METRIC_GAUGE, "brume_share_held_back",
+                                              "How often a tenant was refused, since the start.");
+
+static void show_share(const char *name, const struct fair_counts *f)
+{
+    struct {
+        struct metric *m;
+        int64_t v;
+    } all[] = { { &share_seats, f->seats },
+                { &share_used, f->used },
+                { &share_waiting, f->waiting },
+                { &share_flows, f->flows },
+                { &share_held_back, f->held_back } };
+    char labels[64];
+
+    snprintf(labels, sizeof(labels), "share=\"%s\"", name);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        metric_cell_set(all[i].m, metric_labels(all[i].m, labels), all[i].v);
+}
+
+static void show_shares(struct app *app)
+{
+    static const char *const lanes[LANES] = {
+        [LANE_FRONT] = "front", [LANE_SIGN] = "sign",  [LANE_BODY] = "body",
+        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_STREAM] = "stream_threads",
+    };
+    struct fair_counts f;
+
+    for (int i = 0; i < LANES; i++) {
+        pool_counts(app->lanes[i], &f);
+        show_share(lanes[i], &f);
+    }
+    for (int i = 0; i < SHARE_KINDS; i++) {
+        if (i == SHARE_READS || i == SHARE_CALLS) /* their lanes count them */
+            continue;
+        shares_counts(app->shares, (enum share_kind)i, &f);
+        show_share(share_rows[i].name, &f);
+    }
+    store_counts(app->store, &f);
+    show_share("writes", &f);
+    reconcile_counts(app, &f);
+    show_share("visits", &f);
+}
+
 static int metrics_get(struct call *c, struct err *e _unused_)
 {
+    show_shares(c->app);
     answer_begin(c->p, NULL);
     metric_write(&c->p->buf);
     reply_json(c);

@@ -76,7 +76,7 @@ bool park_add(struct park *k, struct call_private *p)
     pthread_mutex_lock(&k->lock);
     if (p->leaving)
         p->park_until = MIN(p->park_until, clock_wall(k->app->clock));
-    bool stays = !p->leaving && k->last[slot] <= p->park_seen;
+    bool stays = !p->leaving && !atomic_load(&p->look_again) && k->last[slot] <= p->park_seen;
     if (stays) {
         p->park_prev = NULL;
         p->park_next = k->waiting[slot];
@@ -141,23 +141,48 @@ void park_leave(struct park *k, struct call_private *p)
         dispatch_run(p);
 }
 
-void park_tick(struct park *k, bool all)
+/* Takes out and runs those that 'which' is true of. */
+static void run_those(struct park *k, bool (*which)(struct call_private *p, int64_t now),
+                      int64_t now)
 {
-    int64_t now = clock_wall(k->app->clock);
     struct call_private *woken = NULL;
 
     pthread_mutex_lock(&k->lock);
     for (size_t slot = 0; slot < TOPICS && k->n; slot++)
         for (struct call_private *p = k->waiting[slot], *next; p; p = next) {
             next = p->park_next;
-            if (!all && p->park_again > now && p->park_until > now && !http_req_gone(p->r))
+            if (!which(p, now))
                 continue;
-            if (all)
-                p->park_until = MIN(p->park_until, now);
             unlink_call(k, slot, p);
             p->park_next = woken;
             woken = p;
         }
     pthread_mutex_unlock(&k->lock);
     run_chain(woken);
+}
+
+static bool looks_again(struct call_private *p, int64_t now _unused_)
+{
+    return atomic_load(&p->look_again);
+}
+
+void park_wake(struct park *k)
+{
+    run_those(k, looks_again, 0);
+}
+
+static bool is_due(struct call_private *p, int64_t now)
+{
+    return p->park_again <= now || p->park_until <= now || http_req_gone(p->r);
+}
+
+static bool at_last(struct call_private *p, int64_t now)
+{
+    p->park_until = MIN(p->park_until, now);
+    return true;
+}
+
+void park_tick(struct park *k, bool all)
+{
+    run_those(k, all ? at_last : is_due, clock_wall(k->app->clock));
 }

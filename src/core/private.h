@@ -30,6 +30,7 @@
 struct auth_cache;
 struct idem;
 struct park;
+struct live;
 struct reconcile; /* reconcile.c's own: loops, threads, leases */
 
 extern const struct service core_service; /* meta.c: health, metrics, audit */
@@ -102,6 +103,7 @@ struct app {
     struct rowcache *rows; /* NULL on PostgreSQL */
     struct idem *idem;
     struct park *park;
+    struct live *live;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
@@ -255,6 +257,13 @@ struct call_private {
     uint64_t park_seen; /* signals before this run */
     struct call_private *park_next, *park_prev;
 
+    /* lasting: see live.c */
+    bool live;              /* in its list */
+    atomic_bool look_again; /* its credential may be no longer what it was */
+    int64_t looked;         /* monotonic */
+    struct err ended;       /* why a stream was ended by us */
+    struct call_private *live_next, *live_prev;
+
     /* writing */
     struct db_job job;
     struct db *reader; /* LONG: what c.db is outside of call_write() */
@@ -283,6 +292,8 @@ int reconcile_open(struct app *app, struct err *e) _must_check_;  /* sets app->r
 int reconcile_start(struct app *app, struct err *e) _must_check_; /* threads, sweeps */
 void reconcile_stop(struct app *app);                             /* joins its threads */
 void reconcile_close(struct app *app);
+/* Seats, those that are taken, and the rows that are leased beside them. */
+void reconcile_counts(struct app *app, struct fair_counts *out);
 /* Rows of 'loop' are due at 'at': said once the call has committed (call_due() puts them on
  * p->dues). */
 void reconcile_wake(struct app *app, const struct reconciler *loop, int64_t at);
@@ -387,6 +398,19 @@ bool park_add(struct park *k, struct call_private *p);
 void park_leave(struct park *k, struct call_private *p);
 void park_tick(struct park *k, bool all);
 size_t park_count(struct park *k);
+/* Those that are to look at their credential again run now. */
+void park_wake(struct park *k);
+
+/* ---- live.c: calls that last end with their credential */
+struct live *live_new(void);
+void live_free(struct live *l);
+void live_add(struct call_private *p);
+void live_del(struct call_private *p);
+/* Credentials of this user or key (either may be NULL; both: of all) are no longer what they were.
+ */
+void live_revoked(struct app *app, const struct uuid *user_id, const struct uuid *key_id);
+/* 0 as long as the call's credential still allows what the call does. */
+int live_check(struct call_private *p, struct db *db, struct err *e) _must_check_;
 
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */

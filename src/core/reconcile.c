@@ -56,7 +56,8 @@ struct reconcile {
     int64_t planned; /* when the timer will look by itself (wall) */
     pthread_t timer_thread;
     bool running, stopping;
-    int64_t swept; /* wall time of the last sweep, for drains */
+    int64_t held_back; /* claims that left due rows to later, so far */
+    int64_t swept;     /* wall time of the last sweep, for drains */
 };
 
 /* ---- one write job: ends a lease, takes new ones */
@@ -215,6 +216,7 @@ static void claim_end(struct reconcile *rc, struct turn *t, bool ok)
 
     l->claiming = false;
     l->held_back = ok && t->claim.held_back;
+    rc->held_back += l->held_back;
     if (l->held_back && t->ended != l->ended) {
         /* What it was told of others' leases is no longer true. */
         l->held_back = false;
@@ -631,6 +633,22 @@ void reconcile_close(struct app *app)
     pthread_cond_destroy(&rc->timer);
     free(rc->loops);
     free(rc);
+}
+
+void reconcile_counts(struct app *app, struct fair_counts *out)
+{
+    struct reconcile *rc = app->reconcile;
+
+    *out = (struct fair_counts){ 0 };
+    if (!rc)
+        return;
+    pthread_mutex_lock(&rc->lock);
+    out->seats = rc->n_seats;
+    out->waiting = rc->n_ready;
+    out->held_back = rc->held_back;
+    for (int i = 0; i < rc->started; i++)
+        out->used += rc->seats[i].busy;
+    pthread_mutex_unlock(&rc->lock);
 }
 
 /* ---- signals */

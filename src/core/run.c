@@ -136,6 +136,9 @@ static void park_or_finish(struct call_private *p)
     /* Others over this PostgreSQL signal nobody here. */
     if (p->c.app->postgres)
         p->park_again = MIN(p->park_again, p->c.now + SECONDS(1));
+    if (p->who.expires_at)
+        p->park_again = MIN(p->park_again, p->who.expires_at);
+    live_add(p);
     if (!p->held[SHARE_PARKED] && call_take(p, SHARE_PARKED, 1, &e) < 0) {
         call_finish(p, -1, &e);
         return;
@@ -162,6 +165,8 @@ static void run_reading(struct call_private *p, struct db *db)
     call_reset(p);
     p->c.db = db;
     int rc = db ? db_read_round(db, &e) : -1;
+    if (rc == 0)
+        rc = live_check(p, db, &e);
     if (rc == 0)
         rc = run_handler(p, &e);
     if (p->parked && p->c.route->work == QUICK)
@@ -227,6 +232,7 @@ static int write_run(struct db *db, void *ctx, struct err *e)
         if (rc)
             return rc < 0 ? -1 : 0;
     }
+    TRY(live_check(p, db, e));
     p->writing = true;
     rc = run_handler(p, e);
     p->writing = false;

@@ -273,6 +273,7 @@ static void let_go(struct call_private *p)
     int64_t wait;
 
     idem_end(p);
+    live_del(p);
     spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
         call_give(p, (enum share_kind)kind);
@@ -381,6 +382,7 @@ int stream_begin(struct call *c, const char *content_type, struct err *e)
     p->content_type = arena_strdup(c->arena, content_type);
     p->etag = NULL;
     common_headers(p, clock_mono(clock_system()) - p->began, false);
+    live_add(p);
     http_on_gone(p->r, peer_gone, p);
     http_stream_begin(p->r, p->status);
     return 0;
@@ -401,7 +403,12 @@ int stream_write(struct call *c, struct str data, struct err *e)
 
 bool stream_gone(struct call *c)
 {
-    return atomic_load(&c->p->gone) || http_req_gone(c->p->r);
+    struct call_private *p = c->p;
+
+    if (!atomic_load(&p->gone) && p->streaming &&
+        live_check(p, store_any_reader(c->app->store), &p->ended) < 0)
+        atomic_store(&p->gone, true);
+    return atomic_load(&p->gone) || http_req_gone(p->r);
 }
 
 void stream_finish(struct call_private *p, bool whole)

@@ -311,7 +311,8 @@ void reply_header(struct call *c, const char *name, const char *value);
  * sees that the answer is cut. */
 int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
 int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
-bool stream_gone(struct call *c); /* also when the server drains */
+/* Also when the server drains, and when the stream's credential no longer allows it. */
+bool stream_gone(struct call *c);
 /* Raw bodies (BODY_RAW, LONG), which have come whole before the handler runs: 0 at the end.  They
  * are read to their end before the handler replies
  * in its last call_write(): a key's record says which body it was for. */

@@ -11,6 +11,13 @@ static const char *nth_key(int i)
     return fmt("test-hog%d", i / 50);
 }
 
+static void parked_are(struct world *w, size_t n)
+{
+    for (int i = 0; i < 1000 && park_count(world_app(w)->park) != n; i++)
+        usleep(2000);
+    CHECK_EQ(park_count(world_app(w)->park), n);
+}
+
 /* Begins 'n' requests and waits until 'held' of them are at work. */
 static void hold_many(struct world *w, enum method m, const char *path, int n, int held)
 {
@@ -90,6 +97,11 @@ TEST(streams_of_one_tenant_leave_streams_for_others)
     CHECK_EQ(r.status, 429);
     CHECK(strstr(member(r, "error.message"), "96 streams at once") != NULL);
     others_notice_nothing(w);
+    r = as(w, AS_OPERATOR, GET, "/metrics", NULL);
+    CHECK(strstr(r.body.p, "brume_share_used{share=\"streams\"} 96\n") != NULL);
+    CHECK(strstr(r.body.p, "brume_share_seats{share=\"streams\"} 256\n") != NULL);
+    CHECK(strstr(r.body.p, "brume_share_held_back{share=\"streams\"} 25\n") != NULL);
+    CHECK(strstr(r.body.p, "brume_share_seats{share=\"visits\"}") != NULL);
     let_go(w, 120, &ok, &own, &full);
     CHECK_EQ(ok, 96);
     CHECK_EQ(own, 24);
@@ -120,14 +132,10 @@ TEST(parked_requests_of_one_tenant_leave_room_for_others)
 
     for (int i = 0; i < 8; i++)
         fds[i] = ask_begin(w, GET, "/wait?wait=20", nth_key(i), NULL, NULL);
-    for (int i = 0; i < 500 && park_count(world_app(w)->park) < 3; i++)
-        usleep(2000);
     usleep(50000);
-    CHECK_EQ(park_count(world_app(w)->park), 3); /* three eighths */
+    parked_are(w, 3); /* three eighths */
     int theirs = ask_begin(w, GET, "/wait?wait=20", "test-stranger", NULL, NULL);
-    for (int i = 0; i < 500 && park_count(world_app(w)->park) < 4; i++)
-        usleep(2000);
-    CHECK_EQ(park_count(world_app(w)->park), 4);
+    parked_are(w, 4);
     CHECK_EQ(as(w, AS_STRANGER, POST, "/things", "{'name':'x'}").status, 201);
     CHECK_EQ(ask_end(w, theirs).status, 200);
     CHECK_EQ(post(w, "/things", "{'name':'x'}").status, 201);
@@ -171,6 +179,72 @@ TEST(idempotency_records_are_shared_too)
     CHECK_EQ(keyed(w, "test-owner", 3).status, 201);
 }
 
+/* ---- what lasts ends with its credential */
+
+static int revoke_run(struct call *c, void *key_id, struct err *e _unused_)
+{
+    call_revoke(c, NULL, key_id);
+    return 0;
+}
+
+static void revoke_doomed(struct world *w)
+{
+    bool was = atomic_exchange(&doom, false);
+    struct principal who = { 0 };
+    struct uuid none = { "" };
+    struct err e;
+
+    CHECK_EQ(test_lookup(NULL, NULL, NULL, STR("test-doomed"), &none, &who, &e), 0);
+    doom = was;
+    CHECK_EQ(app_write(world_app(w), revoke_run, &who.key_id, &e), 0);
+}
+
+TEST(a_parked_request_ends_with_its_credential)
+{
+    static const char *const paths[] = { "/wait?wait=20", "/wait-write?wait=20" };
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        doom = false;
+        int theirs = ask_begin(w, GET, paths[i], "test-owner", NULL, NULL);
+        int fd = ask_begin(w, GET, paths[i], "test-doomed", NULL, NULL);
+        parked_are(w, 2);
+        revoke_doomed(w);
+        usleep(50000);
+        parked_are(w, 2); /* it looked, and still is somebody's */
+        doom = true;
+        revoke_doomed(w);
+        if (world_is_postgres(w))
+            world_sleep(w, SECONDS(1));
+        CHECK_EQ(ask_end(w, fd).status, 401);
+        parked_are(w, 1); /* the other one waits on */
+        close(theirs);
+    }
+    doom = false;
+}
+
+TEST(a_stream_ends_with_its_credential)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    doom = false;
+    hold = true;
+    int theirs = ask_begin(w, GET, "/hold-stream", "test-owner", NULL, NULL);
+    int fd = ask_begin(w, GET, "/hold-stream", "test-doomed", NULL, NULL);
+    for (int i = 0; i < 1000 && holding < 2; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 2);
+    doom = true;
+    revoke_doomed(w);
+    for (int i = 0; i < 2000 && holding > 1; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 1);
+    close(fd);
+    hold = false;
+    CHECK_EQ(ask_end(w, theirs).status, 200);
+    doom = false;
+}
+
 /* ---- bodies */
 
 static const char part_of_a_body[] =
@@ -195,8 +269,10 @@ TEST(uploads_that_come_slowly_hold_no_thread)
         CHECK_EQ(write(fds[i], piece, sizeof(piece)), sizeof(piece));
     }
     /* What has come is on the disk, and no handler runs. */
-    for (int i = 0; i < 1000 && used(w, SHARE_UPLOAD_BYTES) < 32 * 131072; i++)
-        usleep(2000);
+    for (int i = 0; i < 2000; i++, usleep(2000))
+        if (used(w, SHARE_UPLOADS) == 32 && used(w, SHARE_UPLOAD_BYTES) >= 32 * 131072)
+            break;
+    CHECK_EQ(used(w, SHARE_UPLOADS), 32);
     CHECK(used(w, SHARE_UPLOAD_BYTES) >= 32 * 131072);
     struct fair_counts c;
     pool_counts(world_app(w)->lanes[LANE_CALL], &c);
