@@ -67,6 +67,42 @@ TEST(a_method_that_is_not_there_is_405_with_allow_and_options_tells)
     CHECK_EQ(ask(w, OPTIONS, "/nowhere", "", NULL, NULL).status, 404);
 }
 
+TEST(a_path_that_is_planned_is_known_by_its_form)
+{
+    static const struct {
+        const char *path;
+        unsigned methods;
+    } all[] = {
+        { "/volumes", 1u << GET | 1u << POST },
+        { "/v1/volumes", 1u << GET | 1u << POST },
+        { "/volumes/x", 1u << GET | 1u << PATCH | 1u << DELETE },
+        { "/cron/jobs", 1u << GET | 1u << POST },
+        { "/cron/x", 1u << GET | 1u << PATCH | 1u << DELETE },
+        { "/storage/x/a/b//c", 1u << GET | 1u << PUT | 1u << DELETE },
+        { "/storage/x//", 1u << GET | 1u << PUT | 1u << DELETE },
+        { "/v1/users", 1u << GET | 1u << POST },
+        { "/users", 0 },
+        { "/docs", 1u << GET },
+        { "/v1/docs", 0 },
+        { "/v1/v1/volumes", 0 },
+        { "/storage/x/", 0 },
+        { "/volumes/", 0 },
+        { "/volumes//", 0 },
+        { "//volumes", 0 },
+        { "/volumesx", 0 },
+        { "/volume", 0 },
+        { "/v1", 0 },
+        { "/v1/", 0 },
+        { "/", 0 },
+        { "", 0 },
+        { "*", 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (planned_methods(str_of(all[i].path)) != all[i].methods)
+            fail_msg("%s: %x", all[i].path, planned_methods(str_of(all[i].path)));
+}
+
 TEST(head_answers_what_get_does_without_its_body_unless_get_writes)
 {
     _cleanup_(world_freep) struct world *w = world_new();

@@ -132,7 +132,7 @@ int backup_main(int argc, const char *const *argv, const char *const *env)
     int rc = 0;
 
     if (!path) {
-        fputs("brume backup FILE [--config FILE] [flags of serve]\n", stderr);
+        fputs("brume: FILE is missing. Usage: brume backup FILE [flags of serve]\n", stderr);
         return 2;
     }
     c = serve_config(argc, rest, env);
@@ -293,7 +293,7 @@ int restore_main(int argc, const char *const *argv, const char *const *env)
     int rc = 0;
 
     if (!path) {
-        fputs("brume restore FILE [--config FILE] [flags of serve]\n", stderr);
+        fputs("brume: FILE is missing. Usage: brume restore FILE [flags of serve]\n", stderr);
         return 2;
     }
     if (geteuid() != 0) {

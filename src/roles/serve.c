@@ -201,7 +201,7 @@ static bool keep_key(const struct serve *s, struct kept *kept)
     if (!home || (sudo && geteuid() == 0))
         home = pw->pw_dir;
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED)
+    if (!shared || shared == MAP_FAILED)
         return false;
     pid = fork();
     if (pid == 0)

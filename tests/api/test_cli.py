@@ -133,7 +133,7 @@ def test_every_command_has_help_and_every_flag_of_it_is_taken(cli):
 def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     ok(cli, "queue", "create", "--name", "r")
     url = {"HOME": "/nonexistent", "BRUME_URL": f"http://127.0.0.1:{cli.port}"}
-    says(cli, 1, ["visibility_timeout must be between", "`brume queue create --help`"],
+    says(cli, 1, ["--visibility-timeout must be between", "`brume queue create --help`"],
          "queue", "create", "--name", "x", "--visibility-timeout", "99999999")
     says(cli, 2, ["--name is missing", "brume queue create"], "queue", "create")
     says(cli, 2, ["--nam", "did you mean --name?"], "queue", "create", "--nam", "x")

@@ -25,7 +25,7 @@ CASES = [
      {"image": "required", "ports[1]": "wrong_type", "ports[2]": "malformed", "labels.": "too_short", "dry": "unknown"}),
     ("PATCH", "/instances/x", {"status": "error", "image": "nginx"}, {"status": "not_allowed", "image": "read_only"}),
     ("PATCH", "/instances/x?now=1", {}, {"status": "required", "now": "unknown"}),
-    ("POST", "/images/import?format=zip&cmd=x&more=1", None, {"name": "required", "format": "malformed", "more": "unknown"}),
+    ("POST", "/images/import?format=zip&cmd=x&more=1", None, {"name": "required", "format": "not_allowed", "more": "unknown"}),
     ("POST", "/images/import?name=a/b&cmd=x", None, {"name": "malformed", "cmd": "not_allowed"}),
     ("POST", "/queues", {"name": "no spaces", "max_receives": 3}, {"name": "malformed", "dead_letter_queue_id": "required"}),
     ("POST", "/queues", {"name": "x", "max_receives": 3000, "dead_letter_queue_id": "x"},

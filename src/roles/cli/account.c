@@ -252,14 +252,42 @@ static int change(struct cli *c, struct profiles *all, bool set, const char *nam
     return save(c, all);
 }
 
+/* clang-format off */
+static const struct {
+    const char *word, *use, *doc;
+} config_verbs[] = {
+    { "",         "",          "the server's configuration" },
+    { "profiles", "",          "the client's profiles" },
+    { "use",      "NAME",      "makes a profile the current one" },
+    { "get",      "KEY",       "url, tenant or ca of a profile" },
+    { "set",      "KEY VALUE", "changes it; \"\" clears it" },
+    { "remove",   "NAME",      "forgets a profile" },
+};
+/* clang-format on */
+
+static void config_help(struct cli *c)
+{
+    for (size_t i = 0; i < ARRAY_LEN(config_verbs); i++) {
+        const char *use = arena_printf(c->arena, "%s%s%s", config_verbs[i].word,
+                                       *config_verbs[i].use ? " " : "", config_verbs[i].use);
+
+        fprintf(c->out, "brume config %-16s  %s\n", use, config_verbs[i].doc);
+    }
+}
+
+static int config_misused(struct cli *c, const char *word)
+{
+    for (size_t i = 0; *word && i < ARRAY_LEN(config_verbs); i++)
+        if (strcmp(config_verbs[i].word, word) == 0)
+            return cli_usage(c, "Usage: brume config %s%s%s", word, *config_verbs[i].use ? " " : "",
+                             config_verbs[i].use);
+    return cli_usage(c, "%s%s%s. `brume config --help` lists what there is.",
+                     *word ? "\"config\" has no verb \"" : "a word is missing", word,
+                     *word ? "\"" : "");
+}
+
 int cli_config(struct cli *c, int argc, const char *const *argv)
 {
-    static const char help[] = "brume config                   the server's configuration\n"
-                               "brume config profiles          the client's profiles\n"
-                               "brume config use NAME          makes a profile the current one\n"
-                               "brume config get KEY           url, tenant or ca of a profile\n"
-                               "brume config set KEY VALUE     changes it; \"\" clears it\n"
-                               "brume config remove NAME       forgets a profile\n";
     const char *word[3] = { "", NULL, NULL };
     struct profiles all = { 0 };
     struct err e;
@@ -276,7 +304,7 @@ int cli_config(struct cli *c, int argc, const char *const *argv)
         }
     }
     if (c->common.help) {
-        fputs(help, c->out);
+        config_help(c);
         return CLI_OK;
     }
     if ((rc = load(c, &all)) != CLI_OK)
@@ -291,7 +319,5 @@ int cli_config(struct cli *c, int argc, const char *const *argv)
         return change(c, &all, false, word[1], NULL);
     if (!strcmp(word[0], "set") && n == 3)
         return change(c, &all, true, word[1], word[2]);
-    return cli_usage(c, "%s%s%s. `brume config --help` lists what there is.",
-                     *word[0] ? "this is not how to use " : "a word is missing",
-                     *word[0] ? "config " : "", word[0]);
+    return config_misused(c, word[0]);
 }

@@ -313,8 +313,7 @@ static const char *advice(const struct cli *c, struct arena *a, const struct com
     case 400:
         if (r->field && !strcmp(r->field, "X-Tenant-ID"))
             return "`brume tenant list` shows their ids.";
-        return k ? arena_printf(a, "`brume %s --help` shows what it takes.",
-                                cli_usage_of(a, k, false))
+        return k ? arena_printf(a, "`brume %s --help` shows what it takes.", cli_words_of(a, k))
                  : r->help;
     case 401:
         return c->who.api_key ? "`brume login` gets a new one."
@@ -346,13 +345,45 @@ static const char *unauthorized(const struct cli *c, struct arena *a)
                         c->who.url);
 }
 
-static void fault_lines(struct cli *c, struct arena *a, const struct json_value *faults)
+struct flag_search {
+    struct str name; /* as the server has it */
+    bool found;
+};
+
+static void same_name(void *ctx, const struct field *f)
+{
+    struct flag_search *x = ctx;
+
+    x->found = x->found || str_is(x->name, f->name);
+}
+
+/* The member or parameter that a fault is about, as who types the command knows it: of what has a
+ * flag its name, "--ports[1]". */
+static const char *flag_of(struct arena *a, const struct command *k, const char *field)
+{
+    size_t n = strcspn(field, "[.");
+    struct flag_search x = { .name = { field, n } };
+    char *flag;
+
+    if (k)
+        flags_each(k, same_name, &x);
+    if (!x.found)
+        return field;
+    flag = arena_printf(a, "--%s", field);
+    for (size_t i = 0; i < n + 2; i++)
+        if (flag[i] == '_')
+            flag[i] = '-';
+    return flag;
+}
+
+static void fault_lines(struct cli *c, struct arena *a, const struct command *k,
+                        const struct json_value *faults)
 {
     for (size_t i = 0; i < json_len(faults); i++) {
         const struct json_value *d = json_at(faults, i);
 
         if (json_type_of(d) == JSON_OBJ)
-            fprintf(c->err, "  %s: %s\n", json_get_str(a, d, "field", "?"),
+            fprintf(c->err, "  %s: %s\n", flag_of(a, k, json_get_str(a, d, "field", "?")),
                     json_get_str(a, d, "message", "is wrong"));
     }
 }
@@ -390,7 +421,7 @@ int cli_refused(struct cli *c, const struct command *k, const struct cli_answer 
     if (one && json_type_of(one) == JSON_OBJ) {
         many = false;
         r.field = clean(&a, json_get_str(&a, one, "field", "it"));
-        r.message = arena_printf(&a, "%s %s", r.field,
+        r.message = arena_printf(&a, "%s %s", flag_of(&a, k, r.field),
                                  clean(&a, json_get_str(&a, one, "message", "is wrong")));
     }
     if (r.status == 401 && !strcmp(r.code, "unauthorized"))
@@ -398,7 +429,7 @@ int cli_refused(struct cli *c, const struct command *k, const struct cli_answer 
     next = advice(c, &a, k, &r);
     fprintf(c->err, "brume: %s (%s)%s%s\n", r.message, r.code, next ? ". " : "", next ? next : "");
     if (many)
-        fault_lines(c, &a, details);
+        fault_lines(c, &a, k, details);
     arena_free(&a);
     return exit_of(r.status);
 }

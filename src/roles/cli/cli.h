@@ -68,6 +68,7 @@ int cli_usage(struct cli *c, const char *fmt, ...) __attribute__((format(printf,
 /* The same of a command, with how it is used. */
 int cli_misused(struct cli *c, const struct command *k, const struct err *e);
 /* "queue get QUEUE": its words and parameters, with 'flags' the flags it needs too. */
+const char *cli_words_of(struct arena *a, const struct command *k);
 const char *cli_usage_of(struct arena *a, const struct command *k, bool flags);
 const char *cli_env(const struct cli *c, const char *name);
 /* Reads the profile file, then environment and flags over it: c->who. */

@@ -281,7 +281,8 @@ static void every_fault_of_a_refusal_is_a_line(void **state _unused_)
     SCRIPT({ "POST /things", 400,
              "{\"error\":{\"code\":\"invalid_request\",\"message\":\"2 faults\",\"details\":["
              "{\"field\":\"name\",\"code\":\"too_long\",\"message\":\"is too long\"},"
-             "{\"field\":\"ports[0]\",\"code\":\"malformed\",\"message\":\"is no port\"}],"
+             "{\"field\":\"vpc_id[0]\",\"code\":\"malformed\",\"message\":\"is no id\"},"
+             "{\"field\":\"other_thing\",\"code\":\"unknown\",\"message\":\"is not known\"}],"
              "\"request_id\":\"req_7\"}}" });
     struct result r = RUN("thing", "create", "--name", "x");
 
@@ -289,8 +290,9 @@ static void every_fault_of_a_refusal_is_a_line(void **state _unused_)
     assert_asked();
     assert_string_equal(r.out, "");
     assert_non_null(strstr(r.err, "2 faults (invalid_request). `brume thing create --help`"));
-    assert_non_null(strstr(r.err, "  name: is too long\n"));
-    assert_non_null(strstr(r.err, "  ports[0]: is no port\n"));
+    assert_non_null(strstr(r.err, "  --name: is too long\n"));
+    assert_non_null(strstr(r.err, "  --vpc-id[0]: is no id\n"));
+    assert_non_null(strstr(r.err, "  other_thing: is not known\n"));
 }
 
 static size_t lines_in(const char *s)
@@ -313,30 +315,33 @@ static void assert_says(struct result r, int rc, const char *words, const char *
 
 static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
 {
-    SCRIPT({ "POST /things", 400,
-             "{\"error\":{\"code\":\"invalid_request\",\"message\":\"x\",\"details\":["
-             "{\"field\":\"size\",\"message\":\"must be 1 to 9\"}]}}" },
-           { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
-           { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
-           { "GET /things/x", 403,
-             "{\"error\":{\"code\":\"forbidden\",\"message\":\"Missing scope: thing:get\"}}" },
-           { "POST /things", 403,
-             "{\"error\":{\"code\":\"quota_exceeded\",\"message\":\"quota 'things' is 1\"}}" },
-           { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
-           { "GET /parts/01890000-0000-7000-8000-000000000001", 404,
-             "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
-           { "POST /things", 409,
-             "{\"error\":{\"code\":\"already_exists\",\"message\":\"taken\",\"details\":\"Take "
-             "another\"}}" },
-           { "GET /things/x", 429, "{\"error\":{\"code\":\"rate_limited\",\"message\":\"slow\"}}" },
-           { "GET /things/x", 500,
-             "{\"error\":{\"code\":\"internal_error\",\"message\":\"oh\",\"request_id\":"
-             "\"req_7\"}}" },
-           { "GET /things/x", 502, "<html>bad gateway" });
+    SCRIPT(
+        { "POST /things", 400,
+          "{\"error\":{\"code\":\"invalid_request\",\"message\":\"x\",\"details\":["
+          "{\"field\":\"size\",\"message\":\"must be 1 to 9\"}]}}" },
+        { "GET /things/x", 400, "{\"error\":{\"code\":\"invalid_request\",\"message\":\"bad\"}}" },
+        { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
+        { "GET /things/x", 401, "{\"error\":{\"code\":\"unauthorized\",\"message\":\"no\"}}" },
+        { "GET /things/x", 403,
+          "{\"error\":{\"code\":\"forbidden\",\"message\":\"Missing scope: thing:get\"}}" },
+        { "POST /things", 403,
+          "{\"error\":{\"code\":\"quota_exceeded\",\"message\":\"quota 'things' is 1\"}}" },
+        { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
+        { "GET /parts/01890000-0000-7000-8000-000000000001", 404,
+          "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
+        { "POST /things", 409,
+          "{\"error\":{\"code\":\"already_exists\",\"message\":\"taken\",\"details\":\"Take "
+          "another\"}}" },
+        { "GET /things/x", 429, "{\"error\":{\"code\":\"rate_limited\",\"message\":\"slow\"}}" },
+        { "GET /things/x", 500,
+          "{\"error\":{\"code\":\"internal_error\",\"message\":\"oh\",\"request_id\":"
+          "\"req_7\"}}" },
+        { "GET /things/x", 502, "<html>bad gateway" });
     const char *const key[] = { "BRUME_API_KEY=thecloud_k", NULL };
 
-    assert_says(RUN("thing", "create", "--name", "x"), CLI_API, "size must be 1 to 9",
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_API, "brume: --size must be 1 to 9",
                 "`brume thing create --help`");
+    assert_says(RUN("thing", "get", "x"), CLI_API, "bad", "`brume thing get --help`");
     assert_says(RUN("thing", "get", "x"), CLI_DENIED, "you are not logged in", "`brume login`");
     assert_says(run_env(key, ARGV("thing", "get", "x")), CLI_DENIED, "key in BRUME_API_KEY",
                 "`brume login`");
@@ -361,6 +366,10 @@ static void a_wrong_command_line_is_one_line_that_says_how_it_is_used(void **sta
     assert_says(RUN("thing", "get"), CLI_USAGE, "THING is missing", "brume thing get THING");
     assert_says(RUN("thing", "get", "a", "b"), CLI_USAGE, "\"b\"", "brume thing get THING");
     assert_says(RUN("thing", "exec", "a"), CLI_USAGE, "--cmd is missing", "-- COMMAND");
+    assert_says(RUN("thing", "import", "a", "--data", "@/dev/null"), CLI_USAGE,
+                "--label is missing", "thing import THING --label … --data @FILE");
+    assert_says(RUN("thing", "update", "a"), CLI_USAGE, "there is nothing to change",
+                "brume thing update THING");
     assert_says(RUN("thing", "list", "--limt", "3"), CLI_USAGE, "did you mean --limit?", "--help");
     assert_says(RUN("thing", "lst"), CLI_USAGE, "did you mean \"list\"?", "`brume thing --help`");
     assert_says(RUN("thimg", "list"), CLI_USAGE, "did you mean \"thing\"?", "`brume help`");
@@ -374,6 +383,8 @@ static void a_wrong_command_line_is_one_line_that_says_how_it_is_used(void **sta
                 "`brume config profiles`");
     assert_says(RUN("completion", "tcsh"), CLI_USAGE, "shell", "bash|zsh|fish");
     assert_says(RUN("config", "frobnicate"), CLI_USAGE, "frobnicate", "`brume config --help`");
+    assert_says(RUN("config", "set", "url"), CLI_USAGE, "Usage:", "brume config set KEY VALUE");
+    assert_says(RUN("config", "use"), CLI_USAGE, "Usage:", "brume config use NAME");
     assert_asked();
 }
 
@@ -660,6 +671,8 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_non_null(strstr(r.out, "How large it is."));
     assert_null(strstr(r.out, "--wanted"));
     assert_non_null(strstr(r.out, "--wait"));
+    assert_non_null(strstr(r.out, "--ports TEXT,…"));
+    assert_non_null(strstr(RUN("thing", "import", "--help").out, "Its label. (required)"));
     assert_null(strstr(RUN("vpc", "send", "--help").out, "--wait"));
     assert_non_null(strstr(RUN("thing", "exec", "--help").out, "-- COMMAND"));
     assert_non_null(strstr(RUN("help", "serve").out, "brume serve"));

@@ -304,28 +304,51 @@ int flags_parse(struct arena *a, const struct command *c, int argc, const char *
     return check_common(c, &out->common, e);
 }
 
+static bool is_among(const struct flag_value *v, size_t n, const struct field *f)
+{
+    for (size_t i = 0; i < n; i++)
+        if (v[i].field == f)
+            return true;
+    return false;
+}
+
+struct needed {
+    struct arena *arena;
+    const struct command *command;
+    const struct flags *flags;
+    struct buf missing;
+    size_t n;
+};
+
 /* What comes as --data the server looks at. */
+static void look_for(void *ctx, const struct field *q)
+{
+    struct needed *x = ctx;
+    const struct flags *f = x->flags;
+    const struct record *in = x->command->route->in;
+    bool of_body = in && q >= in->fields && q < in->fields + in->n_fields;
+
+    if (!flags_needs(x->command, q) || (of_body && f->data) ||
+        (f->n_rest && q == flags_rest(x->command)) || is_among(f->body, f->n_body, q) ||
+        is_among(f->query, f->n_query, q))
+        return;
+    buf_printf(&x->missing, "%s--%s", x->n++ ? ", " : "", flag_name(x->arena, q));
+}
+
 int flags_required(struct arena *a, const struct command *c, const struct flags *f, struct err *e)
 {
-    const struct record *r = c->route->in;
-    struct buf b = BUF(1024);
-    size_t n = 0;
+    struct needed x = { a, c, f, BUF(1024), 0 };
+    const struct route *r = c->route;
 
-    for (size_t i = 0; r && i < r->n_fields && !f->data; i++) {
-        const struct field *q = &r->fields[i];
-        bool given = f->n_rest && q == flags_rest(c);
-
-        if (!flags_needs(c, q))
-            continue;
-        for (size_t j = 0; j < f->n_body; j++)
-            given |= f->body[j].field == q;
-        if (!given)
-            buf_printf(&b, "%s--%s", n++ ? ", " : "", flag_name(a, q));
-    }
-    if (n)
-        err_set(e, ERR_INVALID, "%.100s %s missing", buf_cstr(&b), n == 1 ? "is" : "are");
-    buf_free(&b);
-    return n ? -1 : 0;
+    flags_each(c, look_for, &x);
+    if (x.n)
+        err_set(e, ERR_INVALID, "%.100s %s missing", buf_cstr(&x.missing), x.n == 1 ? "is" : "are");
+    buf_free(&x.missing);
+    if (x.n)
+        return -1;
+    if ((r->method == PATCH || r->partial) && r->in && !f->data && !f->n_body)
+        return err_set(e, ERR_INVALID, "there is nothing to change: give a flag");
+    return 0;
 }
 
 /* ---- values */

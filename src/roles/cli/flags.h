@@ -43,7 +43,7 @@ int flags_body(struct arena *a, const struct command *c, const struct flags *f, 
                struct err *e);
 /* "?limit=3&status=running", or "". */
 const char *flags_query(struct arena *a, const struct flags *f);
-/* True if the command's body may have this field; if it must. */
+/* True if the command's body may have this field; if its body, or its query, must. */
 bool flags_takes(const struct command *c, const struct field *f);
 bool flags_needs(const struct command *c, const struct field *f);
 /* ERR_INVALID naming all flags that the command needs and 'f' lacks. */

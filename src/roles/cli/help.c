@@ -142,6 +142,30 @@ void cli_help(struct cli *c, FILE *to)
           to);
 }
 
+static void put_words(struct buf *b, const struct command *k)
+{
+    for (size_t i = 0; i < k->n_words; i++)
+        buf_printf(b, "%s%s", i ? " " : "", k->word[i]);
+}
+
+const char *cli_words_of(struct arena *a, const struct command *k)
+{
+    struct buf b = BUF(1024);
+
+    put_words(&b, k);
+    const char *out = arena_strdup(a, buf_cstr(&b));
+    buf_free(&b);
+    return out;
+}
+
+static void put_needed(struct buf *b, struct arena *a, const struct command *k,
+                       const struct record *r)
+{
+    for (size_t i = 0; r && i < r->n_fields; i++)
+        if (flags_needs(k, &r->fields[i]) && &r->fields[i] != flags_rest(k))
+            buf_printf(b, " --%s …", flag_name(a, &r->fields[i]));
+}
+
 const char *cli_usage_of(struct arena *a, const struct command *k, bool flags)
 {
     const struct record *r = k->route->in;
@@ -149,13 +173,13 @@ const char *cli_usage_of(struct arena *a, const struct command *k, bool flags)
     struct buf b = BUF(4096);
     const char *out;
 
-    for (size_t i = 0; i < k->n_words; i++)
-        buf_printf(&b, "%s%s", i ? " " : "", k->word[i]);
+    put_words(&b, k);
     for (size_t i = 0; i < k->n_params; i++)
         buf_printf(&b, " %s", k->param[i]);
-    for (size_t i = 0; flags && r && i < r->n_fields; i++)
-        if (flags_needs(k, &r->fields[i]) && &r->fields[i] != rest)
-            buf_printf(&b, " --%s …", flag_name(a, &r->fields[i]));
+    if (flags)
+        put_needed(&b, a, k, r);
+    if (flags)
+        put_needed(&b, a, k, k->route->query);
     if (flags && k->route->body == BODY_RAW)
         buf_puts(&b, " --data @FILE");
     if (flags && (r || k->route->query || k->route->list))
@@ -206,7 +230,7 @@ static const char *type_word(struct cli *c, const struct field *f)
     case F_MAP:
         return "KEY=VALUE…";
     case F_JSON:
-        return "JSON";
+        return f->check_entry ? "TEXT,…" : "JSON";
     case F_STR:
         return field_is_secret(f) ? "-|@FILE" : "TEXT";
     case F_ENUM:
@@ -232,14 +256,11 @@ static void add_flag(void *ctx, const struct field *f)
     struct flag_lines *x = ctx;
     struct arena *a = x->cli->arena;
     const char *type = type_word(x->cli, f);
-    bool body = x->command->route->in && record_field(x->command->route->in, f->name) == f;
-
     if (x->n == HELP_FLAGS)
         return;
     x->cells[2 * x->n] = arena_printf(a, "--%s%s%s", flag_name(a, f), *type ? " " : "", type);
-    x->cells[2 * x->n++ + 1] =
-        arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
-                     body && flags_needs(x->command, f) ? " (required)" : "");
+    x->cells[2 * x->n++ + 1] = arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
+                                            flags_needs(x->command, f) ? " (required)" : "");
 }
 
 void cli_help_command(struct cli *c, const struct command *k, FILE *to)

@@ -40,6 +40,11 @@ static const struct field vpc_fields[] = {
 #undef T
 static const struct record vpc_record = RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc");
 
+static const char *check_port(const char *key _unused_, const char *value, const char **code _unused_)
+{
+    return value[0] ? NULL : "is no port";
+}
+
 #define T struct thing
 static const struct field thing_fields[] = {
     FIELD_UUID (T, id,         0, .doc = "Given by the server."),
@@ -48,7 +53,7 @@ static const struct field thing_fields[] = {
     FIELD_INT  (T, size,       FF_CREATE | FF_UPDATE, .alias = "size_gb", .doc = "How large it is."),
     FIELD_BOOL (T, public_,    FF_CREATE | FF_UPDATE, .doc = "Whether all may see it."),
     FIELD_REF  (T, vpc_id,     vpc_record, FF_CREATE, .doc = "Where it is."),
-    FIELD_JSON (T, ports,      FF_CREATE, .doc = "Published ports."),
+    FIELD_JSON (T, ports,      FF_CREATE, .check_entry = check_port, .doc = "Published ports."),
     FIELD_MAP  (T, env,        FF_CREATE | FF_UPDATE, .doc = "Environment."),
     FIELD_LIST (T, tags,       FF_CREATE | FF_UPDATE, .doc = "Words."),
     FIELD_STR  (T, note,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Anything."),
@@ -84,6 +89,14 @@ static const struct field logs_fields[] = {
 #undef T
 static const struct record logs_record = RECORD(logs_query, NULL, logs_fields);
 
+struct upload_query {
+    const char *label;
+};
+static const struct field upload_fields[] = {
+    FIELD_STR(struct upload_query, label, FF_CREATE | FF_REQUIRED, .doc = "Its label."),
+};
+static const struct record upload_record = RECORD(upload_query, NULL, upload_fields);
+
 #define H &thing_record
 static const struct route sample_routes[] = {
     { POST,   "/things",                 "thing:create",  WRITE,  NULL, H,    H,    201, "Makes a thing." },
@@ -101,6 +114,7 @@ static const struct route sample_routes[] = {
     { DELETE, "/things/{id}/messages/{message_id}", "thing:ack", WRITE, NULL, NULL, NULL, 204, "Acknowledges." },
     { POST,   "/things/{id}/messages/delete", "thing:ack", WRITE, NULL, NULL, NULL, 200, "Acknowledges many." },
     { POST,   "/things/{id}/upload",     "thing:upload",  LONG,   NULL, NULL, H,    201, "Takes a file.", .body = BODY_RAW },
+    { POST,   "/things/{id}/import",     "thing:import",  LONG,   NULL, NULL, H,    201, "Takes a labelled file.", .body = BODY_RAW, .query = &upload_record },
     { GET,    "/things/{id}/metadata",   "thing:meta",    QUICK,  NULL, NULL, NULL, 200, "Shows metadata." },
     { PUT,    "/things/{id}/metadata",   "thing:setmeta", WRITE,  NULL, H,    NULL, 200, "Sets metadata." },
     { GET,    "/auth/keys",              "key:list",      QUICK,  NULL, NULL, NULL, 200, "Lists keys.", .list = true },

@@ -65,20 +65,20 @@ static const struct field image_fields[] = {
 const struct record image_record = RECORD(image, "images", image_fields, .prefix = "img",
                                           .arn_service = "compute", .arn_type = "image");
 
+enum import_format { IMPORT_OCI = 1, IMPORT_ROOTFS };
+static const struct enum_name format_names[] = { { IMPORT_OCI, "oci" },
+                                                 { IMPORT_ROOTFS, "rootfs" },
+                                                 { 0 } };
+
 struct image_import_args {
-    const char *name, *format, *cmd;
+    const char *name, *cmd;
+    enum import_format format;
 };
-static const char *check_format(struct arena *a _unused_, const char **v)
-{
-    return strcmp(*v, "oci") == 0 || strcmp(*v, "rootfs") == 0
-               ? NULL
-               : "must be oci (an OCI or docker archive) or rootfs (a tarball of files)";
-}
 /* clang-format off */
 static const struct field image_import_fields[] = {
     FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .check = check_local_name, .doc = "Its name in your tenant."),
-    FIELD_STR (struct image_import_args, format, FF_CREATE, .dflt_str = "oci", .check = check_format, .doc = "oci or rootfs."),
-    FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "rootfs: command as a JSON list; [\"/bin/sh\"] if left out."),
+    FIELD_ENUM(struct image_import_args, format, enum import_format, FF_CREATE, .names = format_names, .dflt = IMPORT_OCI, .doc = "An OCI or docker archive, or a tarball of files (rootfs)."),
+    FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "Command of a rootfs as a JSON list; [\"/bin/sh\"] if left out."),
 };
 /* clang-format on */
 const struct record image_import_query = RECORD(image_import_args, NULL, image_import_fields);
@@ -424,7 +424,7 @@ void image_import_check(struct call *c)
 
     if (!q->cmd || !q->format)
         return;
-    if (strcmp(q->format, "rootfs") != 0) {
+    if (q->format != IMPORT_ROOTFS) {
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
         return;
     }
@@ -452,7 +452,7 @@ int image_import_route(struct call *c, struct err *e)
     const struct image_import_args *q = c->query;
     struct image *i = arena_new(c->arena, struct image);
     const char *cmd = q->cmd ? q->cmd : "[\"/bin/sh\"]";
-    bool rootfs = strcmp(q->format, "rootfs") == 0;
+    bool rootfs = q->format == IMPORT_ROOTFS;
     struct image_state st;
 
     *i = (struct image){ .name = q->name,

@@ -598,7 +598,7 @@ static void update_check(struct call *c)
         in->status != INSTANCE_PAUSED)
         fault_add(c, "status", "not_allowed", "can be set to running, stopped or paused");
     if (!call_given(c, NULL))
-        fault_add(c, "status", "required", "nothing to change: give status, or another field");
+        fault_add(c, "status", "required", "or another member is required: nothing is to change");
 }
 
 /* PUT and PATCH: the fields given, and 'status' as what is wanted. */

@@ -167,7 +167,8 @@ static int queue_update(struct call *c, struct err *e)
     q = old;
     record_copy(&queue_record, &q, c->in, c->set);
     TRY(queue_check(c, &q, e));
-    TRY(call_update(c, &queue_record, &old, &q, c->set, e));
+    if (c->set)
+        TRY(call_update(c, &queue_record, &old, &q, c->set, e));
     call_signal(c, q.box_id.s); /* a longer retention gives back what is not swept yet */
     TRY(queue_count(c, &q, e));
     return reply_row(c, &queue_record, &q);

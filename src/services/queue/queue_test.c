@@ -35,6 +35,16 @@ TEST(every_fault_of_a_body_is_named)
     CHECK(member(r, "error.details.4.field") == NULL);
 }
 
+TEST(a_patch_of_nothing_changes_nothing)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *tag = header(post(w, "/queues", "{'name':'jobs'}"), "ETag");
+
+    world_sleep(w, SECONDS(1));
+    CHECK_STR(header(patch(w, "/queues/jobs", "{}"), "ETag"), tag);
+    CHECK(strcmp(header(patch(w, "/queues/jobs", "{'delay_seconds':1}"), "ETag"), tag) != 0);
+}
+
 TEST(max_messages_is_another_word_for_count)
 {
     _cleanup_(world_freep) struct world *w = world_new();
