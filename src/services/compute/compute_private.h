@@ -68,7 +68,7 @@ int image_delete(struct call *c, struct err *e);
 
 /* No way from a state to another takes longer.  What waits for instances to be gone is told of it,
  * and looks by itself too. */
-enum { TRANSITION_MINUTES = 30, DELETION_LOOK_SECONDS = 5 };
+enum { TRANSITION_MINUTES = 30, DELETION_LOOK_SECONDS = 60 };
 
 enum instance_status {
     INSTANCE_PENDING,

@@ -902,6 +902,45 @@ TEST(a_launch_waits_for_what_a_terminating_instance_still_holds)
     CHECK_STR(status_of(w, "b"), "running");
 }
 
+static int host_ends_never(struct compute *h _unused_, const struct uuid *id _unused_,
+                           int64_t revision _unused_, int64_t grace _unused_,
+                           struct err *e _unused_)
+{
+    return 1;
+}
+
+static int host_stops_never(struct compute *h, struct arena *a, const struct compute_spec *s,
+                            struct compute_state *out, struct err *e)
+{
+    TRY(compute_inspect(h, a, &s->id, out, e));
+    out->status = COMPUTE_STOPPING;
+    return 0;
+}
+
+TEST(an_end_that_never_comes_is_an_error)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    host_take(w);
+    post(w, "/instances", "{'name':'a','image':'nginx'}");
+    world_settle(w);
+    host.class.ensure = host_stops_never;
+    CHECK_EQ(post(w, "/instances/a/stop", NULL).status, 200);
+    minutes_pass(w, 29);
+    CHECK_STR(status_of(w, "a"), "running");
+    minutes_pass(w, 3);
+    CHECK_STR(status_of(w, "a"), "error");
+    host.class.destroy = host_ends_never;
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    minutes_pass(w, 29);
+    CHECK_STR(status_of(w, "a"), "terminating");
+    minutes_pass(w, 3);
+    CHECK_STR(status_of(w, "a"), "error");
+    host.class.destroy = host.real->destroy;
+    minutes_pass(w, 1);
+    CHECK_EQ(get(w, "/instances").len, 0);
+}
+
 TEST(a_default_network_that_is_being_deleted_gives_way_to_another)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -1428,4 +1467,5 @@ TESTS(compute, a_command_takes_and_gives_any_bytes, every_fault_of_a_command_is_
       what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it,
       a_deletion_that_takes_too_long_is_an_error_and_goes_on,
       a_launch_waits_for_what_a_terminating_instance_still_holds,
+      an_end_that_never_comes_is_an_error,
       a_default_network_that_is_being_deleted_gives_way_to_another)

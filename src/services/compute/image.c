@@ -256,11 +256,14 @@ int image_delete(struct call *c, struct err *e)
     return reply_deleted(c, "image is being deleted");
 }
 
+/* Who deletes it beside this has committed, or counts without the instance that goes here. */
+static const char sql_deleted[] = "SELECT deleted_at FROM images WHERE id = $1 /*pg: FOR SHARE */";
+
 int image_left(struct call *c, const struct uuid *id, struct err *e)
 {
     int64_t deleted;
 
-    TRY(db_int(c->db, "SELECT deleted_at FROM images WHERE id = $1", ARGS(A(id)), 0, &deleted, e));
+    TRY(db_int(c->db, sql_deleted, ARGS(A(id)), 0, &deleted, e));
     return deleted ? call_due(c, &image_loop, id, c->now, e) : 0;
 }
 

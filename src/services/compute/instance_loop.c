@@ -214,30 +214,30 @@ static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, st
     return instance_bury(c, &i, e);
 }
 
-/* The host has not ended it: the reason is 'e'.  It is asked again, for as long as it takes. */
-static int not_ended(struct visit *v, struct instance *now, struct err *e)
+/* It is not ended, and its time is over: the row says so, and the host is asked for as long as it
+ * takes. */
+static int ended_late(struct visit *v, struct instance *now, struct err *e)
 {
-    struct err why = *e;
     bool ran;
 
-    if (now->status != INSTANCE_ERROR && v->now > now->deadline_at) {
-        now->status = INSTANCE_ERROR;
-        now->status_reason = "it was not terminated in time; its host is still asked to";
-        TRY(instance_save(v, now, &ran, e));
-    }
-    *e = why;
-    return -1;
+    if (now->status == INSTANCE_ERROR || v->now <= now->deadline_at)
+        return 0;
+    now->status = INSTANCE_ERROR;
+    now->status_reason = "it was not terminated in time; its host is still asked to";
+    return instance_save(v, now, &ran, e);
 }
 
 static int terminating_visit(struct visit *v, struct instance *now, struct err *e)
 {
     int ending = compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e);
+    struct err why = *e;
     bool ran;
 
-    if (ending < 0)
-        return not_ended(v, now, e);
-    if (ending)
-        return visit_again(v, SECONDS(1));
+    if (ending) {
+        TRY(ended_late(v, now, e));
+        *e = why;
+        return ending < 0 ? -1 : visit_again(v, SECONDS(1));
+    }
     TRY(visit_write(v, instance_gone, NULL, &ran, e));
     return ran ? visit_forget(v) : visit_again(v, 0);
 }
@@ -569,7 +569,9 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
         return not_ensured(v, now, image, e);
     wait = take_state(v, now, &state);
-    if ((state.status == COMPUTE_ABSENT || state.status == COMPUTE_CREATING) && gives_up(v, now))
+    bool moving = state.status == COMPUTE_ABSENT || state.status == COMPUTE_CREATING ||
+                  state.status == COMPUTE_STOPPING;
+    if (moving && gives_up(v, now))
         return error_visit(v, now, image, false, e);
     if (now->status == INSTANCE_ERROR)
         return error_visit(v, now, image, state.status == COMPUTE_EXITED, e);
