@@ -474,6 +474,35 @@ TEST(a_page_of_events_reads_no_more_rows_than_it_needs)
     CHECK_EQ(seen, 300);
 }
 
+enum { LARGE_EVENTS = 10 };
+
+/* Events of 30 MB each, as many as no arena holds. */
+static int large_events(struct db *db, void *ctx _unused_, struct err *e)
+{
+    for (int i = 0; i < LARGE_EVENTS; i++)
+        TRY(db_exec(db,
+                    "INSERT INTO journal (id, at, tenant_id, mode, status, events) VALUES ($1, $2,"
+                    " $3, 'live', 200, '[{\"id\":\"evt_1\",\"type\":\"thing.made\",'"
+                    " || '\"created_at\":\"2026-01-01T00:00:00.000Z\",\"object\":{\"note\":\"' ||"
+                    " /*lite: replace(hex(zeroblob(15000000)), '00', 'ab') */"
+                    " /*pg: repeat('ab', 15000000) */ || '\"}}]')",
+                    ARGS(A(fmt("e%d", i)), A((int64_t)i), A((const char *)tenant_one)), e));
+    return 0;
+}
+
+TEST(a_page_of_large_events_ends_early_and_goes_on)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct err e;
+
+    CHECK_EQ(store_write(world_app(w)->store, large_events, NULL, &e), 0);
+    struct reply r = get(w, "/v1/events?limit=500");
+    CHECK_EQ(r.len, 1);
+    r = get(w, "/v1/events?limit=500&cursor=%s", member(r, "next_cursor"));
+    CHECK_EQ(r.len, 1);
+    CHECK(member(r, "next_cursor") != NULL);
+}
+
 TEST(a_cut_through_a_character_of_what_the_client_calls_itself_costs_nothing)
 {
     _cleanup_(world_freep) struct world *w = world_new();

@@ -35,6 +35,7 @@ struct reconcile; /* reconcile.c's own: loops, threads, leases */
 
 extern const struct service core_service; /* meta.c: health, metrics, audit */
 
+enum { PAGE_BYTES = 16 << 20 }; /* a page that has grown past it ends, and says where it goes on */
 enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
 /* What is known of a route's row before any request: one a row. */
