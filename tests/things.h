@@ -114,9 +114,13 @@ static int thing_long(struct call *c, struct err *e)
     return reply_row(c, &thing_record, c->in);
 }
 
+static void (*_Atomic between)(struct call *c);
+
 static int thing_twice(struct call *c, struct err *e)
 {
     TRY(call_write(c, long_first, e));
+    if (between)
+        between(c);
     if (cut_short) {
         c->p->idem_spent = true; /* nobody undoes anything */
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "cut short");

@@ -65,13 +65,14 @@ struct config {
     const char *state_dir, *run_dir, *cache_dir;
     const char *user, *edge_user;
     /* identity */
-    const char *password_policy; /* basic or strong */
+    const char *registration, *registration_plan; /* as set: see config_registration() */
+    const char *password_policy;                  /* basic or strong */
     int64_t argon2_memory_kib, argon2_passes;
     /* mail */
     const char *smtp_url, *smtp_user, *smtp_password_file, *mail_from;
     /* platform */
     const char *region;       /* "local" in ARNs, availability zones */
-    const char *default_plan; /* of new tenants: enterprise on a first run */
+    const char *default_plan; /* of the first tenant */
     const char *shares;       /* JSON: what differs from share_rows[] */
     struct share_bounds share[SHARE_KINDS];
     int64_t idempotency_hours;
@@ -125,6 +126,10 @@ void config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 /* As YAML with comments: key, value, where it came from, doc. */
 void config_print(const struct config *c, struct buf *out);
+/* Who may register, "open", "invite" or "off", and the plan of who does so uninvited: as set, else
+ * by where the API listens now. */
+const char *config_registration(const struct config *c);
+const char *config_registration_plan(const struct config *c);
 /* NULL if there is no such plan: free starter standard professional enterprise. */
 const struct plan *config_plan(const struct config *c, const char *name);
 /* Most that a flow of this plan may have of a share; an unknown plan is free. */

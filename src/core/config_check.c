@@ -58,6 +58,27 @@ static bool listen_parse(const char *s, bool *loopback)
     return true;
 }
 
+static bool on_loopback(const struct config *c)
+{
+    bool loopback = false;
+
+    return listen_parse(c->listen, &loopback) && loopback;
+}
+
+const char *config_registration(const struct config *c)
+{
+    if (set(c->registration))
+        return c->registration;
+    return on_loopback(c) ? "open" : "invite";
+}
+
+const char *config_registration_plan(const struct config *c)
+{
+    if (set(c->registration_plan))
+        return c->registration_plan;
+    return on_loopback(c) ? c->default_plan : "free";
+}
+
 static void check_server(struct config_load *l)
 {
     const struct config *c = l->c;

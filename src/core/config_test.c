@@ -184,6 +184,33 @@ static void what_is_no_yaml_is_reported_with_its_line(void **state _unused_)
     assert_non_null(comments.c);
 }
 
+static void who_may_register_depends_on_where_it_listens(void **state _unused_)
+{
+    static const struct {
+        const char *listen, *more, *who, *plan;
+    } all[] = {
+        { "127.0.0.1:80", NULL, "open", "enterprise" },
+        { "[::1]:80", NULL, "open", "enterprise" },
+        { "unix:/run/x", NULL, "open", "enterprise" },
+        { "127.0.0.1:80", "--platform.default_plan=starter", "open", "starter" },
+        { "0.0.0.0:80", NULL, "invite", "free" },
+        { "[::]:80", "--platform.default_plan=starter", "invite", "free" },
+        { "0.0.0.0:80", "--identity.registration=open", "open", "free" },
+        { "0.0.0.0:80", "--identity.registration_plan=standard", "invite", "standard" },
+        { "127.0.0.1:80", "--identity.registration=off", "off", "enterprise" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        OUTCOME o = load("", WORDS("--listen", all[i].listen, "--allow-plain", all[i].more), NULL);
+
+        assert_non_null(o.c);
+        assert_string_equal(config_registration(o.c), all[i].who);
+        assert_string_equal(config_registration_plan(o.c), all[i].plan);
+    }
+    OUTCOME bad = load("", WORDS("--identity.registration=maybe"), NULL);
+    is_fault(&bad, "must be one of: open invite off");
+}
+
 static void a_password_in_a_flag_is_refused_with_the_way_to_do_it(void **state _unused_)
 {
     static const char url[] = "--store=postgres://u:hunter2@db/brume";
@@ -328,6 +355,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_reads_back_the_same),
         cmocka_unit_test(every_fault_is_reported_with_its_line),
         cmocka_unit_test(what_is_no_yaml_is_reported_with_its_line),
+        cmocka_unit_test(who_may_register_depends_on_where_it_listens),
         cmocka_unit_test(a_password_in_a_flag_is_refused_with_the_way_to_do_it),
         cmocka_unit_test(what_does_not_go_together_is_refused),
         cmocka_unit_test(the_instance_types_are_a_list_with_the_printed_one),

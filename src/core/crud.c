@@ -80,7 +80,7 @@ int crud_get(struct call *c, struct err *e)
 
 /* Rows are read and written out in slices, so that a long list of large rows stands nowhere whole;
  * a page that grows past PAGE_BYTES ends early and says where it goes on. */
-enum { SLICE = 100, PAGE_BYTES = 16 << 20 };
+enum { SLICE = 100 };
 
 struct many {
     struct call *c;

@@ -6,7 +6,9 @@
  *
  * A LONG call has several transactions: the first claims the key, the last keeps the answer in the
  * claim's place.  A claim that nobody runs any more is of a run that was cut short: its retry goes
- * on.
+ * on.  On PostgreSQL a lock says that somebody runs, and ends with its connection, which may end
+ * before the run does; so a retry that goes on puts a token of its own into the claim, and each
+ * transaction of a run begins with a look whether the token there is still its own.
  *
  * A raw body is summed up while its handler reads it, so its print is whole only when the body is:
  * the first half of the print (all but the body) is compared before anything is read; the second
@@ -343,7 +345,8 @@ const char *idem_pack(struct call_private *p, enum idem_step step, struct err *e
     const char *s = NULL;
 
     if (step == IDEM_CLAIM)
-        return arena_printf(p->c.arena, "%s%s", claim_mark, p->audit_kind ? p->audit_id.s : "");
+        return arena_printf(p->c.arena, "%s%s %s", claim_mark, p->audit_kind ? p->audit_id.s : "",
+                            p->idem_token.s);
     buf_printf(&b, "%d %d\n%s\n%s\n", p->status, (int)p->code,
                p->content_type ? p->content_type : "", p->etag ? p->etag : "");
     for (const struct reply_header *h = p->headers; h; h = h->next)
@@ -518,14 +521,65 @@ static int lock_long(struct call_private *p, struct err *e)
     return rc;
 }
 
-static int resume(struct call_private *p, const struct found *f)
+static int lost(struct err *e)
+{
+    return err_set(e, ERR_IDEMPOTENCY_IN_PROGRESS,
+                   "A retry with this Idempotency-Key has taken this request over");
+}
+
+static bool token_ours(const struct call_private *p, const char *answer)
+{
+    const char *token = strrchr(answer, ' ') + 1;
+
+    return strcmp(token, p->idem_token.s) == 0;
+}
+
+/* The claim is ours to the end of this transaction. */
+static int claim_hold(struct call_private *p, struct db *db, struct err *e)
+{
+    struct found f = { .p = p };
+
+    TRY(db_each(db, RECORD_COLUMNS " WHERE seq = $1 AND idem_key IS NOT NULL /*pg: FOR UPDATE */",
+                ARGS(A(p->idem_row)), found_row, &f, e));
+    return f.answer && is_claim(&f) && token_ours(p, f.answer) ? 0 : lost(e);
+}
+
+bool idem_lost(struct call_private *p, struct db *db)
+{
+    struct err e;
+
+    return p->idem_claimed && claim_hold(p, db, &e) < 0;
+}
+
+struct takeover {
+    struct call_private *p;
+    const char *was, *now;
+    int64_t n;
+};
+
+static int take_over(struct db *db, void *ctx, struct err *e)
+{
+    struct takeover *t = ctx;
+
+    return db_exec_n(db, "UPDATE journal SET idem_answer = $1 WHERE seq = $2 AND idem_answer = $3",
+                     ARGS(A(t->now), A(t->p->idem_row), A(t->was)), &t->n, e);
+}
+
+static int resume(struct call_private *p, const struct found *f, struct err *e)
 {
     const char *id = f->answer + sizeof(claim_mark) - 1;
+    size_t n = strcspn(id, " ");
+    struct takeover t = { .p = p, .was = f->answer };
 
     p->idem_resumed = true;
-    if (!uuid_parse(str_of(id), &p->idem_object))
+    if (!uuid_parse((struct str){ id, n }, &p->idem_object))
         p->idem_object = (struct uuid){ "" };
-    return 0;
+    if (!p->c.app->postgres)
+        return 0;
+    t.now = arena_printf(p->c.arena, "%s%.*s %s", claim_mark, (int)n, id, p->idem_token.s);
+    TRY(store_write(p->c.app->store, take_over, &t, e));
+    p->idem_claimed = t.n == 1;
+    return p->idem_claimed ? 0 : in_progress(e);
 }
 
 int idem_begin_long(struct call_private *p, struct db *db, struct err *e)
@@ -535,6 +589,7 @@ int idem_begin_long(struct call_private *p, struct db *db, struct err *e)
     if (!p->idem_key)
         return 0;
     if (p->c.app->postgres) {
+        uuid_new(p->c.app->clock, &p->idem_token);
         TRY(lock_long(p, e));
         TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
     } else if (p->idem_row) {
@@ -547,7 +602,7 @@ int idem_begin_long(struct call_private *p, struct db *db, struct err *e)
     if (!same_print(p, f.print))
         return reused(e);
     if (is_claim(&f))
-        return resume(p, &f);
+        return resume(p, &f, e);
     if (p->idem_body)
         TRY(body_end(&p->c, e));
     if (!same_print(p, f.print))
@@ -566,6 +621,8 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e)
                    ARGS(A(lock_number(p))), 0, &got, e));
     if (!got)
         return in_progress(e);
+    if (p->idem_claimed)
+        return claim_hold(p, db, e);
     TRY(db_each(db, sql_record, ARGS(A(p->idem_scope), A(p->idem_key)), found_row, &f, e));
     if (!f.answer || f.seq == p->idem_row)
         return 0;
@@ -597,6 +654,7 @@ void idem_committed(struct call_private *p)
     if (!p->idem_seq)
         return;
     p->idem_row = p->idem_step == IDEM_DROP ? 0 : p->idem_seq;
+    p->idem_claimed = claim && app->postgres;
     if (!app->postgres && p->idem_step == IDEM_DROP) {
         forget(app, p->idem_scope, p->idem_key, 0);
     } else if (!app->postgres) {

@@ -186,6 +186,55 @@ TEST(a_long_call_that_failed_gives_its_key_back_and_one_that_decided_keeps_it)
     CHECK_EQ(effects, before + 2);
 }
 
+static int others_claim(struct db *db, void *ctx _unused_, struct err *e)
+{
+    return db_exec(db,
+                   "UPDATE journal SET idem_answer = 'begun ' || object_id || ' another'"
+                   " WHERE idem_answer LIKE 'begun %'",
+                   NO_ARGS, e);
+}
+
+/* As another process does whose retry got the lock, for the connection that held it ended. */
+static void taken_over(struct call *c)
+{
+    struct err e;
+
+    between = NULL;
+    CHECK_EQ(store_write(c->app->store, others_claim, NULL, &e), 0);
+}
+
+static int64_t claims(struct world *w, const char *like)
+{
+    struct err e;
+    struct db *db = store_reader(world_app(w)->store, &e);
+    int64_t n;
+
+    CHECK(db && db_int(db, "SELECT count(*) FROM journal WHERE idem_answer LIKE $1", ARGS(A(like)),
+                       0, &n, &e) == 0);
+    store_reader_back(world_app(w)->store, db);
+    return n;
+}
+
+TEST(a_run_that_a_retry_has_taken_over_does_nothing_more)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *h = "Idempotency-Key: long";
+
+    if (!world_is_postgres(w))
+        return; /* one process, which knows what it runs */
+    between = taken_over;
+    struct reply r = with(w, POST, "/twice-things", h, "{'name':'one'}");
+    CHECK_EQ(r.status, 409);
+    CHECK_STR(r.code, "idempotency_in_progress");
+    CHECK_EQ(claims(w, "begun % another"), 1);
+    r = with(w, POST, "/twice-things", h, "{'name':'one'}");
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(claims(w, "begun %"), 0);
+    CHECK_STR(header(with(w, POST, "/twice-things", h, "{'name':'one'}"), "Idempotent-Replayed"),
+              "true");
+    CHECK_EQ(get(w, "/things").len, 1);
+}
+
 TEST(an_answer_that_is_larger_than_a_request_may_be_is_kept_and_one_without_bound_is_not)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -423,6 +472,35 @@ TEST(a_page_of_events_reads_no_more_rows_than_it_needs)
         next = member(r, "next_cursor");
     }
     CHECK_EQ(seen, 300);
+}
+
+enum { LARGE_EVENTS = 10 };
+
+/* Events of 30 MB each, as many as no arena holds. */
+static int large_events(struct db *db, void *ctx _unused_, struct err *e)
+{
+    for (int i = 0; i < LARGE_EVENTS; i++)
+        TRY(db_exec(db,
+                    "INSERT INTO journal (id, at, tenant_id, mode, status, events) VALUES ($1, $2,"
+                    " $3, 'live', 200, '[{\"id\":\"evt_1\",\"type\":\"thing.made\",'"
+                    " || '\"created_at\":\"2026-01-01T00:00:00.000Z\",\"object\":{\"note\":\"' ||"
+                    " /*lite: replace(hex(zeroblob(15000000)), '00', 'ab') */"
+                    " /*pg: repeat('ab', 15000000) */ || '\"}}]')",
+                    ARGS(A(fmt("e%d", i)), A((int64_t)i), A((const char *)tenant_one)), e));
+    return 0;
+}
+
+TEST(a_page_of_large_events_ends_early_and_goes_on)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct err e;
+
+    CHECK_EQ(store_write(world_app(w)->store, large_events, NULL, &e), 0);
+    struct reply r = get(w, "/v1/events?limit=500");
+    CHECK_EQ(r.len, 1);
+    r = get(w, "/v1/events?limit=500&cursor=%s", member(r, "next_cursor"));
+    CHECK_EQ(r.len, 1);
+    CHECK(member(r, "next_cursor") != NULL);
 }
 
 TEST(a_cut_through_a_character_of_what_the_client_calls_itself_costs_nothing)

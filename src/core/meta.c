@@ -346,12 +346,9 @@ static bool type_fits(const char *want, const char *type)
     return strcmp(want, type) == 0;
 }
 
-static void event_write(struct events_read *x, const struct json_value *v, const char *request_id,
-                        const char *project_id)
+static void event_write(struct json_out *o, struct arena *a, const struct json_value *v,
+                        const char *request_id, const char *project_id)
 {
-    struct call *c = x->c;
-    struct json_out *o = c->out;
-    struct arena *a = c->arena;
     const struct json_value *previous = json_get(v, "previous"), *object = json_get(v, "object");
 
     json_open(o, '{');
@@ -382,6 +379,8 @@ static void event_write(struct events_read *x, const struct json_value *v, const
 static int events_row(void *ctx, const struct col *col, size_t n _unused_, struct err *e)
 {
     struct events_read *x = ctx;
+    /* What is copied of a row's events is not more than they are. */
+    _cleanup_(arena_free) struct arena row = ARENA(col[1].n * 2 + MIB(1));
     _cleanup_(json_freep) struct json_value *all =
         json_parse((struct str){ col[1].s, col[1].n }, e);
     int64_t seq = col[0].i;
@@ -395,16 +394,16 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
 
         if (seq == x->seq && (int64_t)i >= x->index)
             continue;
-        if (!type_fits(x->q->type, json_get_str(x->c->arena, v, "type", "")))
+        if (!type_fits(x->q->type, json_get_str(&row, v, "type", "")))
             continue;
-        if (x->left == 0) {
+        if (x->left == 0 || x->c->p->buf.n >= PAGE_BYTES) {
             x->more = true;
             return err_set(e, ERR_NONE, "enough");
         }
         x->left--;
         x->last_seq = seq;
         x->last_index = (int64_t)i;
-        event_write(x, v, col[2].s, col[3].s);
+        event_write(x->c->out, &row, v, col[2].s, col[3].s);
     }
     return 0;
 }

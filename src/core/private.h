@@ -35,6 +35,7 @@ struct reconcile; /* reconcile.c's own: loops, threads, leases */
 
 extern const struct service core_service; /* meta.c: health, metrics, audit */
 
+enum { PAGE_BYTES = 16 << 20 }; /* a page that has grown past it ends, and says where it goes on */
 enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
 /* What is known of a route's row before any request: one a row. */
@@ -237,6 +238,8 @@ struct call_private {
     bool idem_held;              /* in the set of those running */
     struct db *idem_lock;        /* LONG on PostgreSQL: the connection that holds the key's lock */
     bool replay;                 /* the answer is an old one */
+    struct uuid idem_token;      /* of this run's claim there */
+    bool idem_claimed;           /* that claim stands */
     int64_t idem_row;            /* LONG: journal row that has this key already, or 0 */
     int64_t idem_seq;            /* row that this transaction writes to */
     enum idem_step idem_step;    /* what it writes there */
@@ -378,6 +381,8 @@ int idem_begin_pg(struct call_private *p, struct db *db, struct err *e) _must_ch
 int idem_begin_long(struct call_private *p, struct db *db, struct err *e) _must_check_;
 /* A raw body's next bytes, as its handler gets them; 0: its end. */
 void idem_body_read(struct call_private *p, const void *bytes, size_t n);
+/* Whether a retry has taken this run's claim over: in the transaction that would write to it. */
+bool idem_lost(struct call_private *p, struct db *db);
 void idem_committed(struct call_private *p);
 void idem_end(struct call_private *p);
 bool idem_kept(enum err_code code);

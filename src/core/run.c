@@ -318,8 +318,9 @@ struct late {
 static int late_run(struct db *db, void *ctx, struct err *e)
 {
     struct late *l = ctx;
+    bool others = l->step != IDEM_NONE && idem_lost(l->p, db);
 
-    return journal_write(l->p, db, l->outcome, l->step, e);
+    return journal_write(l->p, db, l->outcome, others ? IDEM_NONE : l->step, e);
 }
 
 static void late_committed(void *ctx)

@@ -6,13 +6,7 @@
 #include "drivers/mail/mail.h"
 #include "services/identity/identity_private.h"
 
-enum {
-    RESET_MINUTES = 30,
-    LOCK_MINUTES = 15,
-    LOCK_FAILURES = 5,
-    MAIL_HOURS = 24,
-    MAILS_AN_HOUR = 3 /* to one address, whoever asks */
-};
+enum { RESET_MINUTES = 30, LOCK_MINUTES = 15, LOCK_FAILURES = 5, MAIL_HOURS = 24 };
 
 static const struct enum_name user_status_names[] = { { USER_ACTIVE, "active" },
                                                       { USER_SUSPENDED, "suspended" },
@@ -40,7 +34,7 @@ static const struct field user_fields[] = {
 const struct record user_record = RECORD(user, "users", user_fields, .prefix = "usr");
 
 struct register_in {
-    const char *email, *password, *name;
+    const char *email, *password, *name, *invitation;
 };
 struct login_in {
     const char *email, *password;
@@ -56,6 +50,7 @@ static const struct field register_fields[] = {
     FIELD_STR(struct register_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .check = check_email, .doc = "Address."),
     FIELD_STR(struct register_in, password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 1024, .doc = "8 to 128 bytes."),
     FIELD_STR(struct register_in, name,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
+    FIELD_STR(struct register_in, invitation, FF_CREATE | FF_SECRET, .min = 1, .max = 128, .doc = "Token of an invitation to this address, from the mail."),
 };
 static const struct field login_fields[] = {
     FIELD_STR(struct login_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .check = check_email, .doc = "Address."),
@@ -92,22 +87,42 @@ int user_lock(struct call *c, const struct uuid *id, struct err *e)
 
 /* ---- register */
 
-int user_make(struct call *c, struct user *u, const char *tenant_name, struct err *e)
+static int user_insert(struct call *c, struct user *u, struct err *e)
 {
-    struct tenant t = { .name = tenant_name };
-
-    uuid_new(app_clock(c->app), &u->id);
-    uuid_new(app_clock(c->app), &t.id);
     u->status = USER_ACTIVE;
-    u->default_tenant_id = t.id;
     u->revision = 1;
     u->created_at = u->updated_at = c->now;
     if (db_insert(c->db, c->arena, &user_record, u, e) < 0)
         return e->code == ERR_ALREADY_EXISTS
                    ? err_set(e, ERR_ALREADY_EXISTS, "A user with this address exists already")
                    : -1;
-    TRY(outbox_put(c, "user.created", &user_record, u, e));
+    return outbox_put(c, "user.created", &user_record, u, e);
+}
+
+int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,
+              struct err *e)
+{
+    struct tenant t = { .name = tenant_name, .plan = plan };
+
+    uuid_new(app_clock(c->app), &u->id);
+    uuid_new(app_clock(c->app), &t.id);
+    u->default_tenant_id = t.id;
+    TRY(user_insert(c, u, e));
     return tenant_make(c, &t, &u->id, e);
+}
+
+/* Who was invited is at home where they were asked to. */
+static int user_invited(struct call *c, struct user *u, struct err *e)
+{
+    const struct register_in *in = c->in;
+    struct invite by;
+
+    TRY(invite_look(c, in->invitation, in->email, &by, e));
+    uuid_new(app_clock(c->app), &u->id);
+    u->default_tenant_id = c->tenant = by.tenant_id;
+    u->email_verified = true;
+    TRY(user_insert(c, u, e));
+    return invite_use(c, &by, &u->id, e);
 }
 
 static int register_write(struct call *c, struct err *e)
@@ -115,7 +130,9 @@ static int register_write(struct call *c, struct err *e)
     const struct register_in *in = c->in;
     struct user u = { .email = in->email, .name = in->name, .password_hash = c->body.p };
 
-    TRY(user_make(c, &u, in->name, e));
+    TRY(in->invitation
+            ? user_invited(c, &u, e)
+            : user_make(c, &u, in->name, config_registration_plan(app_config(c->app)), e));
     call_audit_object(c, "user", &u.id);
     json_open(c->out, '{');
     json_kstr(c->out, "message", "user created successfully");
@@ -154,10 +171,28 @@ void account_register_check(struct call *c)
     password_check(c, "password", in->password, in->email, in->name);
 }
 
+static int may_register(struct call *c, struct err *e)
+{
+    const char *who = config_registration(app_config(c->app));
+    const struct register_in *in = c->in;
+    struct invite by;
+
+    if (strcmp(who, "off") == 0)
+        return err_set(e, ERR_FORBIDDEN, "Nobody registers here: ask who runs this");
+    if (in->invitation)
+        return invite_look(c, in->invitation, in->email, &by, e);
+    if (strcmp(who, "open") != 0)
+        return err_set(e, ERR_FORBIDDEN,
+                       "Only who was invited registers here: an admin of a tenant adds your"
+                       " address to its members");
+    return 0;
+}
+
 int account_register(struct call *c, struct err *e)
 {
     const struct register_in *in = c->in;
 
+    TRY(may_register(c, e));
     TRY(hash_password(c, in->password, e));
     return call_write(c, register_write, e);
 }
@@ -291,6 +326,18 @@ static const struct field mail_fields[] = {
 /* clang-format on */
 static const struct record mail_record = RECORD(mail_row, "mails", mail_fields);
 
+int mail_queue(struct call *c, const char *address, const char *subject, const char *text,
+               struct err *e)
+{
+    struct mail_row m = { .address = address, .subject = subject };
+
+    uuid_new(app_clock(c->app), &m.id);
+    m.sealed = app_seal(c->app, c->arena, str_of(text), str_of(m.id.s));
+    m.expires_at = c->now + HOURS(MAIL_HOURS);
+    TRY(db_insert(c->db, c->arena, &mail_record, &m, e));
+    return call_due(c, &mail_loop, &m.id, c->now, e);
+}
+
 static const char sql_reset_new[] =
     "INSERT INTO password_resets (hash, user_id, expires_at) VALUES ($1, $2, $3)";
 static const char sql_reset_old[] =
@@ -312,7 +359,6 @@ static int forgot_write(struct call *c, struct err *e)
     bool found;
     int64_t mails;
     char token[SECRET_MAX], hash[65];
-    struct mail_row m = { .address = in->email, .subject = "Reset your password" };
 
     TRY(user_by_email(c->db, c->arena, in->email, &u, &found, e));
     secret_new("reset_", token);
@@ -324,19 +370,15 @@ static int forgot_write(struct call *c, struct err *e)
                e));
     if (mails > MAILS_AN_HOUR)
         return reply_message(c, "%s", answer);
-    uuid_new(app_clock(c->app), &m.id);
     const char *text =
         arena_printf(c->arena,
                      "Hello %s,\n\nthis token sets a new password, once, within 30 minutes:\n\n"
                      "    %s\n\nIf you did not ask for it, nothing has changed.\n",
                      u.name, token);
-    m.sealed = app_seal(c->app, c->arena, str_of(text), str_of(m.id.s));
-    m.expires_at = c->now + HOURS(MAIL_HOURS);
     TRY(db_exec(c->db, sql_reset_old, ARGS(A(&u.id), A(c->now)), e));
     TRY(db_exec(c->db, sql_reset_new, ARGS(A(hash), A(&u.id), A(c->now + MINUTES(RESET_MINUTES))),
                 e));
-    TRY(db_insert(c->db, c->arena, &mail_record, &m, e));
-    TRY(call_due(c, &mail_loop, &m.id, c->now, e));
+    TRY(mail_queue(c, in->email, "Reset your password", text, e));
     return reply_message(c, "%s", answer);
 }
 

@@ -147,7 +147,7 @@ static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, 
     /* Who was removed from their last tenant looks after their account, and makes another. */
     p->tenant_id = (struct uuid){ 0 };
     p->role = ROLE_VIEWER;
-    snprintf(p->plan, sizeof(p->plan), "%s", app_config(app)->default_plan);
+    snprintf(p->plan, sizeof(p->plan), "%s", config_registration_plan(app_config(app)));
     return 0;
 }
 
@@ -215,7 +215,7 @@ static int first_write(struct call *c, void *arg, struct err *e)
     if (!f->made)
         return 0;
     f->user.operator= true;
-    TRY(user_make(c, &f->user, "admin", e));
+    TRY(user_make(c, &f->user, "admin", app_config(c->app)->default_plan, e));
     struct key k = { .name = "first run" };
     TRY(key_insert(c, &k, KEY_USER, &f->user.id, e));
     f->secret = arena_strdup(f->arena, k.key);
@@ -295,6 +295,7 @@ static const struct reconciler *const identity_loops[] = { &mail_loop, NULL };
 #define K &key_record
 #define N &tenant_record
 #define B &member_record
+#define V &invite_record
 static const struct route identity_routes[] = {
     /*        path                               action                 work   handler           in                  out   */
     { POST,   "/auth/register",                  NULL,                  LONG,  account_register, &register_record,   NULL, 201, "Registers a user.", .public = true, .limit = LIMIT_AUTH, .check = account_register_check },
@@ -312,9 +313,11 @@ static const struct route identity_routes[] = {
     { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant.", .own_account = true },
     { POST,   "/tenants/{id}/switch",            "tenant:switch",       WRITE, tenant_switch,    NULL,               NULL, 200, "Makes it the tenant you act in.", .own_account = true },
     { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members.", .own_account = true, .query = &page_query_record, .check = page_check },
-    { POST,   "/tenants/{id}/members",           "tenant:add-member",   WRITE, member_add,       B,                  B,    201, "Makes a user a member.", .own_account = true, .check = member_add_check },
+    { POST,   "/tenants/{id}/members",           "tenant:add-member",   WRITE, member_add,       B,                  B,    201, "Makes a user a member, or invites an address that nobody is registered by.", .own_account = true, .check = member_add_check },
     { PATCH,  "/tenants/{id}/members/{user_id}", "tenant:change-member", WRITE, member_update,   B,                  B,    200, "Changes a member's role.", .own_account = true, .check = member_update_check },
     { DELETE, "/tenants/{id}/members/{user_id}", "tenant:remove-member", WRITE, member_remove,   NULL,               NULL, 204, "Removes a member, or yourself.", .own_account = true },
+    { GET,    "/tenants/{id}/invitations",       "tenant:list-invitations", READ, invite_list,   NULL,               V,    200, "Lists who was invited and has not registered yet.", .own_account = true },
+    { DELETE, "/tenants/{id}/invitations/{invitation_id}", "tenant:withdraw-invitation", WRITE, invite_withdraw, NULL, NULL, 204, "Withdraws an invitation.", .own_account = true },
     { 0 },
 };
 /* clang-format on */

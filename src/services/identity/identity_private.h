@@ -62,7 +62,35 @@ int key_delete(struct call *c, struct err *e);
 int key_rotate(struct call *c, struct err *e);
 extern const struct record key_rotate_record;
 
-/* A tenant with its owner. 'slug' NULL: made from the name. */
+/* The tenant in the path and the caller's role in it; 404 for who is no member, 403 for whose role
+ * is less.  Who writes has its row locked first: memberships are read and changed under it. */
+int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
+                  struct err *e) _must_check_;
+/* A member without an event of their own; one who is one already stays as they are. */
+int member_insert(struct call *c, const struct uuid *tenant, const struct uuid *user,
+                  enum role role, struct err *e) _must_check_;
+
+struct invite {
+    struct uuid id, tenant_id;
+    const char *email;
+    enum role role;
+    const char *hash;
+    int64_t created_at, expires_at;
+};
+extern const struct record invite_record;
+/* Asks an address that nobody is registered by, by mail.  409: asked already; 403: too many. */
+int invite_make(struct call *c, const struct tenant *t, const char *email, enum role role,
+                struct err *e) _must_check_;
+/* The invitation of that token to that address, or faults. */
+int invite_look(struct call *c, const char *token, const char *email, struct invite *out,
+                struct err *e) _must_check_;
+/* The new user is a member of each tenant that asked for this address. */
+int invite_use(struct call *c, const struct invite *by, const struct uuid *user,
+               struct err *e) _must_check_;
+int invite_list(struct call *c, struct err *e);
+int invite_withdraw(struct call *c, struct err *e);
+
+/* A tenant with its owner. 'slug' NULL: made from the name. 'plan' is given. */
 int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner,
                 struct err *e) _must_check_;
 /* Who is in no tenant acts in this one from now on. */
@@ -92,8 +120,14 @@ int account_me(struct call *c, struct err *e);
 extern const struct record register_record, login_record, forgot_record, reset_record;
 extern const struct reconciler mail_loop;
 
-/* A new user with a tenant; ERR_ALREADY_EXISTS when the address is taken. */
-int user_make(struct call *c, struct user *u, const char *tenant_name, struct err *e) _must_check_;
+/* A new user with a tenant of that plan; ERR_ALREADY_EXISTS when the address is taken. */
+int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,
+              struct err *e) _must_check_;
+
+/* A mail that is sent once this has committed. */
+enum { MAILS_AN_HOUR = 3 }; /* of a kind to one address, whoever asks */
+int mail_queue(struct call *c, const char *address, const char *subject, const char *text,
+               struct err *e) _must_check_;
 
 /* Locks the user's row to the end of the transaction: what is counted of theirs stays so. */
 int user_lock(struct call *c, const struct uuid *id, struct err *e) _must_check_;

@@ -289,7 +289,7 @@ TEST(members_come_and_go_with_their_roles)
 
     CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", t), NULL).status, 403);
     CHECK_EQ(post(w, path, "{}").status, 400);
-    CHECK_EQ(post(w, path, "{'email':'nobody@example.com'}").status, 404);
+    CHECK_EQ(post(w, path, "{'user_id':'0189c1a2-0000-7000-8000-000000000000'}").status, 404);
     struct reply m = post(w, path, "{'email':'new@example.com','role':'viewer'}");
     CHECK_EQ(m.status, 201);
     CHECK_EQ(post(w, path, "{'email':'new@example.com'}").status, 409);
@@ -360,6 +360,8 @@ TEST(strangers_and_the_unauthorised_reach_nothing)
         { POST, fmt("/tenants/%s/members", t), "{'email':'x@example.com'}", true },
         { PATCH, fmt("/tenants/%s/members/%s", t, me), "{'role':'member'}", true },
         { DELETE, fmt("/tenants/%s/members/%s", t, me), NULL, true },
+        { GET, fmt("/tenants/%s/invitations", t), NULL, true },
+        { DELETE, fmt("/tenants/%s/invitations/%s", t, me), NULL, true },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
@@ -371,6 +373,132 @@ TEST(strangers_and_the_unauthorised_reach_nothing)
     CHECK_EQ(get(w, "/auth/me?x=1").status, 400);
     CHECK_EQ(ask(w, POST, "/auth/login", "", NULL, "{'email':1}").status, 400);
     CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{}").status, 400);
+}
+
+/* What registering allows from now on. */
+static void may_register(struct world *w, const char *who, const char *plan)
+{
+    static struct config settings[8];
+    static size_t n;
+    struct config *c = &settings[n++ % ARRAY_LEN(settings)];
+    struct err e;
+
+    *c = *app_config(world_app(w));
+    c->registration = who;
+    c->registration_plan = plan;
+    CHECK_EQ(app_reload(world_app(w), c, app_mail(world_app(w)), &e), 0);
+}
+
+static struct reply registers(struct world *w, const char *email, const char *token)
+{
+    return ask(w, POST, "/auth/register", "", NULL,
+               fmt("{'email':'%s','password':'correct-Horse-7','name':'n'%s%s%s}", email,
+                   token ? ",'invitation':'" : "", token ? token : "", token ? "'" : ""));
+}
+
+static const char *logs_in(struct world *w, const char *email)
+{
+    return member(ask(w, POST, "/auth/login", "", NULL,
+                      fmt("{'email':'%s','password':'correct-Horse-7'}", email)),
+                  "api_key");
+}
+
+static const char *invited(struct world *w, const char *tenant, const char *email, const char *role)
+{
+    struct reply r =
+        post(w, fmt("/tenants/%s/members", tenant), fmt("{'email':'%s','role':'%s'}", email, role));
+
+    CHECK_EQ(r.status, 201);
+    CHECK_STR(member(r, "status"), "invited");
+    CHECK(member(r, "user_id") == NULL);
+    world_settle(w);
+    return fmt("%.47s", strstr(world_mail(w), "invite_"));
+}
+
+TEST(who_may_register_is_a_setting)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+
+    may_register(w, "off", "");
+    CHECK_EQ(registers(w, "a@example.com", NULL).status, 403);
+    CHECK_EQ(post(w, fmt("/tenants/%s/members", t), "{'email':'a@example.com'}").status, 404);
+    may_register(w, "invite", "");
+    CHECK_EQ(registers(w, "a@example.com", NULL).status, 403);
+    CHECK_EQ(registers(w, "a@example.com", "invite_nonsense").status, 400);
+    world_sleep(w, MINUTES(2));
+    may_register(w, "open", "starter");
+    CHECK_EQ(registers(w, "a@example.com", NULL).status, 201);
+    const char *key = logs_in(w, "a@example.com");
+    CHECK_STR(member(ask(w, GET, "/tenants", key, NULL, NULL), "0.plan"), "starter");
+    CHECK_STR(member(ask(w, POST, "/tenants", key, NULL, "{'name':'more'}"), "plan"), "starter");
+    CHECK_STR(member(get(w, "/tenants"), "0.plan"), "enterprise");
+}
+
+TEST(who_is_invited_registers_once_with_their_address_and_is_a_member)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+    const char *second = post(w, "/tenants", "{'name':'second'}").id;
+
+    may_register(w, "invite", "");
+    invited(w, second, "a@example.com", "viewer");
+    const char *token = invited(w, t, "a@example.com", "admin");
+    CHECK_EQ(post(w, fmt("/tenants/%s/members", t), "{'email':'A@example.com'}").status, 409);
+    CHECK_EQ(get(w, "/tenants/%s/invitations", t).len, 1);
+    CHECK_EQ(registers(w, "b@example.com", token).status, 400);
+    CHECK_EQ(registers(w, "A@Example.com", token).status, 201);
+    CHECK_EQ(registers(w, "a@example.com", token).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/invitations", t).len, 0);
+    const char *key = logs_in(w, "a@example.com");
+    struct reply me = ask(w, GET, "/auth/me", key, NULL, NULL);
+    CHECK_STR(member(me, "tenant_id"), t);
+    CHECK_STR(member(me, "role"), "admin");
+    CHECK_STR(member(me, "email_verified"), "true");
+    CHECK_EQ(ask(w, GET, "/tenants", key, NULL, NULL).len, 2);
+    CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", second), NULL).status, 200);
+    CHECK_EQ(ask(w, POST, "/queues", key, fmt("X-Tenant-ID: %s", second), "{'name':'q'}").status,
+             403);
+}
+
+TEST(an_invitation_ends_by_time_or_by_who_gave_it)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+
+    world_key(w, AS_STRANGER);
+    may_register(w, "invite", "");
+    const char *token = invited(w, t, "a@example.com", "member");
+    const char *id = member(get(w, "/tenants/%s/invitations", t), "0.id");
+    CHECK_EQ(as(w, AS_STRANGER, DELETE, fmt("/tenants/%s/invitations/%s", t, id), NULL).status,
+             404);
+    CHECK_EQ(del(w, "/tenants/%s/invitations/%s", t, id).status, 200);
+    CHECK_EQ(del(w, "/tenants/%s/invitations/%s", t, id).status, 404);
+    CHECK_EQ(registers(w, "a@example.com", token).status, 400);
+    token = invited(w, t, "a@example.com", "member");
+    world_sleep(w, DAYS(7) + MINUTES(1));
+    CHECK_EQ(registers(w, "a@example.com", token).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/invitations", t).len, 0);
+}
+
+TEST(invitations_flood_nobody)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id"), *path = fmt("/tenants/%s/members", t);
+
+    for (int i = 0; i < 3; i++) {
+        invited(w, t, "a@example.com", "member");
+        const char *id = member(get(w, "/tenants/%s/invitations", t), "0.id");
+        CHECK_EQ(del(w, "/tenants/%s/invitations/%s", t, id).status, 200);
+    }
+    struct reply r = post(w, path, "{'email':'a@example.com'}");
+    CHECK_EQ(r.status, 403);
+    CHECK_STR(r.code, "quota_exceeded");
+    for (int i = 3; i < 100; i++)
+        CHECK_EQ(post(w, path, fmt("{'email':'n%d@example.com'}", i)).status, 201);
+    CHECK_EQ(post(w, path, "{'email':'last@example.com'}").status, 403);
+    world_sleep(w, DAYS(7) + HOURS(1));
+    CHECK_EQ(post(w, path, "{'email':'last@example.com'}").status, 201);
 }
 
 TEST(no_key_gets_more_by_rotating_another)

@@ -39,11 +39,16 @@ static const struct field tenant_fields[] = {
 /* clang-format on */
 const struct record tenant_record = RECORD(tenant, "tenants", tenant_fields, .prefix = "ten");
 
+enum member_status { MEMBER_ACTIVE, MEMBER_INVITED };
+static const struct enum_name member_status_names[] = { { MEMBER_ACTIVE, "active" },
+                                                        { MEMBER_INVITED, "invited" },
+                                                        { 0 } };
 struct member {
     struct uuid tenant_id, user_id;
     enum role role;
     int64_t created_at;
     const char *email, *name;
+    enum member_status status;
 };
 /* clang-format off */
 #define T struct member
@@ -54,6 +59,7 @@ static const struct field member_fields[] = {
     FIELD_TIME(T, created_at, 0, .doc = "When they became a member."),
     FIELD_STR (T, email,      FF_CREATE, .min = 3, .max = 255, .check = check_email, .doc = "Their address."),
     FIELD_STR (T, name,       0, .doc = "Their name."),
+    FIELD_ENUM(T, status,     enum member_status, 0, .names = member_status_names, .doc = "active, or invited: asked by mail to register."),
 };
 #undef T
 /* clang-format on */
@@ -116,6 +122,15 @@ static int slug_choose(struct call *c, struct tenant *t, struct err *e)
 static const char sql_member_add[] =
     "INSERT INTO tenant_members (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)";
 
+int member_insert(struct call *c, const struct uuid *tenant, const struct uuid *user,
+                  enum role role, struct err *e)
+{
+    return db_exec(c->db,
+                   "INSERT INTO tenant_members (tenant_id, user_id, role, created_at)"
+                   " VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, user_id) DO NOTHING",
+                   ARGS(A(tenant), A(user), A(enum_to_str(role_names, (int)role)), A(c->now)), e);
+}
+
 int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, struct err *e)
 {
     bool given = t->slug != NULL;
@@ -125,7 +140,6 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
     if (!given)
         TRY(slug_choose(c, t, e));
     t->owner_id = *owner;
-    t->plan = app_config(c->app)->default_plan;
     t->status = TENANT_ACTIVE;
     t->revision = 1;
     t->created_at = t->updated_at = c->now;
@@ -178,6 +192,7 @@ int tenant_create(struct call *c, struct err *e)
     if (owned > limit)
         return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'tenants' is %lld and %lld are in use",
                        (long long)limit, (long long)owned - 1);
+    t->plan = c->who->plan; /* of the tenant that it is made from */
     TRY(tenant_make(c, t, &c->who->user_id, e));
     TRY(tenant_adopt(c, &c->who->user_id, &t->id, e));
     call_audit_object(c, "tenant", &t->id);
@@ -271,10 +286,8 @@ static const char sql_role[] =
 
 static const char sql_lock[] = "SELECT 1 FROM tenants WHERE id = $1 /*pg: FOR NO KEY UPDATE */";
 
-/* The tenant in the path and the caller's role in it; 404 for who is no member, 403 for whose role
- * is less.  Who writes has its row locked first: memberships are read and changed under it. */
-static int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
-                         struct err *e)
+int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
+                  struct err *e)
 {
     struct text_out word = { c->arena, NULL };
     int64_t found;
@@ -395,7 +408,7 @@ void member_add_check(struct call *c)
         fault_add(c, "user_id", "required", "or email is required");
 }
 
-/* The user named in the body, by id or address. */
+/* The user named in the body, by id or address; an address that nobody has leaves the id nil. */
 static int member_user(struct call *c, struct member *m, struct err *e)
 {
     struct text_out id = { c->arena, NULL };
@@ -405,9 +418,11 @@ static int member_user(struct call *c, struct member *m, struct err *e)
                 by_id ? "SELECT id FROM users WHERE id = $1"
                       : "SELECT id FROM users WHERE email = $1",
                 ARGS(A(by_id ? (const char *)m->user_id.s : m->email)), take_text, &id, e));
-    if (!id.s)
+    bool invited = !by_id && strcmp(config_registration(app_config(c->app)), "off") != 0;
+    if (!id.s && !invited)
         return err_set(e, ERR_NOT_FOUND, "There is no such user: %s", by_id ? "user_id" : "email");
-    snprintf(m->user_id.s, sizeof(m->user_id), "%s", id.s);
+    if (id.s)
+        snprintf(m->user_id.s, sizeof(m->user_id), "%s", id.s);
     return 0;
 }
 
@@ -443,6 +458,13 @@ int member_add(struct call *c, struct err *e)
     TRY(tenant_target(c, ROLE_ADMIN, &t, &role, e));
     TRY(role_refused(role, m->role, e));
     TRY(member_user(c, m, e));
+    if (uuid_is_nil(&m->user_id)) {
+        TRY(invite_make(c, &t, m->email, m->role, e));
+        m->tenant_id = t.id;
+        m->created_at = c->now;
+        m->status = MEMBER_INVITED;
+        return reply_row(c, &member_record, m);
+    }
     if (db_exec(c->db, sql_member_add,
                 ARGS(A(&t.id), A(&m->user_id), A(enum_to_str(role_names, (int)m->role)), A(c->now)),
                 e) < 0)
