@@ -436,6 +436,10 @@ void cgroup_tidy(struct cgroups *g, const char *path)
 
     for (size_t i = 0; i < g->n_distinct; i++) {
         snprintf(dir, sizeof(dir), "%s/%s", g->distinct[i], path);
+        /* Its last process, dead and waited for, may still be on its way out. */
+        for (int tries = 0;
+             tries < 50 && rmdir(dir) < 0 && errno == EBUSY && signal_all(dir, 0, 0) == 0; tries++)
+            pause_ms(2);
         while (strlen(dir) > strlen(g->distinct[i]) && (rmdir(dir) == 0 || errno == ENOENT))
             *strrchr(dir, '/') = '\0';
     }

@@ -11,14 +11,16 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "base/buf.h"
 #include "os/ns.h"
 
 enum {
     READ_BYTES = 32768,
     MESSAGE_ROOM = 1024,
-    NAME_ROOM = 256, /* of what names a flow */
-    ROUND = 4096,    /* flows forgotten between two looks */
-    ROUNDS_MAX = 64,
+    NAME_ROOM = 256,      /* of what names a flow */
+    NAMES_MAX = 32 << 20, /* of all, between two looks */
+    ROUNDS_MAX = 4,
+    BATCH_BYTES = 16384,
 };
 
 /* What names a flow, as the kernel gave it. */
@@ -31,8 +33,8 @@ struct look {
     uint16_t dport;
     bool (*match)(const struct conntrack_flow *f, void *ctx);
     void *ctx;
-    struct name *names;
-    size_t n;
+    struct buf names; /* the used part of each */
+    bool more;        /* there was no room for all */
 };
 
 static struct nlmsghdr *request(char *room, uint16_t type, uint16_t flags)
@@ -47,14 +49,16 @@ static struct nlmsghdr *request(char *room, uint16_t type, uint16_t flags)
     return h;
 }
 
-/* Sends 'h' and gives each answer to 'fn'; returns an errno. */
-static int ask(int fd, struct nlmsghdr *h, mnl_cb_t fn, void *ctx)
+/* Sends messages, of which 'last' is the one that is waited for, and gives each answer to 'fn'.
+ * Returns an errno; what was to go and had gone already is none. */
+static int deliver(int fd, const void *out, size_t n, struct nlmsghdr *last, mnl_cb_t fn, void *ctx)
 {
     _Alignas(8) char in[READ_BYTES];
     static _Thread_local uint32_t seq;
+    int failed = 0;
 
-    h->nlmsg_seq = ++seq;
-    if (send(fd, h, h->nlmsg_len, 0) < 0)
+    last->nlmsg_seq = ++seq ? seq : ++seq; /* the others have 0 */
+    if (send(fd, out, n, 0) < 0)
         return errno;
     for (;;) {
         ssize_t got = recv(fd, in, sizeof(in), 0);
@@ -62,11 +66,20 @@ static int ask(int fd, struct nlmsghdr *h, mnl_cb_t fn, void *ctx)
             continue;
         if (got < 0)
             return errno;
-        int r = mnl_cb_run(in, (size_t)got, h->nlmsg_seq, 0, fn, ctx);
-        if (r < 0)
-            return errno;
-        if (r == MNL_CB_STOP)
-            return 0;
+        int left = (int)got;
+        for (const struct nlmsghdr *m = (void *)in; mnl_nlmsg_ok(m, left);
+             m = mnl_nlmsg_next(m, &left)) {
+            int errnum = m->nlmsg_type == NLMSG_ERROR
+                             ? -((const struct nlmsgerr *)mnl_nlmsg_get_payload(m))->error
+                             : 0;
+            failed = failed || errnum == ENOENT ? failed : errnum;
+            if (m->nlmsg_seq != seq)
+                continue;
+            if (m->nlmsg_type == NLMSG_ERROR || m->nlmsg_type == NLMSG_DONE)
+                return failed;
+            if (fn)
+                fn(m, ctx);
+        }
     }
 }
 
@@ -133,8 +146,6 @@ static int see(const struct nlmsghdr *h, void *ctx)
     uint8_t protocol = 0;
     const struct nlattr *at;
 
-    if (l->n == ROUND) /* the rest of the dump must be read too */
-        return MNL_CB_OK;
     for (at = mnl_nlmsg_get_payload_offset(h, sizeof(struct nfgenmsg));
          mnl_attr_ok(at, (int)((const char *)mnl_nlmsg_get_payload_tail(h) - (const char *)at));
          at = mnl_attr_next(at)) {
@@ -155,8 +166,13 @@ static int see(const struct nlmsghdr *h, void *ctx)
         }
     }
     if (protocol == IPPROTO_UDP && f.dport == l->dport && f.src.family && f.dst.family &&
-        l->match(&f, l->ctx))
-        l->names[l->n++] = name;
+        l->match(&f, l->ctx)) {
+        size_t n = offsetof(struct name, bytes) + name.n;
+        if (l->names.n + n <= NAMES_MAX)
+            buf_put(&l->names, &name, n);
+        else
+            l->more = true; /* the rest of the dump must be read all the same */
+    }
     return MNL_CB_OK;
 }
 
@@ -178,31 +194,47 @@ static int dump(int fd, struct look *l)
     mnl_attr_put_u32(h, CTA_FILTER_ORIG_FLAGS, 1u << 3 | 1u << 5);
     mnl_attr_put_u32(h, CTA_FILTER_REPLY_FLAGS, 0);
     mnl_attr_nest_end(h, filter);
-    return ask(fd, h, see, l);
+    return deliver(fd, h, h->nlmsg_len, h, see, l);
 }
 
-static int forget(int fd, const struct name *name)
+/* Many messages in one, of which the last is answered for, and of the others what fails. */
+static int forget(int fd, const struct buf *names)
 {
-    _Alignas(8) char room[MESSAGE_ROOM];
-    struct nlmsghdr *h = request(room, IPCTNL_MSG_CT_DELETE, NLM_F_ACK);
+    _Alignas(8) char out[BATCH_BYTES];
+    size_t used = 0;
+    int errnum = 0;
 
-    memcpy(mnl_nlmsg_get_payload_tail(h), name->bytes, name->n);
-    h->nlmsg_len += name->n;
-    int errnum = ask(fd, h, NULL, NULL);
-    return errnum == ENOENT ? 0 : errnum; /* it ended by itself */
+    for (size_t at = 0; at < names->n && !errnum;) {
+        struct name name;
+        memcpy(&name, names->p + at, offsetof(struct name, bytes));
+        memcpy(name.bytes, names->p + at + offsetof(struct name, bytes), name.n);
+        at += offsetof(struct name, bytes) + name.n;
+        bool last = at == names->n || used + 2 * MESSAGE_ROOM > sizeof(out);
+        struct nlmsghdr *h =
+            request(out + used, IPCTNL_MSG_CT_DELETE, last ? NLM_F_ACK : (uint16_t)0);
+        memcpy(mnl_nlmsg_get_payload_tail(h), name.bytes, name.n);
+        h->nlmsg_len += name.n;
+        used += h->nlmsg_len; /* of aligned parts */
+        if (!last)
+            continue;
+        errnum = deliver(fd, out, used, h, NULL, NULL);
+        used = 0;
+    }
+    return errnum;
 }
 
 static int forget_all(int fd, struct look *l)
 {
-    for (int round = 0; round < ROUNDS_MAX; round++) {
-        l->n = 0;
-        int errnum = dump(fd, l);
-        for (size_t i = 0; !errnum && i < l->n; i++)
-            errnum = forget(fd, &l->names[i]);
-        if (errnum || l->n < ROUND)
-            return errnum;
+    int errnum = 0;
+
+    l->more = true;
+    for (int round = 0; round < ROUNDS_MAX && l->more && !errnum; round++) {
+        l->more = false;
+        buf_clear(&l->names);
+        errnum = dump(fd, l);
+        errnum = errnum ? errnum : forget(fd, &l->names);
     }
-    return 0; /* somebody makes them as fast as they go: what is new is right */
+    return errnum;
 }
 
 int conntrack_forget_udp(int ns_fd, uint16_t dport,
@@ -217,11 +249,8 @@ int conntrack_forget_udp(int ns_fd, uint16_t dport,
     if (fd < 0)
         return ns_fd < 0 ? err_sys(e, errno, "netfilter socket") : -1;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    struct look l = { .dport = dport, .match = match, .ctx = ctx };
-    l.names = calloc(ROUND, sizeof(*l.names));
-    if (!l.names)
-        abort();
+    struct look l = { .dport = dport, .match = match, .ctx = ctx, .names = BUF(NAMES_MAX) };
     int errnum = forget_all(fd, &l);
-    free(l.names);
+    buf_free(&l.names);
     return errnum ? err_sys(e, errnum, "forget flows") : 0;
 }

@@ -260,6 +260,50 @@ def test_two_of_a_vpc_meet_by_name(c):
     assert c.post(f"/instances/{b['id']}/exec", {"cmd": [*WGET, "http://web/"]}).json["exit_code"] != 0
 
 
+def test_every_accepted_name_resolves_whatever_its_case(c):
+    v = c.made("/vpcs", {"name": "names"})["id"]
+    asker = launch(c, name="asker", vpc_id=v)["id"]
+    named = {n: launch(c, "busybox", name=n, vpc_id=v)["private_ip"] for n in ("Web_1", "0xg", "n" * 63)}
+    r = c.post("/instances", {"name": "wEB_1", "image": "busybox", "vpc_id": v})
+    assert r.status == 409 and "case" in r.error["message"], r
+    for name, ip in named.items():
+        for said in (name, name.upper(), name.lower(), f"{name}.internal", f"{name}.names.internal"):
+            got = clouds.until(lambda said=said: c.post(f"/instances/{asker}/exec", {"cmd": ["getent", "ahostsv4", said]}).json["stdout"], 5)
+            assert got and got.split()[0] == ip, (said, got, ip)
+
+
+UDP_ECHO = ["perl", "-MIO::Socket::INET", "-e", '$s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp"); $s->send("pong") while $s->recv($m, 100)']
+
+
+def test_a_udp_client_that_keeps_its_port_is_answered_after_a_start(c):
+    i = launch(c, ports="0:53/udp", cmd=UDP_ECHO)
+    to = ("127.0.0.1", host_port(i))
+
+    def client():
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(0.2)
+        s.connect(to)
+        return s
+
+    def pong(s):
+        try:
+            s.send(b"ping")
+            return s.recv(100) == b"pong"
+        except OSError:
+            return False
+    with client() as early, client() as late:
+        assert clouds.until(lambda: pong(early), 10, 0.05)
+        c.post(f"/instances/{i['id']}/stop")
+        settle(c, i["id"], "stopped")
+        for _ in range(5):
+            assert not pong(early) and not pong(late)
+        c.post(f"/instances/{i['id']}/start")
+        settle(c, i["id"])
+        # A flow that is remembered lives for 30 s after each datagram, for ever with these.
+        for s in (late, early):
+            assert clouds.until(lambda s=s: pong(s), 10, 0.05)
+
+
 def test_two_vpcs_with_one_cidr_do_not_meet(c):
     one, two = (c.made("/vpcs", {"name": n})["id"] for n in ("one", "two"))
     a = launch(c, name="same", vpc_id=one)
@@ -554,7 +598,7 @@ def oci_archive(root, config):
     return out.getvalue()
 
 
-GREETS = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING; sleep 1000"], "Env": ["GREETING=good-day", "PATH=/bin"]}
+GREETS = {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["echo $GREETING; sleep 1000"], "Env": ["GREETING=good-day", "PATH=/bin"], "StopSignal": "SIGUSR1"}
 
 
 def test_an_oci_archive_whose_blob_is_not_what_its_name_says_is_refused(c):
@@ -573,6 +617,11 @@ def test_an_oci_archive_is_imported_and_runs(c):
     assert wait_image(c, r.json["id"])["status"] == "ready", c.get("/images/archived")
     i = launch(c, "archived")
     assert clouds.until(lambda: b"good-day" in c.get(f"/instances/{i['id']}/logs").body, 5)
+    delete(c, i["id"])
+    i = launch(c, "archived", cmd=["trap 'exit 42' USR1; echo $GREETING-to-you; while :; do sleep 0.1; done"])
+    assert clouds.until(lambda: b"good-day-to-you" in c.get(f"/instances/{i['id']}/logs").body, 5)
+    c.post(f"/instances/{i['id']}/stop")
+    assert settle(c, i["id"], "stopped")["exit_code"] == 42
     delete(c, i["id"])
     assert c.delete("/images/archived").status == 200
 

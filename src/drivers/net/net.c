@@ -593,7 +593,12 @@ static int start(struct net *n, struct err *e)
         if (!v->ports)
             drop_vpc(n, v);
     }
-    return n->state.vpcs ? host_rebuild(&n->host, e) : 0;
+    TRY(n->state.vpcs ? host_rebuild(&n->host, e) : 0);
+    for (const struct vpc *v = n->state.vpcs; v; v = v->next)
+        for (const struct port *p = v->ports; p; p = p->next)
+            if (p->down) /* perhaps since nobody looked */
+                forget_flows(n, v, p);
+    return 0;
 }
 
 static bool is_installation(const char *s)

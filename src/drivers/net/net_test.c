@@ -642,6 +642,47 @@ static void a_client_with_a_fixed_port_is_answered_at_once(void **state _unused_
     close_net(n);
 }
 
+/* Waits until the link of an instance has gone with its namespace: the kernel takes its time. */
+static void assert_link_goes(struct net *n, const struct uuid *id)
+{
+    struct net_counters c;
+    struct err e;
+
+    for (int i = 0; i < 200 && net_stats(n, id, &c, &e) == 0; i++)
+        usleep(20000);
+    assert_int_equal(net_stats(n, id, &c, &e), -1);
+}
+
+static void a_client_of_what_ended_unseen_is_refused(void **state _unused_)
+{
+    struct net *n = open_net();
+    struct uuid vpc = new_id();
+    struct box a = box_new(), b = box_new();
+
+    publish(&a, 18053, 53, true);
+    attach(n, &a, &vpc, "10.77.5.10");
+    attach(n, &b, &vpc, "10.77.5.11");
+    server(a.ns, SOCK_DGRAM, "0.0.0.0", 53, "first");
+    int client = steady(world_ns, 41000, "203.0.113.1", 18053);
+    assert_memory_equal(say(client), "first", 5);
+    stop_servers();
+    close(a.ns);
+    close(a.listen[0]);
+    a.listen[0] = -1;
+    assert_link_goes(n, &a.id);
+    close_net(n);
+    n = open_net();
+    errno = 0;
+    assert_string_equal(say(client), "");
+    assert_int_equal(errno, ECONNREFUSED);
+    close(client);
+    a.ns = dup(b.ns);
+    box_end(n, &a);
+    box_end(n, &b);
+    assert_nothing_left();
+    close_net(n);
+}
+
 static void instances_reach_the_world_but_nothing_of_the_host(void **state _unused_)
 {
     struct net *n = open_net();
@@ -758,17 +799,6 @@ static void a_restart_finds_everything_again(void **state _unused_)
     close_net(n);
     stop_servers();
     assert_nothing_left();
-}
-
-/* Waits until the link of an instance has gone with its namespace: the kernel takes its time. */
-static void assert_link_goes(struct net *n, const struct uuid *id)
-{
-    struct net_counters c;
-    struct err e;
-
-    for (int i = 0; i < 200 && net_stats(n, id, &c, &e) == 0; i++)
-        usleep(20000);
-    assert_int_equal(net_stats(n, id, &c, &e), -1);
 }
 
 static void an_instance_that_ended_keeps_its_ports_over_restarts(void **state _unused_)
@@ -1273,6 +1303,7 @@ int main(void)
         cmocka_unit_test_teardown(a_published_port_answers_wherever_it_is_asked, after_each),
         cmocka_unit_test_teardown(a_stopped_instance_refuses_and_keeps_its_ports, after_each),
         cmocka_unit_test_teardown(a_client_with_a_fixed_port_is_answered_at_once, after_each),
+        cmocka_unit_test_teardown(a_client_of_what_ended_unseen_is_refused, after_each),
         cmocka_unit_test_teardown(instances_reach_the_world_but_nothing_of_the_host, after_each),
         cmocka_unit_test_teardown(an_instance_speaks_only_with_its_own_address, after_each),
         cmocka_unit_test_teardown(a_restart_finds_everything_again, after_each),

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "os/conntrack.h"
+
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+#include "os/netlink.h"
+#include "os/nft.h"
+#include "os/ns.h"
+
+enum { MANY = 3000 };
+
+static const char rules[] = "table ip t {\n"
+                            " chain o { type nat hook output priority 0; }\n"
+                            " chain i { type filter hook input priority 0; ct state new accept; }\n"
+                            "}\n";
+
+/* A namespace that remembers what is said on its loopback. */
+static int remembering(void)
+{
+    struct err e;
+    int ns = ns_anonymous(&e);
+    _cleanup_(nl_closep) struct nl *nl = nl_open(ns, &e);
+    _cleanup_(nft_closep) struct nft *nft = nft_open(ns, &e);
+
+    nl_link_up(nl, "lo");
+    assert_int_equal(nl_commit(nl, "loopback", &e), 0);
+    if (nft_run(nft, rules, &e) < 0)
+        fail_msg("%s: %s", e.msg, e.cause);
+    return ns;
+}
+
+static void say(int ns, int from, int to)
+{
+    struct sockaddr_in me = { .sin_family = AF_INET, .sin_port = htons((uint16_t)from) };
+    struct sockaddr_in sa = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)to),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct err e;
+    int fd = ns_socket(ns, AF_INET, SOCK_DGRAM, 0, &e);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&me, sizeof(me)), 0);
+    assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&sa, sizeof(sa)), 1);
+    close(fd);
+}
+
+struct count {
+    int seen;
+    int below; /* flows from ports below are forgotten */
+};
+
+static bool look(const struct conntrack_flow *f, void *ctx)
+{
+    struct count *c = ctx;
+
+    assert_int_equal(f->dst.b[0], 127);
+    assert_memory_equal(f->dst.b, f->reply_src.b, 4);
+    assert_memory_equal(f->src.b, f->reply_dst.b, 4);
+    assert_int_equal(f->dport, f->reply_sport);
+    assert_int_equal(f->sport, f->reply_dport);
+    c->seen++;
+    return f->sport < c->below;
+}
+
+static int forget(int ns, int port, int below)
+{
+    struct count c = { .below = below };
+    struct err e;
+
+    if (conntrack_forget_udp(ns, (uint16_t)port, look, &c, &e) < 0)
+        fail_msg("%s: %s", e.msg, e.cause);
+    return c.seen;
+}
+
+static void flows_are_forgotten_by_port_and_by_what_is_said_of_them(void **state _unused_)
+{
+    int ns = remembering();
+
+    assert_int_equal(forget(ns, 5000, 65536), 0);
+    for (int i = 0; i < MANY; i++)
+        say(ns, 20000 + i, 5000);
+    say(ns, 20000, 5001);
+    assert_int_equal(forget(ns, 5000, 0), MANY);
+    assert_int_equal(forget(ns, 5000, 20001), MANY);
+    assert_int_equal(forget(ns, 5000, 65536), MANY - 1);
+    assert_int_equal(forget(ns, 5000, 65536), 0);
+    assert_int_equal(forget(ns, 5001, 65536), 1);
+    assert_int_equal(forget(ns, 5001, 65536), 0);
+    close(ns);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(flows_are_forgotten_by_port_and_by_what_is_said_of_them),
+    };
+
+    if (geteuid() != 0) {
+        printf("needs root\n");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
