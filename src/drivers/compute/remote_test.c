@@ -466,7 +466,7 @@ static void images_go_over_the_same_connection(void **state)
     struct err e = { 0 };
     size_t left = MIB(3); /* more than a window */
 
-    assert_int_equal(image_ensure(p->images, &p->a, "nginx", false, &st, &e), 0);
+    assert_int_equal(image_ensure(p->images, &p->a, "nginx", NULL, false, &st, &e), 0);
     assert_string_equal(st.name, "nginx");
     assert_int_equal(image_inspect(p->images, &p->a, "nginx", &st, &e), 0);
     if (image_import(p->images, &p->a, "mine", IMAGE_ROOTFS_TAR, NULL, give_zeroes, &left, &st,
@@ -483,11 +483,11 @@ static void the_list_of_images_has_what_registries_gave_and_no_configurations(vo
     struct err e = { 0 };
     size_t n;
 
-    assert_int_equal(image_ensure(p->images, &p->a, "nginx", false, &st, &e), 0);
+    assert_int_equal(image_ensure(p->images, &p->a, "nginx", NULL, false, &st, &e), 0);
     for (int i = 0; i < 300; i++)
-        assert_int_equal(
-            image_ensure(p->fake_images, &p->a, arena_printf(&p->a, "slow-%d", i), false, &st, &e),
-            0);
+        assert_int_equal(image_ensure(p->fake_images, &p->a, arena_printf(&p->a, "slow-%d", i),
+                                      NULL, false, &st, &e),
+                         0);
     assert_int_equal(image_list(p->images, &p->a, &all, &n, &e), 0);
     assert_int_equal(n, 300);
     assert_string_equal(all[299].name, "slow-299");

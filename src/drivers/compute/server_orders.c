@@ -346,7 +346,8 @@ static int run_image_ensure(struct job *j, struct err *e)
     const char *name;
 
     TRY(need_text(j, &a, "name", &name, e));
-    TRY(image_ensure(j->server->images, &a, name, json_get_bool(j->order, "again", false), &st, e));
+    TRY(image_ensure(j->server->images, &a, name, json_get_str(&a, j->order, "share", NULL),
+                     json_get_bool(j->order, "again", false), &st, e));
     return answer_row(j, &image_state_record, &st, e);
 }
 

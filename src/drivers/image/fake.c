@@ -98,8 +98,9 @@ static struct image_state show(struct arena *a, struct fake_image *i, const char
     return s;
 }
 
-static int fake_ensure(struct image_store *s, struct arena *a, const char *name, bool again,
-                       struct image_state *out, struct err *e)
+static int fake_ensure(struct image_store *s, struct arena *a, const char *name,
+                       const char *share _unused_, bool again, struct image_state *out,
+                       struct err *e)
 {
     struct fake *f = (struct fake *)s;
 

@@ -35,10 +35,10 @@ static const struct field image_state_fields[] = {
 const struct record image_state_record = RECORD(image_state, NULL, image_state_fields);
 /* clang-format on */
 
-int image_ensure(struct image_store *s, struct arena *a, const char *name, bool again,
-                 struct image_state *out, struct err *e)
+int image_ensure(struct image_store *s, struct arena *a, const char *name, const char *share,
+                 bool again, struct image_state *out, struct err *e)
 {
-    return s->class->ensure(s, a, name, again, out, e);
+    return s->class->ensure(s, a, name, share, again, out, e);
 }
 
 int image_inspect(struct image_store *s, struct arena *a, const char *name, struct image_state *out,

@@ -41,9 +41,11 @@ struct image_store;
 struct image_class {
     const char *name;
     /* Starts what is missing; returns the present state at once. 'again' starts over after a
-     * failure. */
-    int (*ensure)(struct image_store *s, struct arena *a, const char *name, bool again,
-                  struct image_state *out, struct err *e);
+     * failure.  'share' names whose turn it takes where many are waiting (any text: a host knows no
+     * tenants), and what several ask for begins with the first turn of any of them; NULL: nobody's.
+     */
+    int (*ensure)(struct image_store *s, struct arena *a, const char *name, const char *share,
+                  bool again, struct image_state *out, struct err *e);
     int (*inspect)(struct image_store *s, struct arena *a, const char *name,
                    struct image_state *out, struct err *e);
     /* What registries gave or shall give: name, status and source, and nothing else. */
@@ -64,8 +66,8 @@ struct image_store {
     const struct image_class *class;
 };
 
-int image_ensure(struct image_store *s, struct arena *a, const char *name, bool again,
-                 struct image_state *out, struct err *e) _must_check_;
+int image_ensure(struct image_store *s, struct arena *a, const char *name, const char *share,
+                 bool again, struct image_state *out, struct err *e) _must_check_;
 int image_inspect(struct image_store *s, struct arena *a, const char *name, struct image_state *out,
                   struct err *e) _must_check_;
 int image_list(struct image_store *s, struct arena *a, struct image_state **out, size_t *n,

@@ -195,7 +195,7 @@ static struct image_state wait_for(const char *name, int64_t patience)
     struct image_state st;
     struct err e;
 
-    assert_int_equal(image_ensure(store, &arena, name, false, &st, &e), 0);
+    assert_int_equal(image_ensure(store, &arena, name, NULL, false, &st, &e), 0);
     for (int64_t t = 0; st.status == IMAGE_BUILDING && t < patience; t += MILLIS(5)) {
         usleep(5000);
         assert_int_equal(image_inspect(store, &arena, name, &st, &e), 0);
@@ -745,6 +745,46 @@ static void a_registry_cannot_send_us_to_internal_addresses(void **state _unused
     close(other);
 }
 
+/* One who waits for registries that say nothing leaves the turns of others alone, also for what he
+ * has asked for first. */
+static void slow_registries_of_one_do_not_hold_up_another(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    socklen_t n = sizeof(sa);
+    struct image_state st;
+    struct err e;
+    int mute = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(mute, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    assert_int_equal(listen(mute, 64), 0);
+    assert_int_equal(getsockname(mute, (struct sockaddr *)&sa, &n), 0);
+    int port = registry_start(&o);
+    const char *wanted = at("127.0.0.1:%d/team/app:2", port);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(image_ensure(store, &arena,
+                                      at("127.0.0.1:%d/slow/app:%d", ntohs(sa.sin_port), i), "hog",
+                                      false, &st, &e),
+                         0);
+    assert_int_equal(image_ensure(store, &arena, wanted, "hog", false, &st, &e), 0);
+    usleep(300000);
+    assert_int_equal(image_inspect(store, &arena, wanted, &st, &e), 0);
+    assert_int_equal(st.status, IMAGE_BUILDING);
+    assert_string_equal(st.step, "waiting");
+    assert_int_equal(image_ensure(store, &arena, wanted, "other", false, &st, &e), 0);
+    for (int i = 0; i < 6000 && st.status == IMAGE_BUILDING; i++) {
+        usleep(5000);
+        assert_int_equal(image_inspect(store, &arena, wanted, &st, &e), 0);
+    }
+    if (st.status != IMAGE_READY)
+        fail_msg("%s", st.reason ? st.reason : "not ready");
+    close(mute); /* and so resets those that wait */
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(
+            wait_for(at("127.0.0.1:%d/slow/app:%d", ntohs(sa.sin_port), i), SECONDS(60)).status,
+            IMAGE_FAILED);
+}
+
 static void a_registry_that_is_away_is_told_of_in_words(void **state _unused_)
 {
     int64_t start = clock_mono(clock_system());
@@ -755,11 +795,13 @@ static void a_registry_that_is_away_is_told_of_in_words(void **state _unused_)
     assert_non_null(strstr(st.reason, "localhost:1 does not answer"));
     assert_true(clock_mono(clock_system()) - start < SECONDS(30));
     /* It stays failed until asked for again. */
-    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", false, &st, &e), 0);
+    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", NULL, false, &st, &e),
+                     0);
     assert_int_equal(st.status, IMAGE_FAILED);
-    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", true, &st, &e), 0);
+    assert_int_equal(image_ensure(store, &arena, "localhost:1/some/thing:1", NULL, true, &st, &e),
+                     0);
     assert_int_equal(st.status, IMAGE_BUILDING);
-    assert_int_equal(image_ensure(store, &arena, "--evil", true, &st, &e), -1);
+    assert_int_equal(image_ensure(store, &arena, "--evil", NULL, true, &st, &e), -1);
     assert_int_equal(e.code, ERR_INVALID);
     wait_for("localhost:1/some/thing:1", SECONDS(60));
 }
@@ -791,13 +833,13 @@ static void the_fake_has_every_recipe_and_says_what_it_has_not(void **state _unu
     struct err e;
 
     for (const struct image_recipe *r = image_recipes; r->name; r++) {
-        assert_int_equal(image_ensure(f, &arena, r->name, false, &st, &e), 0);
+        assert_int_equal(image_ensure(f, &arena, r->name, NULL, false, &st, &e), 0);
         assert_int_equal(st.status, IMAGE_READY);
         assert_int_equal(strlen(st.digest), 71);
     }
-    assert_int_equal(image_ensure(f, &arena, "whatever", false, &st, &e), 0);
+    assert_int_equal(image_ensure(f, &arena, "whatever", NULL, false, &st, &e), 0);
     assert_int_equal(st.status, IMAGE_FAILED);
-    assert_int_equal(image_ensure(f, &arena, "slow-one", false, &st, &e), 0);
+    assert_int_equal(image_ensure(f, &arena, "slow-one", NULL, false, &st, &e), 0);
     assert_int_equal(st.status, IMAGE_BUILDING);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(image_inspect(f, &arena, "slow-one", &st, &e), 0);
@@ -844,6 +886,7 @@ int main(void)
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
         cmocka_unit_test(an_internal_registry_is_refused_unless_it_is_listed),
         cmocka_unit_test_teardown(a_registry_cannot_send_us_to_internal_addresses, registry_stop),
+        cmocka_unit_test_teardown(slow_registries_of_one_do_not_hold_up_another, registry_stop),
         cmocka_unit_test(a_registry_that_is_away_is_told_of_in_words),
         cmocka_unit_test(nginx_is_built_from_debian_packages),
         cmocka_unit_test(the_fake_has_every_recipe_and_says_what_it_has_not),

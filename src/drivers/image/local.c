@@ -17,13 +17,16 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-enum { JOBS_MAX = 256, THREADS = 2, RECORD_BYTES = 65536 };
+enum { JOBS_MAX = 256, THREADS = 8, RECORD_BYTES = 65536, ASKERS_MAX = 8 };
 
 struct job {
     struct job *next;
     struct local *s;
     char name[IMAGE_NAME_MAX + 1];
     enum image_status status;
+    bool begun;
+    uint64_t askers[ASKERS_MAX]; /* flows in whose turn it may begin */
+    size_t n_askers;
     struct progress progress;
     char reason[160];
 };
@@ -306,11 +309,51 @@ static void job_do(struct job *j)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* A place in the queue: whose turn comes first begins what several wait for. */
+struct ask {
+    struct local *s;
+    char name[IMAGE_NAME_MAX + 1];
+};
+
 /* What a build or a pull took of the heap is given back: the next one may be days away. */
-static void job_run(void *ctx, void *worker _unused_)
+static void ask_run(void *ctx, void *worker _unused_)
 {
-    job_do(ctx);
+    _cleanup_free_ struct ask *ask = ctx;
+    struct local *s = ask->s;
+
+    pthread_mutex_lock(&s->lock);
+    struct job *j = job_find(s, ask->name);
+    bool mine = j && j->status == IMAGE_BUILDING && !j->begun;
+    if (mine)
+        j->begun = true;
+    pthread_mutex_unlock(&s->lock);
+    if (!mine)
+        return;
+    job_do(j);
     malloc_trim(0);
+}
+
+/* Under the lock: the job may begin in the turn of this flow too. */
+static bool job_ask(struct local *s, struct job *j, const char *share)
+{
+    struct flow flow = { .key = share ? flow_key(share, strlen(share)) : FLOW_SYSTEM };
+
+    for (size_t i = 0; i < j->n_askers; i++)
+        if (j->askers[i] == flow.key)
+            return true;
+    if (j->begun || j->n_askers == ASKERS_MAX)
+        return true;
+    struct ask *ask = calloc(1, sizeof(*ask));
+    if (!ask)
+        abort();
+    ask->s = s;
+    memcpy(ask->name, j->name, sizeof(ask->name));
+    if (pool_submit_for(s->pool, &flow, ask_run, ask) != FAIR_OK) {
+        free(ask);
+        return false;
+    }
+    j->askers[j->n_askers++] = flow.key;
+    return true;
 }
 
 /* Failed jobs are kept to be told of; the oldest make room. */
@@ -328,7 +371,7 @@ static bool make_room(struct local *s)
     return last != NULL;
 }
 
-static struct job *job_start(struct local *s, const char *name, struct err *e)
+static struct job *job_start(struct local *s, const char *name, const char *share, struct err *e)
 {
     struct job *j = calloc(1, sizeof(*j));
 
@@ -338,7 +381,7 @@ static struct job *job_start(struct local *s, const char *name, struct err *e)
     j->status = IMAGE_BUILDING;
     j->progress = (struct progress){ .lock = &s->lock, .step = "waiting" };
     snprintf(j->name, sizeof(j->name), "%s", name);
-    if (!make_room(s) || !pool_submit(s->pool, job_run, j)) {
+    if (!make_room(s) || !job_ask(s, j, share)) {
         free(j);
         err_set(e, ERR_OVERLOADED, "too many images are being made");
         return NULL;
@@ -484,8 +527,8 @@ static int check_name(const char *name, struct err *e)
     return 0;
 }
 
-static int local_ensure(struct image_store *store, struct arena *a, const char *name, bool again,
-                        struct image_state *out, struct err *e)
+static int local_ensure(struct image_store *store, struct arena *a, const char *name,
+                        const char *share, bool again, struct image_state *out, struct err *e)
 {
     struct local *s = local_of(store);
     int result = 0;
@@ -497,10 +540,14 @@ static int local_ensure(struct image_store *store, struct arena *a, const char *
         struct job *j = job_find(s, name);
         if (j)
             job_del(s, j);
-        j = job_start(s, name, e);
+        j = job_start(s, name, share, e);
         result = j ? 0 : -1;
         if (j)
             st = show_job(a, j);
+    } else if (st.status == IMAGE_BUILDING) {
+        struct job *j = job_find(s, name);
+        if (j)
+            (void)job_ask(s, j, share); /* else it waits for the turns it has */
     }
     if (result == 0)
         *out = st;

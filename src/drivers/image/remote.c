@@ -75,14 +75,16 @@ static int finish(struct image_store *s, struct json_out *o, struct rows *r, int
     return done;
 }
 
-static int remote_ensure(struct image_store *s, struct arena *a, const char *name, bool again,
-                         struct image_state *out, struct err *e)
+static int remote_ensure(struct image_store *s, struct arena *a, const char *name,
+                         const char *share, bool again, struct image_state *out, struct err *e)
 {
     struct buf b = BUF(KIB(16));
     struct json_out o = begin(&b, "image_ensure", name);
     struct rows r = { .a = a };
     struct remote_order order = { 0 };
 
+    if (share)
+        json_kstr(&o, "share", share);
     json_kbool(&o, "again", again);
     return finish(s, &o, &r, SECONDS(30), &order, out, e);
 }

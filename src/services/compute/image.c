@@ -2,13 +2,15 @@
 /* Images as tenants see them: a row a name.  The bytes are the hosts'; a row that is not ready yet
  * asks the host's store again and again how far it is, and shows that. */
 #include "codec/id.h"
+#include "codec/text.h"
 #include "services/compute/compute_private.h"
 
 enum {
     IMAGE_POLL_MS = 250,
     IMPORT_HOURS = 2,
     STILL_HOURS = 2, /* without any progress */
-    NAME_MAX_BYTES = 255
+    NAME_MAX_BYTES = 255,
+    SHARE_BYTES = 8
 };
 
 static const struct enum_name source_names[] = {
@@ -673,6 +675,17 @@ static int deleting_visit(struct visit *v, const struct image *now, struct err *
     return visit_again(v, ran ? SECONDS(DELETION_LOOK_SECONDS) : 0);
 }
 
+/* Whose turn it takes at the host, which is to know no tenants. */
+static const char *share_name(struct arena *a, const struct image *i)
+{
+    char *text = arena_alloc(a, 2 * SHARE_BYTES + 1);
+    uint8_t sum[32];
+
+    sha256(i->tenant_id.s, strlen(i->tenant_id.s), sum);
+    hex_encode(sum, SHARE_BYTES, text);
+    return text;
+}
+
 static int image_visit(struct visit *v, struct err *e)
 {
     static const enum mode modes[] = { MODE_LIVE, MODE_TEST };
@@ -703,7 +716,8 @@ static int image_visit(struct visit *v, struct err *e)
         TRY(image_save(v, &now, &ran, e));
         return ran ? visit_settled(v) : visit_again(v, 0);
     }
-    TRY(image_ensure(v->images, v->arena, now.name, now.status == IMAGE_ROW_PENDING, &st, e));
+    TRY(image_ensure(v->images, v->arena, now.name, share_name(v->arena, &now),
+                     now.status == IMAGE_ROW_PENDING, &st, e));
     now.progress = st.progress;
     now.status_reason = st.step;
     if (st.status == IMAGE_READY) {
