@@ -346,6 +346,7 @@ struct http_app app_http(struct app *app)
         .on_error = dispatch_error,
         .on_round = dispatch_round,
         .on_sent = dispatch_sent,
+        .many = dispatch_many,
     };
 }
 

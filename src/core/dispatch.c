@@ -703,6 +703,21 @@ void dispatch_round(void *ctx, int io)
         db_read_done(app->io_db[io]);
 }
 
+/* Behind a proxy stand many, and so they do on this machine. */
+bool dispatch_many(void *ctx, const struct ip *peer)
+{
+    static const uint8_t one[16] = { [15] = 1 };
+    const struct app *app = ctx;
+    const struct lists *lists = app->lists;
+
+    if (peer->family == 4 ? peer->b[0] == 127 : memcmp(peer->b, one, sizeof(one)) == 0)
+        return true;
+    for (size_t i = 0; i < lists->n_proxies; i++)
+        if (cidr_contains(&lists->proxies[i], peer))
+            return true;
+    return false;
+}
+
 void dispatch_sent(void *ctx _unused_, struct http_req *r, int status, int64_t sent)
 {
     const struct call_private *p = http_req_user(r);

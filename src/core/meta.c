@@ -225,6 +225,10 @@ static void show_shares(struct app *app)
     show_share("writes", &f);
     reconcile_counts(app, &f);
     show_share("visits", &f);
+    if (app->server) {
+        http_server_peers(app->server, &f);
+        show_share("connections", &f);
+    }
 }
 
 static int metrics_get(struct call *c, struct err *e _unused_)

@@ -425,6 +425,7 @@ void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
 void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
+bool dispatch_many(void *ctx, const struct ip *peer);
 const char *dispatch_allow(struct call_private *p);
 /* Whom it is counted for: its tenant, else its user, else the client's address (IPv6: its /64). */
 const struct flow *call_flow(struct call_private *p);

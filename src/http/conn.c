@@ -66,7 +66,7 @@ static void refuse_crowd(struct conn *c)
     conn_run(c);
 }
 
-void conn_open(struct io *io, int fd, const struct ip *peer, bool refuse)
+void conn_open(struct io *io, int fd, const struct ip *peer, uint64_t flow, bool refuse)
 {
     struct http_server *s = io->server;
     struct conn *c = io->free_conns;
@@ -77,7 +77,9 @@ void conn_open(struct io *io, int fd, const struct ip *peer, bool refuse)
     } else if (!(c = malloc(sizeof(*c)))) {
         abort();
     }
-    *c = (struct conn){ .source = { SOURCE_CONN, fd }, .io = io, .peer = *peer, .writable = true };
+    *c = (struct conn){
+        .source = { SOURCE_CONN, fd }, .io = io, .peer = *peer, .flow = flow, .writable = true
+    };
     c->out_tail = &c->out;
     link_init(&c->waiting);
     link_end(&io->conns, &c->all);
@@ -116,6 +118,8 @@ void conn_close(struct conn *c)
     link_out(&c->all);
     io->n_conns--;
     atomic_fetch_sub(c->counted ? &io->server->open : &io->server->refused, 1);
+    if (c->counted)
+        peer_leaves(io->server, c->flow);
     c->next_dead = io->dead;
     io->dead = c;
     if (c->ws)

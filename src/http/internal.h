@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
+#include "base/fair.h"
 #include "http/server.h"
 
 enum {
@@ -107,6 +108,7 @@ struct conn {
     struct http1_chunked chunks;
     uint64_t discarded;
     struct ip peer;
+    uint64_t flow; /* of 'peer', once counted */
     uint8_t state, wait;
     bool readable, writable, half_closed, ended; /* ended: end of input was read */
     bool read_wants_write, write_wants_read;     /* TLS */
@@ -247,6 +249,8 @@ struct http_server {
     struct io *ios;
     int threads;
     _Atomic int open, refused;
+    pthread_mutex_t peers_lock;
+    struct fair *peers; /* connections by address */
     _Atomic bool draining;
 };
 
@@ -285,6 +289,8 @@ void *io_loop(void *arg);
 void io_post(struct io *io, struct post *p, unsigned *ops, unsigned add);
 void io_take_posts(struct io *io);
 void io_drain(struct io *io);
+/* A connection counted as 'flow' is over. */
+void peer_leaves(struct http_server *s, uint64_t flow);
 
 /* timer.c */
 void timer_add(struct io *io, int64_t at, void (*fn)(void *ctx), void *ctx);
@@ -295,7 +301,8 @@ void wait_set(struct conn *c, enum wait wait, int64_t micros);
 void waits_expire(struct io *io);
 
 /* conn.c */
-void conn_open(struct io *io, int fd, const struct ip *peer, bool refuse);
+/* 'flow': what it is counted as, given back when it closes; FLOW_SYSTEM where 'refuse'. */
+void conn_open(struct io *io, int fd, const struct ip *peer, uint64_t flow, bool refuse);
 void conn_event(struct conn *c, uint32_t events);
 void conn_run(struct conn *c);
 /* Has it run at the end of this round. */

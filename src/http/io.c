@@ -173,6 +173,28 @@ static void shed(struct io *io, int listener)
     io->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/* Counts one more connection of its address: false if that has all it may have. */
+static bool peer_comes(struct http_server *s, const struct ip *peer, uint64_t *flow)
+{
+    const struct http_app *app = &s->opts.app;
+    struct flow f = { .key = FLOW_SYSTEM };
+
+    if (peer->family && !(app->many && app->many(app->ctx, peer)))
+        f.key = flow_key(peer->b, peer->family == 6 ? 8 : 4);
+    pthread_mutex_lock(&s->peers_lock);
+    enum fair_result got = fair_take(s->peers, &f, 1);
+    pthread_mutex_unlock(&s->peers_lock);
+    *flow = f.key;
+    return got == FAIR_OK;
+}
+
+void peer_leaves(struct http_server *s, uint64_t flow)
+{
+    pthread_mutex_lock(&s->peers_lock);
+    fair_give(s->peers, flow, 1);
+    pthread_mutex_unlock(&s->peers_lock);
+}
+
 static void accept_some(struct io *io, int listener)
 {
     struct http_server *s = io->server;
@@ -190,11 +212,12 @@ static void accept_some(struct io *io, int listener)
         if (fd < 0)
             continue;
         peer_of(&ss, &peer);
-        bool refuse = atomic_load(&s->open) >= s->limits.max_connections;
+        uint64_t flow;
+        bool refuse = !peer_comes(s, &peer, &flow);
         if (refuse && (s->ssl_ctx || atomic_load(&s->refused) >= REFUSED_MAX))
             close(fd);
         else
-            conn_open(io, fd, &peer, refuse);
+            conn_open(io, fd, &peer, flow, refuse);
     }
 }
 

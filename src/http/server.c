@@ -129,6 +129,8 @@ static void close_ios(struct http_server *s)
         io_close(&s->ios[i]);
     tls_ctx_free(s->ssl_ctx);
     pthread_mutex_destroy(&s->tls_lock);
+    pthread_mutex_destroy(&s->peers_lock);
+    fair_free(s->peers);
     free(s->ios);
     free(s);
 }
@@ -144,7 +146,9 @@ struct http_server *http_server_new(const struct http_opts *o, struct err *e)
         abort();
     s->opts = *o;
     pthread_mutex_init(&s->tls_lock, NULL);
+    pthread_mutex_init(&s->peers_lock, NULL);
     s->limits = o->limits;
+    s->peers = fair_new(MAX(s->limits.max_connections, 1), 1);
     s->clock = o->clock ? o->clock : clock_system();
     s->fake_clock = s->clock != clock_system();
     s->in_large = s->limits.max_head + KIB(20);
@@ -214,4 +218,11 @@ void http_server_stats(const struct http_server *s, struct http_stats *out)
         out->bytes_out += atomic_load_explicit(&io->bytes_out, memory_order_relaxed);
     }
     out->connections = atomic_load(&s->open);
+}
+
+void http_server_peers(struct http_server *s, struct fair_counts *out)
+{
+    pthread_mutex_lock(&s->peers_lock);
+    fair_counts(s->peers, out);
+    pthread_mutex_unlock(&s->peers_lock);
 }

@@ -27,7 +27,8 @@ struct http_req;
 struct http_limits {
     size_t max_head;       /* 16 KiB: 431 */
     size_t max_path;       /* 8 KiB: 414 */
-    int max_connections;   /* over it: accepted and closed with a 503 */
+    int max_connections;   /* over it, or over what one address (IPv6: its /64) may have of it
+                              (base/fair.h): accepted and closed with a 503 */
     int64_t head_timeout;  /* 10 s */
     int64_t body_timeout;  /* without progress, 30 s; after as long the rate holds, too */
     int64_t body_rate;     /* bytes a second that a body must bring on average, 1024; 0: any */
@@ -47,6 +48,9 @@ struct http_app {
     void (*on_error)(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
     /* A round of epoll is over on this thread: end read transactions and the like. May be NULL. */
     void (*on_round)(void *ctx, int io);
+    /* Whether this peer speaks for many (a proxy, this machine itself), so that its connections are
+     * bound by the total alone; any I/O thread.  May be NULL: none does. */
+    bool (*many)(void *ctx, const struct ip *peer);
     /* An answer has been sent, or given up (sent < 0): for the access log.  Also for what on_error
      * has answered, which on_head may never have seen.  'status' 0: dropped. May be NULL. */
     void (*on_sent)(void *ctx, struct http_req *r, int status, int64_t sent);
@@ -180,3 +184,6 @@ struct http_stats {
     int64_t connections, requests, bytes_in, bytes_out;
 };
 void http_server_stats(const struct http_server *s, struct http_stats *out);
+/* Connections as a share of the addresses. */
+struct fair_counts;
+void http_server_peers(struct http_server *s, struct fair_counts *out);

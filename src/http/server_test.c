@@ -555,6 +555,38 @@ static void over_the_maximum_a_connection_gets_503(void **state _unused_)
     assert_int_equal(once(&h, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", &a), 200);
 }
 
+static void one_address_does_not_get_all_connections(void **state _unused_)
+{
+    enum { HOGS = 5 };
+    struct http_stats st = { 0 };
+    int fds[HOGS];
+    HOUSE(h);
+    h.limits = http_limits_default;
+    h.limits.max_connections = 8;
+    h.by_address = true;
+    house_open(&h, spots, ARRAY_LEN(spots));
+    ANSWER(a);
+
+    for (int i = 0; i < HOGS; i++)
+        fds[i] = peer_open_from(&h, 7);
+    EVENTUALLY((http_server_stats(h.server, &st), st.connections == 3)); /* three eighths */
+    for (int i = 3; i < HOGS; i++) {
+        assert_true(peer_answer(fds[i], &a));
+        assert_int_equal(a.status, 503);
+    }
+    _cleanup_close_ int other = peer_open_from(&h, 8);
+    peer_say(other, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(peer_answer(other, &a));
+    assert_int_equal(a.status, 200);
+    for (int i = 0; i < HOGS; i++)
+        close(fds[i]);
+    EVENTUALLY((http_server_stats(h.server, &st), st.connections == 1));
+    _cleanup_close_ int again = peer_open_from(&h, 7);
+    peer_say(again, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(peer_answer(again, &a));
+    assert_int_equal(a.status, 200);
+}
+
 /* ---- draining */
 
 static void *drain(void *server)
@@ -658,6 +690,7 @@ int main(void)
         cmocka_unit_test(a_server_may_end_while_requests_are_elsewhere),
         cmocka_unit_test(a_thousand_idle_connections_cost_little),
         cmocka_unit_test(over_the_maximum_a_connection_gets_503),
+        cmocka_unit_test(one_address_does_not_get_all_connections),
         cmocka_unit_test(draining_finishes_what_is_open),
         cmocka_unit_test(draining_ends_in_time_whatever_is_open),
         cmocka_unit_test(a_unix_socket_serves_too),

@@ -33,6 +33,7 @@ struct house {
     struct clock *clock;
     int threads;
     const char *cert, *key;
+    bool by_address; /* connections are bound for each address */
 };
 
 static inline void house_head(void *ctx, struct http_req *r, int io _unused_)
@@ -61,6 +62,11 @@ static inline void house_round(void *ctx, int io _unused_)
     atomic_fetch_add(&((struct house *)ctx)->rounds, 1);
 }
 
+static inline bool house_many(void *ctx, const struct ip *peer _unused_)
+{
+    return !((const struct house *)ctx)->by_address;
+}
+
 static inline void house_sent(void *ctx, struct http_req *r _unused_, int status, int64_t sent)
 {
     struct house *h = ctx;
@@ -83,7 +89,7 @@ static inline void house_open(struct house *h, const struct spot *spots, size_t 
         fail_msg("listen: %s %s", e.msg, e.cause);
     h->port = http_listen_port(h->listener);
     struct http_opts o = {
-        .app = { h, house_head, house_error, house_round, house_sent },
+        .app = { h, house_head, house_error, house_round, house_many, house_sent },
         .limits = h->limits,
         .threads = h->threads ? h->threads : 2,
         .listeners = &h->listener,
@@ -121,7 +127,8 @@ static inline void house_close(struct house *h)
 
 /* ---- the peer */
 
-static inline int peer_open(const struct house *h)
+/* From 127.0.0.'from'. */
+static inline int peer_open_from(const struct house *h, uint8_t from)
 {
     struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)h->port) };
     struct timeval patience = { 10, 0 };
@@ -130,9 +137,17 @@ static inline int peer_open(const struct house *h)
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0)
+    struct sockaddr_in mine = { .sin_family = AF_INET };
+    mine.sin_addr.s_addr = htonl((INADDR_LOOPBACK & ~255u) | from);
+    if (bind(fd, (struct sockaddr *)&mine, sizeof(mine)) < 0 ||
+        connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0)
         fail_msg("connect: %s", strerrordesc_np(errno));
     return fd;
+}
+
+static inline int peer_open(const struct house *h)
+{
+    return peer_open_from(h, 1);
 }
 
 static inline void peer_put(int fd, const void *p, size_t n)
