@@ -309,6 +309,7 @@ static bool limits_differ(const struct compute_spec *x, const struct compute_spe
     return x->cpu_milli != y->cpu_milli || x->memory_mb != y->memory_mb || x->pids != y->pids;
 }
 
+/* 1: what runs has to end first. */
 static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struct compute_spec *s,
                      struct err *e)
 {
@@ -339,7 +340,7 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
     struct err later;
     if (oci_save_state(o, i, r >= 0 ? e : &later) < 0)
         return -1;
-    return MIN(r, 0);
+    return r;
 }
 
 static int oci_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
@@ -352,12 +353,14 @@ static int oci_ensure(struct compute *h, struct arena *a, const struct compute_s
     if (!i)
         return -1;
     int r = carry_out(o, a, i, s, e);
-    if (r == 0) {
+    if (r >= 0) {
         OCI_LOCK(o);
         show_locked(a, i, out);
+        if (r > 0) /* also where it has ended just now: the order is not done */
+            out->status = COMPUTE_STOPPING;
     }
     oci_release(o, i);
-    return r;
+    return MIN(r, 0);
 }
 
 static int oci_inspect(struct compute *h, struct arena *a, const struct uuid *id,
