@@ -182,7 +182,10 @@ static void query_param(struct doc *d, const struct entry *en, const struct fiel
         return;
     }
     param_begin(&d->o, name, "query", f->flags & FF_REQUIRED, doc);
-    schema_field(&d->o, &d->schemas, en->route->query, f, SCHEMA_QUERY);
+    if (alias)
+        schema_alias(&d->o, &d->schemas, en->route->query, f, SCHEMA_QUERY);
+    else
+        schema_field(&d->o, &d->schemas, en->route->query, f, SCHEMA_QUERY);
     json_close(&d->o);
 }
 

@@ -399,18 +399,33 @@ static bool may_be_null(const struct field *f, enum schema_kind kind)
     }
 }
 
-void schema_field(struct json_out *o, struct schemas *s, const struct record *r,
-                  const struct field *f, enum schema_kind kind)
+static void put_doc(struct json_out *o, struct arena *a, const struct field *f,
+                    enum schema_kind kind, bool alias)
+{
+    /* Generators take no default of a word that may be null. */
+    const char *word = kind == SCHEMA_CREATE && f->type == F_ENUM && !(f->flags & FF_REQUIRED)
+                           ? enum_to_str(f->names, (int)f->dflt)
+                           : NULL;
+
+    if (alias)
+        json_kstr(o, "description", arena_printf(a, "As %s.", f->name));
+    else if (f->doc && word)
+        json_kstr(o, "description", arena_printf(a, "%s If left out: %s.", f->doc, word));
+    else if (f->doc)
+        json_kstr(o, "description", f->doc);
+    if (!alias && !word && (kind == SCHEMA_CREATE || kind == SCHEMA_QUERY))
+        put_default(o, f);
+}
+
+static void put_field(struct json_out *o, struct schemas *s, const struct record *r,
+                      const struct field *f, enum schema_kind kind, bool alias)
 {
     bool nullable = may_be_null(f, kind);
     bool shows = f->type != F_ROW && f->type != F_ROWS && f->type != F_BOOL && f->type != F_ENUM;
 
     json_open(o, '{');
     put_form(o, s, r, f, nullable, kind != SCHEMA_OUT);
-    if (f->doc)
-        json_kstr(o, "description", f->doc);
-    if (kind == SCHEMA_CREATE || kind == SCHEMA_QUERY)
-        put_default(o, f);
+    put_doc(o, s->arena, f, kind, alias);
     if (kind != SCHEMA_OUT && (f->flags & FF_PLANNED))
         json_kbool(o, "x-planned", true);
     if (shows && (f->type != F_JSON || f->form)) {
@@ -420,6 +435,18 @@ void schema_field(struct json_out *o, struct schemas *s, const struct record *r,
         json_close(o);
     }
     json_close(o);
+}
+
+void schema_field(struct json_out *o, struct schemas *s, const struct record *r,
+                  const struct field *f, enum schema_kind kind)
+{
+    put_field(o, s, r, f, kind, false);
+}
+
+void schema_alias(struct json_out *o, struct schemas *s, const struct record *r,
+                  const struct field *f, enum schema_kind kind)
+{
+    put_field(o, s, r, f, kind, true);
 }
 
 static void put_required(struct json_out *o, const struct record *r, enum schema_kind kind)
@@ -547,7 +574,7 @@ static void put_schema(struct json_out *o, struct schemas *s, const struct recor
             put_arn(o, s->arena, r);
         if (kind != SCHEMA_OUT && f->alias && !record_field(r, f->alias)) {
             json_key(o, f->alias);
-            schema_field(o, s, r, f, kind);
+            schema_alias(o, s, r, f, kind);
         }
     }
     json_close(o);

@@ -27,6 +27,9 @@ void schemas_write(struct json_out *o, struct schemas *s);
 /* One field's schema; 'r' may be NULL where it is not the record's id. */
 void schema_field(struct json_out *o, struct schemas *s, const struct record *r,
                   const struct field *f, enum schema_kind kind);
+/* The same of its second name: without a default, for clients that send those would give both. */
+void schema_alias(struct json_out *o, struct schemas *s, const struct record *r,
+                  const struct field *f, enum schema_kind kind);
 /* An object that fits the schema: what is required, and what has an example in the table. */
 void schema_example(struct json_out *o, const struct record *r, enum schema_kind kind);
 /* What an id may look like: 'prefix' NULL is a UUID alone, "" any prefix. */

@@ -33,6 +33,12 @@ static const char *check_folder(struct arena *a _unused_, const char **v)
     return (*v)[0] == '/' ? NULL : "must begin with '/'";
 }
 
+static const struct form form_folder = {
+    .check = check_folder,
+    .pattern = "^/(.|\n)*$",
+    .example = "/srv",
+};
+
 struct instance_exec {
     const char *cmd, *env, *cwd, *input;
     enum encoding input_encoding, output_encoding;
@@ -43,7 +49,7 @@ struct instance_exec {
 static const struct field instance_exec_fields[] = {
     FIELD_LIST(struct instance_exec, cmd,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .alias = "command", .doc = "Command and arguments.", .example = "[\"nginx\",\"-v\"]"),
     FIELD_MAP (struct instance_exec, env,     FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment beside the instance's."),
-    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .check = check_folder, .doc = "Folder to run in."),
+    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .form = &form_folder, .doc = "Folder to run in."),
     FIELD_STR (struct instance_exec, input,   FF_CREATE, .max = 350000, .doc = "Its standard input."),
     FIELD_ENUM(struct instance_exec, input_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How input is written: base64 for any bytes."),
     FIELD_ENUM(struct instance_exec, output_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How output is wanted; utf-8: as text where it is text, else as base64."),
