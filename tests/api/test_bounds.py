@@ -9,7 +9,7 @@ import pytest
 NOBODY = "01890000-0000-7000-8000-000000000000"
 
 # Refused by what a schema of one member cannot say; its own bound is met.
-BY_OTHERS = {("max_receives", "required"), ("group_id", "not_allowed"), ("expires_at", "out_of_range"), ("token", "not_allowed"),
+BY_OTHERS = {("max_receives", "required"), ("group_id", "not_allowed"), ("expires_at", "out_of_range"), ("token", "not_allowed"), ("invitation", "not_allowed"),
              ("instance_type", "not_found"), ("cmd", "not_allowed"),
              # All entries together have a bound too; a host port is used once.
              ("scopes", "malformed"), ("allowed_ips", "malformed"), ("ports", "malformed")}

@@ -29,6 +29,7 @@ UNCHECKED = {
 # Right by the schema and refused all the same: (status, field, code) -> why the schema cannot say it.
 EXPLAINED = {
     (400, "token", "not_allowed"): "a token is right if it was mailed within the last half hour",
+    (400, "invitation", "not_allowed"): "an invitation is right if it was mailed to this address within a week",
     (400, "expires_at", "out_of_range"): "a key ends in the future",
     (400, "max_receives", "required"): "a dead-letter queue and max_receives are given together",
     (400, "dead_letter_queue_id", "required"): "a dead-letter queue and max_receives are given together",
