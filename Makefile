@@ -45,4 +45,4 @@ deps: ## every package: to run, build, test and measure
 	@tools/install-packages run build test bench
 
 clean:
-	@rm -rf $(BUILD) $(SANITIZED) $(THREADED) $(CLANGED) .venv
+	@rm -rf $(BUILD) $(SANITIZED) $(THREADED) $(CLANGED) .venv .venv-clients

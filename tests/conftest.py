@@ -64,6 +64,13 @@ def api(request):
         yield c
 
 
+@pytest.fixture(scope="session")
+def server():
+    """The API over simulated drivers, for other people's clients."""
+    with running({"compute.fake_drivers": "true"}, "clients") as c:
+        yield c
+
+
 @pytest.fixture
 def two_apis(postgres):
     """Makes two replicas of one cloud: one database, one master key.  with two_apis({"key": "value"}) as (a, b)"""

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who speaks in the world, and the program around its tests: a round on SQLite, one on PostgreSQL,
  * and a look at what has been covered. */
+#include <regex.h>
+
 #include "tests/world_private.h"
 
 const char *(*world_credentials)(struct world *w, enum speaker who, const char *scopes);
@@ -183,6 +185,64 @@ static void every_route_refuses_who_is_nobody_and_who_lacks_its_scope(void **sta
     }
 }
 
+/* ---- forms: the check, and the pattern that the description shows, are of one mind */
+
+static void form_holds(const struct record *r, const struct field *f)
+{
+    static const char letters[] = "aZ0-_./:@!,*+ 9\xc3\xa9";
+    struct arena a = ARENA(MIB(1));
+    const struct form *form = f->form;
+    regex_t re;
+    uint32_t dice = 7;
+
+    if (!form->example || !form->check || regcomp(&re, form->pattern, REG_EXTENDED | REG_NOSUB))
+        fail_msg("%s.%s: its form lacks a check, an example or a pattern", r->name, f->name);
+    for (int i = 0; i < 20000; i++) {
+        char text[128];
+        size_t n = (size_t)snprintf(text, sizeof(text), "%s", form->example);
+
+        for (int k = 0; k < i % 6; k++) {
+            dice = dice * 1664525 + 1013904223;
+            size_t at = n ? (dice >> 8) % n : 0;
+            char letter = letters[(dice >> 20) % (sizeof(letters) - 1)];
+            if (dice >> 31)
+                text[at] = letter;
+            else if (n + 1 < sizeof(text)) {
+                memmove(text + at + 1, text + at, ++n - at);
+                text[at] = letter;
+            }
+        }
+        /* A form of JSON sees it as such. */
+        const char *value =
+            f->type == F_JSON ? arena_printf(&a, "\"%s\"", text) : arena_strdup(&a, text);
+        bool right = !form->check(&a, &value);
+        if ((right || i == 0) && regexec(&re, text, 0, NULL, 0) != 0)
+            fail_msg("%s.%s: '%s' is right, and its pattern says no", r->name, f->name, text);
+        if (i == 0 && !right)
+            fail_msg("%s.%s: its own example is wrong", r->name, f->name);
+        arena_reset(&a, KIB(64));
+    }
+    regfree(&re);
+    arena_free(&a);
+}
+
+static void forms_hold(const struct record *r)
+{
+    for (size_t i = 0; r && i < r->n_fields; i++) {
+        if (r->fields[i].form)
+            form_holds(r, &r->fields[i]);
+        forms_hold(r->fields[i].of);
+    }
+}
+
+static void every_form_shows_what_its_check_lets_through(void **state _unused_)
+{
+    for (const struct route *r = under_test->routes; r && r->path; r++) {
+        forms_hold(r->in);
+        forms_hold(r->query);
+    }
+}
+
 static int lacking(const struct route *r)
 {
     unsigned hits = world_hits(r);
@@ -207,6 +267,10 @@ static int run_round(const char *only)
     for (struct world_test *t = tests; t && n < ARRAY_LEN(list) - 1; t = t->next)
         if (!only || strstr(t->name, only))
             list[n++] = (struct CMUnitTest){ t->name, t->fn, NULL, NULL, NULL };
+    if (under_test && !only)
+        list[n++] =
+            (struct CMUnitTest){ "every_form_shows_what_its_check_lets_through",
+                                 every_form_shows_what_its_check_lets_through, NULL, NULL, NULL };
     if (under_test && !only)
         list[n++] =
             (struct CMUnitTest){ "every_route_refuses_who_is_nobody_and_who_lacks_its_scope",

@@ -19,6 +19,20 @@ const struct field *record_named(const struct record *r, const char *name)
     return f;
 }
 
+int64_t field_max(const struct field *f)
+{
+    if (f->max)
+        return f->max;
+    return f->type == F_STR    ? FIELD_TEXT_MAX
+           : f->type == F_JSON ? FIELD_JSON_MAX
+                               : FIELD_ENTRIES_MAX;
+}
+
+bool field_required(const struct field *f, bool create)
+{
+    return f->flags & (create ? FF_REQUIRED : FF_UPDATE_REQUIRED);
+}
+
 int record_index(const struct record *r, const char *name)
 {
     const struct field *f = record_field(r, name);
@@ -55,6 +69,10 @@ static size_t field_size(const struct field *f)
     case F_MAP:
     case F_LIST:
         return sizeof(const char *);
+    case F_ROW:
+        return sizeof(const void *);
+    case F_ROWS:
+        return sizeof(struct rows);
     case F_BOOL:
         return sizeof(bool);
     case F_ENUM:

@@ -21,6 +21,8 @@ enum field_type {
     F_JSON,  /* const char *: any JSON value as text; NULL is absent */
     F_MAP,   /* const char *: a JSON object whose values are strings, as text */
     F_LIST,  /* const char *: a JSON array of strings, as text; absent reads as [] */
+    F_ROW,   /* const void *: an object of .of's record; NULL is absent.  No column. */
+    F_ROWS,  /* struct rows: a list of .of's objects; .v NULL is absent.  No column. */
 };
 
 enum field_flags {
@@ -36,6 +38,11 @@ enum field_flags {
     FF_HIDDEN = 1 << 9,           /* a column, but neither in nor out (revision, mode) */
     FF_NULL = 1 << 10,            /* out as null where absent, not left out */
     FF_ABSENT_NEGATIVE = 1 << 11, /* F_INT: below zero is absent */
+    FF_ALWAYS = 1 << 12,          /* never absent where it goes out */
+    FF_PLANNED = 1 << 13,         /* another value than its default answers 501: not built */
+    FF_UPDATE_REQUIRED = 1 << 14, /* PATCH without it is 400 */
+    FF_EITHER = 1 << 15,          /* POST gives exactly one of the fields that have this */
+    FF_PAGE = 1 << 16, /* F_INT of a query: rows of a page, bounded as the route's pages are */
 };
 
 struct enum_name {
@@ -45,19 +52,44 @@ struct enum_name {
 
 struct record;
 
+/* A form that texts have: what is right in it, and the same in the words of JSON Schema.  The two
+ * stand side by side here and are held against each other by a test. */
+struct form {
+    /* Checks, and may replace, a text; returns NULL if it is fine, else what is wrong in a client's
+     * words ("must be …"). */
+    const char *(*check)(struct arena *a, const char **value);
+    /* Every right text matches it; what matches and is wrong all the same the field's doc says. A
+     * POSIX extended expression that ECMA-262 and RE2 read alike.  May be NULL. */
+    const char *pattern;
+    const char *format;  /* of JSON Schema: "email", "ipv4"; may be NULL */
+    const char *schema;  /* F_JSON: a whole schema of what clients may send */
+    const char *example; /* a right text */
+};
+
+struct rows {
+    void *v; /* array of the record's struct */
+    size_t n;
+};
+
 struct field {
     const char *name;
     enum field_type type;
     unsigned flags;
     size_t offset;
-    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255).  F_MAP, F_LIST: entries
-     * (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
+    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255).  F_MAP, F_LIST, F_ROWS:
+     * entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
     int64_t min, max;
     int64_t dflt;         /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
     const char *dflt_str; /* F_STR, F_JSON, F_MAP, F_LIST: likewise. */
-    const struct enum_name *names; /* F_ENUM: ends with { 0, NULL }. */
-    const struct record *ref;      /* F_REF: where it points, for its prefix; NULL: no prefix. */
-    const char *alias;             /* A second name accepted in requests. */
+    const struct enum_name *names;   /* F_ENUM: ends with { 0, NULL }. */
+    const struct enum_name *accepts; /* F_ENUM: what clients may set, where that is less. */
+    const struct record *ref;        /* F_REF: where it points, for its prefix; NULL: no prefix. */
+    const struct record *of;         /* F_ROW, F_ROWS: what its objects are. */
+    const char *alias;               /* A second name accepted in requests. */
+    const struct form *form;         /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
+    /* A right value for the examples of the description: a text (F_STR), else JSON.  What has one
+     * is shown in the example of a body, as is what is required. */
+    const char *example;
     /* Checks, and may replace, a string-like value (F_STR; F_JSON, F_MAP, F_LIST as canonical
      * text); returns NULL if it is fine, else what is wrong in a client's words ("must be …"). */
     const char *(*check)(struct arena *a, const char **value);
@@ -105,6 +137,8 @@ struct record {
 #define FIELD_JSON(T, m, fl, ...)    FIELD_(T, m, F_JSON, const char *, fl, __VA_ARGS__)
 #define FIELD_MAP(T, m, fl, ...)     FIELD_(T, m, F_MAP, const char *, fl, __VA_ARGS__)
 #define FIELD_LIST(T, m, fl, ...)    FIELD_(T, m, F_LIST, const char *, fl, __VA_ARGS__)
+#define FIELD_ROW(T, m, rec, fl, ...) FIELD_(T, m, F_ROW, const void *, fl, .of = &(rec), __VA_ARGS__)
+#define FIELD_ROWS(T, m, rec, fl, ...) FIELD_(T, m, F_ROWS, struct rows, fl, .of = &(rec), __VA_ARGS__)
 #define RECORD(T, tbl, flds, ...)                                                                  \
     { .name = #T, .table = (tbl), .size = sizeof(struct T), .fields = (flds),                      \
       .n_fields = ARRAY_LEN(flds), __VA_ARGS__ }
@@ -118,6 +152,13 @@ struct record {
 const struct field *record_field(const struct record *r, const char *name);
 /* The field that a request means by 'name': its own name or its alias; or NULL. */
 const struct field *record_named(const struct record *r, const char *name);
+/* What bounds a field whose table says nothing: bytes of F_STR and F_JSON, entries of F_MAP, F_LIST
+ * and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
+enum { FIELD_TEXT_MAX = 255, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
+enum { FIELD_ENTRY_MAX = 1024, FIELD_KEY_MAX = 64 };
+int64_t field_max(const struct field *f);
+/* Whether a body may not leave it out: of a POST (create), or of a PATCH. */
+bool field_required(const struct field *f, bool create);
 /* Its number; 'name' must exist. For bitmaps of members. */
 int record_index(const struct record *r, const char *name);
 /* NULL if 'value' is none of the enum's. */

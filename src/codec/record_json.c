@@ -18,6 +18,10 @@ static bool is_absent(const struct field *f, const void *row)
         return !*FIELD_CAT(row, f, const char *);
     case F_TIME:
         return *FIELD_CAT(row, f, int64_t) == 0;
+    case F_ROW:
+        return !*FIELD_CAT(row, f, const void *);
+    case F_ROWS:
+        return !FIELD_CAT(row, f, struct rows)->v;
     case F_INT:
         return (f->flags & FF_ABSENT_NEGATIVE) && *FIELD_CAT(row, f, int64_t) < 0;
     case F_ENUM:
@@ -25,6 +29,14 @@ static bool is_absent(const struct field *f, const void *row)
     default:
         return false;
     }
+}
+
+static void write_rows(struct json_out *o, const struct record *r, const struct rows *rows)
+{
+    json_open(o, '[');
+    for (size_t i = 0; i < rows->n; i++)
+        json_row(o, r, (const char *)rows->v + i * r->size);
+    json_close(o);
 }
 
 static void write_value(struct json_out *o, const struct record *r, const struct field *f,
@@ -61,6 +73,12 @@ static void write_value(struct json_out *o, const struct record *r, const struct
         break;
     case F_LIST:
         json_raw(o, *FIELD_CAT(row, f, const char *) ? *FIELD_CAT(row, f, const char *) : "[]");
+        break;
+    case F_ROW:
+        json_row(o, f->of, *FIELD_CAT(row, f, const void *));
+        break;
+    case F_ROWS:
+        write_rows(o, f->of, FIELD_CAT(row, f, struct rows));
         break;
     }
 }
@@ -197,6 +215,34 @@ static bool load_text(struct arena *a, const struct record *r, const struct fiel
     }
 }
 
+static bool load_rows(struct arena *a, const struct record *r, const struct json_value *v,
+                      struct rows *out)
+{
+    size_t n = json_len(v);
+    char *rows = arena_alloc(a, MAX(n, (size_t)1) * r->size);
+    struct err e;
+
+    if (json_type_of(v) != JSON_ARR)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (json_load_row(a, r, json_at(v, i), rows + i * r->size, &e) < 0)
+            return false;
+    *out = (struct rows){ rows, n };
+    return true;
+}
+
+static bool load_row(struct arena *a, const struct record *r, const struct json_value *v,
+                     const void **out)
+{
+    void *row = arena_alloc(a, r->size);
+    struct err e;
+
+    if (json_load_row(a, r, v, row, &e) < 0)
+        return false;
+    *out = row;
+    return true;
+}
+
 static bool load_value(struct arena *a, const struct record *r, const struct field *f,
                        const struct json_value *v, void *row)
 {
@@ -219,6 +265,10 @@ static bool load_value(struct arena *a, const struct record *r, const struct fie
     case F_LIST:
         *FIELD_AT(row, f, const char *) = json_text(a, v);
         return f->type == F_JSON || t == (f->type == F_MAP ? JSON_OBJ : JSON_ARR);
+    case F_ROW:
+        return load_row(a, f->of, v, FIELD_AT(row, f, const void *));
+    case F_ROWS:
+        return load_rows(a, f->of, v, FIELD_AT(row, f, struct rows));
     default:
         return load_text(a, r, f, v, row);
     }

@@ -305,7 +305,10 @@ static void texts_have_bounds_and_no_control_characters(void **state _unused_)
 
 static void numbers_are_integers_where_integers_are_due(void **state _unused_)
 {
-    assert_string_equal(read_as(JSON_UPDATE, "{'size':30.0}"), "size:wrong_type");
+    assert_string_equal(read_as(JSON_UPDATE, "{'size':30.0}"), "");
+    assert_int_equal(row.size, 30);
+    assert_string_equal(read_as(JSON_UPDATE, "{'size':30.5}"), "size:wrong_type");
+    assert_string_equal(read_as(JSON_UPDATE, "{'size':1e300}"), "size:wrong_type");
     assert_string_equal(read_as(JSON_UPDATE, "{'size':0}"), "size:out_of_range");
     assert_string_equal(read_as(JSON_UPDATE, "{'size':'5'}"), "size:wrong_type");
     assert_string_equal(read_as(JSON_UPDATE, "{'size':true}"), "size:wrong_type");

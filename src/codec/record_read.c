@@ -8,8 +8,7 @@
 #include "codec/json_node.h"
 #include "codec/text.h"
 
-enum { FAULTS_KEPT = 100, SHOWN_MAX = 64, ITEM_MAX = 1024, KEY_MAX = 64, ENTRIES_MAX = 50 };
-enum { STR_MAX_DEFAULT = 255, JSON_MAX_DEFAULT = 65536 };
+enum { FAULTS_KEPT = 100, SHOWN_MAX = 64 };
 
 /* All that a check of one value needs. */
 struct reader {
@@ -53,11 +52,6 @@ static const char *shown(struct arena *a, const char *s)
 
 #define FAULT_HERE(rd, code, ...) faults_add((rd)->faults, (rd)->name, code, __VA_ARGS__)
 
-static int64_t limit_of(const struct field *f, int64_t dflt)
-{
-    return f->max ? f->max : dflt;
-}
-
 /* ---- one value of each type */
 
 static const char *text_wrong(const char *s, size_t n)
@@ -71,10 +65,14 @@ static const char *text_wrong(const char *s, size_t n)
     return utf8_valid((struct str){ s, n }) ? NULL : "must be valid UTF-8";
 }
 
-/* The field's own check, then the value is in the row. */
+/* The field's own form and check, then the value is in the row. */
 static bool keep_text(const struct reader *rd, const char *value)
 {
-    const char *wrong = rd->f->check ? rd->f->check(rd->a, &value) : NULL;
+    const struct form *form = rd->f->type == F_LIST ? NULL : rd->f->form;
+    const char *wrong = form ? form->check(rd->a, &value) : NULL;
+
+    if (!wrong && rd->f->check)
+        wrong = rd->f->check(rd->a, &value);
 
     if (wrong) {
         FAULT_HERE(rd, "malformed", "%s", wrong);
@@ -86,7 +84,7 @@ static bool keep_text(const struct reader *rd, const char *value)
 
 static bool read_str(const struct reader *rd, const struct json_value *v)
 {
-    int64_t max = limit_of(rd->f, STR_MAX_DEFAULT);
+    int64_t max = field_max(rd->f);
 
     if (v->type != JSON_STR) {
         FAULT_HERE(rd, "wrong_type", "must be a string");
@@ -127,15 +125,27 @@ static bool in_range(const struct reader *rd, int64_t v)
     return false;
 }
 
+/* 30.0 is an integer too (JSON Schema), as far as a double holds integers exactly. */
+static bool integer_of(const struct json_value *v, int64_t *out)
+{
+    static const double exact = 9007199254740992.0; /* 2^53 */
+    bool whole = v->type == JSON_REAL && v->d >= -exact && v->d <= exact;
+
+    *out = v->type == JSON_INT ? v->i : whole ? (int64_t)v->d : 0;
+    return v->type == JSON_INT || (whole && (double)*out == v->d);
+}
+
 static bool read_int(const struct reader *rd, const struct json_value *v)
 {
-    if (v->type != JSON_INT) {
+    int64_t i;
+
+    if (!integer_of(v, &i)) {
         FAULT_HERE(rd, "wrong_type", "must be an integer");
         return false;
     }
-    if (!in_range(rd, v->i))
+    if (!in_range(rd, i))
         return false;
-    *FIELD_AT(rd->row, rd->f, int64_t) = v->i;
+    *FIELD_AT(rd->row, rd->f, int64_t) = i;
     return true;
 }
 
@@ -195,7 +205,7 @@ static bool read_enum(const struct reader *rd, const struct json_value *v)
         FAULT_HERE(rd, "wrong_type", "must be a string");
         return false;
     }
-    for (const struct enum_name *e = rd->f->names; e->name; e++) {
+    for (const struct enum_name *e = rd->f->accepts ? rd->f->accepts : rd->f->names; e->name; e++) {
         if (strcmp(e->name, v->s) == 0) {
             *FIELD_AT(rd->row, rd->f, int) = e->value;
             return true;
@@ -244,13 +254,14 @@ static bool entry_right(const struct reader *rd, const char *field, const char *
 static bool item_right(const struct reader *rd, const char *field, const char *key,
                        const struct json_value *v)
 {
-    const char *wrong = NULL;
+    const struct form *form = rd->f->type == F_LIST ? rd->f->form : NULL;
+    const char *wrong = NULL, *text = v->s;
 
     if (v->type != JSON_STR)
         faults_add(rd->faults, field, "wrong_type", "must be a string");
-    else if (v->n > ITEM_MAX)
-        faults_add(rd->faults, field, "too_long", "must have at most %d bytes", ITEM_MAX);
-    else if ((wrong = text_wrong(v->s, v->n)))
+    else if (v->n > FIELD_ENTRY_MAX)
+        faults_add(rd->faults, field, "too_long", "must have at most %d bytes", FIELD_ENTRY_MAX);
+    else if ((wrong = text_wrong(v->s, v->n)) || (form && (wrong = form->check(rd->a, &text))))
         faults_add(rd->faults, field, "malformed", "%s", wrong);
     else
         return entry_right(rd, field, key, v->s);
@@ -306,12 +317,12 @@ static bool map_right(const struct reader *rd, const struct json_value *v)
         size_t n = strlen(key);
         const char *field = arena_printf(rd->a, "%s.%s", rd->name, shown(rd->a, key));
 
-        if (n < 1 || n > KEY_MAX || text_wrong(key, n)) {
+        if (n < 1 || n > FIELD_KEY_MAX || text_wrong(key, n)) {
             faults_add(rd->faults, field,
-                       n > KEY_MAX ? "too_long"
-                       : n         ? "malformed"
-                                   : "too_short",
-                       "a key must have 1 to %d bytes and no control characters", KEY_MAX);
+                       n > FIELD_KEY_MAX ? "too_long"
+                       : n               ? "malformed"
+                                         : "too_short",
+                       "a key must have 1 to %d bytes and no control characters", FIELD_KEY_MAX);
             right = false;
         }
         if (!item_right(rd, field, key, &v->items[i]))
@@ -332,7 +343,7 @@ static bool list_right(const struct reader *rd, const struct json_value *v)
 
 static bool count_right(const struct reader *rd, const struct json_value *v)
 {
-    int64_t max = limit_of(rd->f, ENTRIES_MAX);
+    int64_t max = field_max(rd->f);
 
     if ((int64_t)v->n > max)
         FAULT_HERE(rd, "too_long", "must have at most %lld entries", (long long)max);
@@ -343,10 +354,58 @@ static bool count_right(const struct reader *rd, const struct json_value *v)
     return false;
 }
 
+/* An object within the object: its faults bear its place. */
+static bool read_inner(const struct reader *rd, const char *at, const struct json_value *v,
+                       void *row)
+{
+    struct faults inner = { .arena = rd->faults->arena };
+    uint64_t set;
+
+    if (v->type != JSON_OBJ) {
+        faults_add(rd->faults, at, "wrong_type", "must be an object");
+        return false;
+    }
+    json_read_record(rd->a, rd->f->of, JSON_CREATE, v, row, &set, &inner);
+    for (const struct fault_item *i = inner.first; i; i = i->next)
+        faults_add(rd->faults, arena_printf(rd->a, "%s.%s", at, i->field), i->code, "%s",
+                   i->message);
+    return inner.n == 0;
+}
+
+static bool read_row(const struct reader *rd, const struct json_value *v)
+{
+    void *row = arena_alloc(rd->a, rd->f->of->size);
+
+    if (!read_inner(rd, rd->name, v, row))
+        return false;
+    *FIELD_AT(rd->row, rd->f, const void *) = row;
+    return true;
+}
+
+static bool read_rows(const struct reader *rd, const struct json_value *v)
+{
+    size_t size = rd->f->of->size;
+    bool right = true;
+
+    if (v->type != JSON_ARR) {
+        FAULT_HERE(rd, "wrong_type", "must be a list of objects");
+        return false;
+    }
+    if (!count_right(rd, v))
+        return false;
+    char *rows = arena_alloc(rd->a, MAX(v->n, (size_t)1) * size);
+    for (size_t i = 0; i < v->n; i++)
+        right &= read_inner(rd, arena_printf(rd->a, "%s[%zu]", rd->name, i), &v->items[i],
+                            rows + i * size);
+    if (right)
+        *FIELD_AT(rd->row, rd->f, struct rows) = (struct rows){ rows, v->n };
+    return right;
+}
+
 /* F_JSON, F_MAP, F_LIST: kept as canonical text. */
 static bool read_tree(const struct reader *rd, const struct json_value *v)
 {
-    int64_t max = limit_of(rd->f, JSON_MAX_DEFAULT);
+    int64_t max = field_max(rd->f);
 
     if (v->type == JSON_NULL) { /* a row says "none" by NULL, never by a text */
         FAULT_HERE(rd, "wrong_type", "cannot be null");
@@ -362,7 +421,7 @@ static bool read_tree(const struct reader *rd, const struct json_value *v)
             return false;
         }
         /* Each entry is bounded already; the text of all of them follows from that. */
-        max = limit_of(rd->f, ENTRIES_MAX) * (ITEM_MAX + KEY_MAX + 8) * 6;
+        max = max * (FIELD_ENTRY_MAX + FIELD_KEY_MAX + 8) * 6;
         bool right = count_right(rd, v);
         if (!(map ? map_right(rd, v) : list_right(rd, v)) || !right)
             return false;
@@ -401,6 +460,10 @@ static bool read_value(const struct reader *rd, const struct json_value *v)
     case F_MAP:
     case F_LIST:
         return read_tree(rd, v);
+    case F_ROW:
+        return read_row(rd, v);
+    case F_ROWS:
+        return read_rows(rd, v);
     }
     return false;
 }
@@ -427,6 +490,9 @@ static void clear(const struct field *f, void *row)
     case F_ENUM:
         *FIELD_AT(row, f, int) = (int)f->dflt;
         break;
+    case F_ROWS:
+        *FIELD_AT(row, f, struct rows) = (struct rows){ NULL, 0 };
+        break;
     default:
         *FIELD_AT(row, f, const char *) = NULL;
     }
@@ -447,7 +513,7 @@ void json_read_absent(const struct record *r, uint64_t set, void *row, struct fa
 
         if (set >> i & 1)
             continue;
-        if (field->flags & FF_REQUIRED)
+        if (field_required(field, true))
             faults_add(f, field->name, "required", "is required");
         switch (field->type) {
         case F_INT:
@@ -509,6 +575,26 @@ static void read_member(struct reader *rd, enum json_mode mode, const struct jso
     }
 }
 
+/* Of the fields that stand for each other one is given. */
+static void read_either(const struct record *r, uint64_t given, struct faults *f)
+{
+    const struct field *first = NULL, *one = NULL;
+
+    for (size_t i = 0; i < r->n_fields; i++) {
+        const struct field *x = &r->fields[i];
+
+        if (!(x->flags & FF_EITHER))
+            continue;
+        if (one && (given >> i & 1))
+            faults_add(f, x->name, "not_allowed", "cannot be given together with %s", one->name);
+        first = first ? first : x;
+        one = given >> i & 1 ? x : one;
+    }
+    for (size_t i = 0; first && !one && i < r->n_fields; i++)
+        if ((r->fields[i].flags & FF_EITHER) && &r->fields[i] != first)
+            faults_add(f, first->name, "required", "is required, or %s", r->fields[i].name);
+}
+
 void json_read_record(struct arena *a, const struct record *r, enum json_mode mode,
                       const struct json_value *obj, void *row, uint64_t *set, struct faults *f)
 {
@@ -526,8 +612,13 @@ void json_read_record(struct arena *a, const struct record *r, enum json_mode mo
             return;
         read_member(&rd, mode, &obj->items[i], set, &given);
     }
-    if (mode == JSON_CREATE)
+    if (mode == JSON_CREATE) {
+        read_either(r, given, f);
         json_read_absent(r, given, row, f);
+    }
+    for (size_t i = 0; mode == JSON_UPDATE && i < r->n_fields; i++)
+        if (field_required(&r->fields[i], false) && !(given >> i & 1))
+            faults_add(f, r->fields[i].name, "required", "is required");
 }
 
 /* ---- values that come as text */
@@ -571,6 +662,19 @@ static void split_list(struct arena *a, struct str s, struct json_value *v)
     }
 }
 
+/* A time in a query bounds what is asked for; a row says "none" by 0. */
+static void read_time_text(struct reader *rd, const struct json_value *v, uint64_t *set)
+{
+    int64_t t;
+
+    if (!time_parse((struct str){ v->s, v->n }, &t)) {
+        FAULT_HERE(rd, "malformed", "must be a time like 2026-01-05T23:00:00Z, or a date");
+        return;
+    }
+    *FIELD_AT(rd->row, rd->f, int64_t) = MAX(t, (int64_t)1);
+    *set |= UINT64_C(1) << (rd->f - rd->r->fields);
+}
+
 /* The text as the JSON value it stands for; a string where it stands for none, so that the check of
  * the type says what is due. */
 static void value_of(struct arena *a, const struct field *f, struct str s, struct json_value *v)
@@ -609,7 +713,8 @@ void json_read_text(struct arena *a, const struct record *r, const char *name, s
         FAULT_HERE(&rd, "malformed", "%s", wrong);
         return;
     }
-    if (rd.f->type == F_JSON || rd.f->type == F_MAP) {
+    if (rd.f->type == F_JSON || rd.f->type == F_MAP || rd.f->type == F_ROW ||
+        rd.f->type == F_ROWS) {
         parsed = json_parse(value, &e);
         if (!parsed)
             FAULT_HERE(&rd, "malformed", "%s", e.msg);
@@ -619,6 +724,8 @@ void json_read_text(struct arena *a, const struct record *r, const char *name, s
         return;
     }
     value_of(a, rd.f, value, &v);
-    if (read_value(&rd, &v))
+    if (rd.f->type == F_TIME)
+        read_time_text(&rd, &v, set);
+    else if (read_value(&rd, &v))
         *set |= bit;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks of single values that the tables of many services name. */
+/* Forms of single values that the tables of many services name. */
 #include "codec/id.h"
 #include "core/service.h"
 
-const char *check_name(struct arena *a _unused_, const char **v)
+static const char *check_name(struct arena *a _unused_, const char **v)
 {
     const char *s = *v;
 
@@ -15,3 +15,9 @@ const char *check_name(struct arena *a _unused_, const char **v)
         return "must not look like an id";
     return NULL;
 }
+
+const struct form form_name = {
+    .check = check_name,
+    .pattern = "^[A-Za-z0-9][A-Za-z0-9_-]*$",
+    .example = "web-1",
+};

@@ -96,7 +96,6 @@ struct many {
 static void request_of(struct many *m, struct str query, struct listing_request *q)
 {
     const struct route *route = m->c->route;
-    bool platform = m->c->surface == PLATFORM;
 
     *q = (struct listing_request){
         .record = m->record,
@@ -105,12 +104,8 @@ static void request_of(struct many *m, struct str query, struct listing_request 
         .query = query,
         .extra = route->query,
         .id_prefix_view = m->record->prefix,
-        .page = route->page ? route->page
-                : platform  ? 20
-                            : 1000,
-        .page_max = route->page_max ? route->page_max
-                    : platform      ? 100
-                                    : 1000,
+        .page = route_page(route, m->c->surface),
+        .page_max = route_page_max(route, m->c->surface),
         .sign_key = keyring_sign_key(m->c->app->keys),
     };
 }

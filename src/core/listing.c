@@ -13,14 +13,12 @@
 
 enum {
     MAX_PARAMS = 128,
-    MAX_ANY_OF = 50,
     MAX_FIELDS = 64,
     MAX_SQL = 1 << 18,
     MAX_CURSOR = 4096,
     MAC = 16,
     ID_BYTES = 16,
 };
-static const int64_t MAX_OFFSET = 10000000;
 
 enum own { P_LIMIT, P_CURSOR, P_OFFSET, P_SORT, P_AFTER, P_BEFORE, P_UPDATED, P_OWN };
 static const char *const own_names[P_OWN] = {
@@ -57,7 +55,7 @@ static int own_index(struct str name)
 static bool filterable(const struct field *f)
 {
     return (f->flags & FF_FILTER) && !(f->flags & FF_VIRTUAL) && f->type != F_JSON &&
-           f->type != F_MAP && f->type != F_LIST;
+           f->type != F_MAP && f->type != F_LIST && f->type != F_ROW && f->type != F_ROWS;
 }
 
 static bool field_called(const struct field *f, struct str name)
@@ -339,7 +337,7 @@ static bool filter_value(struct plan *p, const struct field *f, struct str s, st
 
 /* The values of 'all' between commas; 0 if any is wrong. */
 static size_t filter_values(struct plan *p, const struct field *f, struct str all,
-                            struct arg v[MAX_ANY_OF])
+                            struct arg v[LISTING_ANY_OF])
 {
     size_t n = 0;
     bool bad = false;
@@ -348,8 +346,8 @@ static size_t filter_values(struct plan *p, const struct field *f, struct str al
         const char *comma = memchr(all.p, ',', all.n);
         struct str one = { all.p, comma ? (size_t)(comma - all.p) : all.n };
 
-        if (n == MAX_ANY_OF) {
-            faults_add(p->faults, f->name, "too_long", "more than %d values", MAX_ANY_OF);
+        if (n == LISTING_ANY_OF) {
+            faults_add(p->faults, f->name, "too_long", "more than %d values", LISTING_ANY_OF);
             return 0;
         }
         if (!filter_value(p, f, one, &v[n++]))
@@ -363,7 +361,7 @@ static size_t filter_values(struct plan *p, const struct field *f, struct str al
 
 static void put_filter(struct plan *p, const struct field *f, struct str all)
 {
-    struct arg v[MAX_ANY_OF];
+    struct arg v[LISTING_ANY_OF];
     size_t n = filter_values(p, f, all, v);
     size_t width = 1;
 
@@ -396,7 +394,7 @@ static void put_when(struct plan *p, enum own which, const char *column, bool af
 
     if (!s.p)
         return;
-    if (!time_parse(s, &t) || t < 0 || t > INT64_MAX - 1000) {
+    if (!time_parse(s, &t) || t > INT64_MAX - 1000) {
         faults_add(p->faults, own_names[which], "malformed", "must be an RFC 3339 time or a date");
         return;
     }
@@ -425,7 +423,8 @@ static void put_conditions(struct plan *p)
 static bool sortable(const struct field *f)
 {
     return (f->flags & FF_SORT) && !(f->flags & FF_VIRTUAL) && f->type != F_BOOL &&
-           f->type != F_JSON && f->type != F_MAP && f->type != F_LIST;
+           f->type != F_JSON && f->type != F_MAP && f->type != F_LIST && f->type != F_ROW &&
+           f->type != F_ROWS;
 }
 
 /* The field by which rows are ordered before their ids; NULL: by id alone, which tells the time. */
@@ -483,9 +482,9 @@ static void read_bounds(struct plan *p)
         faults_add(p->faults, "offset", "not_allowed", "cannot be given together with cursor");
     if (!int_parse(p->own[P_OFFSET], INT64_MIN, INT64_MAX, &p->offset))
         faults_add(p->faults, "offset", "wrong_type", "must be an integer");
-    else if (p->offset < 0 || p->offset > MAX_OFFSET)
+    else if (p->offset < 0 || p->offset > LISTING_MAX_OFFSET)
         faults_add(p->faults, "offset", "out_of_range", "must be from 0 to %lld",
-                   (long long)MAX_OFFSET);
+                   (long long)LISTING_MAX_OFFSET);
 }
 
 /* ---- cursors: MAC, id, value of the sort field (8 bytes big-endian, or text) */

@@ -10,6 +10,9 @@
 #include "codec/json.h"
 #include "db/db.h"
 
+#define LISTING_MAX_OFFSET INT64_C(10000000)
+enum { LISTING_ANY_OF = 50 }; /* values of one filter */
+
 struct listing_scope { /* conditions that the caller cannot influence */
     const char *column;
     struct arg value;

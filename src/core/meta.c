@@ -33,11 +33,16 @@ struct event_query {
     const char *cursor, *type;
 };
 
+struct event_data {
+    const char *object, *previous;
+};
+
 /* What an event looks like: for the description only; its JSON is the journal's own. */
 struct event_view {
     const char *id, *type;
     int64_t created_at;
-    const char *data, *request_id;
+    const void *data; /* struct event_data */
+    const char *request_id;
     struct uuid project_id;
 };
 
@@ -58,13 +63,13 @@ struct error_help {
 #define T struct audit
 static const struct field audit_fields[] = {
     FIELD_UUID(T, id,          0,       .doc = "Of the record."),
-    FIELD_TIME(T, timestamp,   0,       .doc = "When it was done."),
+    FIELD_TIME(T, timestamp,   FF_ALWAYS, .doc = "When it was done."),
     FIELD_STR (T, actor,       FF_NULL, .doc = "Who did it: an e-mail address or the name of a key."),
-    FIELD_STR (T, action,      0,       .doc = "What was done: INSTANCE_LAUNCH."),
+    FIELD_STR (T, action,      FF_ALWAYS, .doc = "What was done: INSTANCE_LAUNCH."),
     FIELD_STR (T, resource,    FF_NULL, .doc = "Kind and id of what it was done to."),
     FIELD_ENUM(T, status, int, 0, .names = outcome_names, .doc = "How it went."),
     FIELD_STR (T, ip_address,  FF_NULL, .doc = "Whence the request came."),
-    FIELD_STR (T, request_id,  0,       .doc = "Of the request."),
+    FIELD_STR (T, request_id,  FF_ALWAYS, .doc = "Of the request."),
     FIELD_STR (T, user_agent,  FF_NULL, .doc = "What the client calls itself."),
     FIELD_INT (T, seq,         FF_HIDDEN, .doc = "Place in the journal."),
 };
@@ -87,31 +92,38 @@ static const struct field event_query_fields[] = {
     FIELD_STR (T, type,   FF_CREATE, .max = 128, .doc = "Only this type; ends with * for any that begins so."),
 };
 #undef T
+#define T struct event_data
+static const struct field event_data_fields[] = {
+    FIELD_JSON(T, object,   0, .doc = "The object as it is now."),
+    FIELD_JSON(T, previous, 0, .doc = "Of what was changed: the values before."),
+};
+static const struct record event_data_record = RECORD(event_data, NULL, event_data_fields);
+#undef T
 #define T struct event_view
 static const struct field event_fields[] = {
-    FIELD_STR (T, id,         0, .doc = "Of the event."),
-    FIELD_STR (T, type,       0, .doc = "What happened: queue.created."),
-    FIELD_TIME(T, created_at, 0, .doc = "When it happened."),
-    FIELD_JSON(T, data,       0, .doc = "The object, and what it was before."),
+    FIELD_STR (T, id,         FF_ALWAYS, .doc = "Of the event."),
+    FIELD_STR (T, type,       FF_ALWAYS, .doc = "What happened: queue.created."),
+    FIELD_TIME(T, created_at, FF_ALWAYS, .doc = "When it happened."),
+    FIELD_ROW (T, data, event_data_record, FF_ALWAYS, .doc = "The object, and what it was before."),
     FIELD_STR (T, request_id, FF_NULL, .doc = "Of the request that did it."),
     FIELD_REF (T, project_id, project_ref, FF_NULL, .doc = "Project of the object."),
 };
 #undef T
 #define T struct health
 static const struct field health_fields[] = {
-    FIELD_STR(T, status, 0, .doc = "ok while the process runs."),
+    FIELD_STR(T, status, FF_ALWAYS, .doc = "ok while the process runs."),
 };
 #undef T
 #define T struct readiness
 static const struct field readiness_fields[] = {
-    FIELD_STR (T, status, 0, .doc = "UP, or DEGRADED when a check fails."),
-    FIELD_MAP (T, checks, 0, .doc = "CONNECTED or DISCONNECTED, for each part."),
-    FIELD_TIME(T, time,   0, .doc = "When it was looked at."),
+    FIELD_STR (T, status, FF_ALWAYS, .doc = "UP, or DEGRADED when a check fails."),
+    FIELD_MAP (T, checks, FF_ALWAYS, .doc = "CONNECTED or DISCONNECTED, for each part."),
+    FIELD_TIME(T, time,   FF_ALWAYS, .doc = "When it was looked at."),
 };
 #undef T
 #define T struct error_help
 static const struct field error_help_fields[] = {
-    FIELD_STR (T, code,   0, .doc = "The word on the wire."),
+    FIELD_STR (T, code,   FF_ALWAYS, .doc = "The word on the wire."),
     FIELD_INT (T, status, 0, .doc = "The HTTP status."),
     FIELD_BOOL(T, retry,  0, .doc = "Whether the same request may succeed later."),
 };
@@ -169,7 +181,7 @@ static int health_ready(struct call *c, struct err *e _unused_)
     json_ktime(o, "time", c->now);
     json_close(o);
     if (!all)
-        reply_status(c, 503);
+        reply_status(c, c->route->also);
     return reply_json(c);
 }
 
@@ -237,7 +249,7 @@ static int metrics_get(struct call *c, struct err *e _unused_)
     answer_begin(c->p, NULL);
     metric_write(&c->p->buf);
     reply_json(c);
-    c->p->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    c->p->content_type = c->route->produces;
     c->p->code = c->p->buf.failed ? ERR_TOO_LARGE : ERR_NONE;
     return 0;
 }
@@ -442,24 +454,17 @@ static int events_list(struct call *c, struct err *e)
 {
     const struct event_query *q = c->query;
     struct events_read x = { .c = c, .q = q, .left = q->limit };
-    struct json_out *o = c->out;
+    struct page page;
 
     TRY(place_open(c, "events", q->cursor, &x.seq, &x.index, e));
-    json_open(o, '{');
-    json_key(o, "data");
-    json_open(o, '[');
+    page_open(c, &page);
     TRY(events_read(&x, e));
-    json_close(o);
     const char *next = NULL;
     if (x.more)
         next = place_seal(c, "events", x.last_seq, x.last_index);
     else if (x.rows == EVENT_ROWS) /* none of so many fits: there may be some beyond */
         next = place_seal(c, "events", x.seen, 0);
-    json_kstr(o, "next_cursor", next);
-    json_kbool(o, "has_more", next != NULL);
-    json_kstr(o, "request_id", c->request_id);
-    json_close(o);
-    return reply_json(c);
+    return page_close(c, &page, next);
 }
 
 /* clang-format off */
@@ -468,17 +473,21 @@ static const struct route core_routes[] = {
     { GET, "/health/live",      NULL,             QUICK, health_live,  NULL, &health_record, 200,
       "Says that the process runs.", .on = CLASSIC, .public = true },
     { GET, "/health/ready",     NULL,             LONG,  health_ready, NULL, &readiness_record, 200,
-      "Looks at what the cloud stands on.", .on = CLASSIC, .public = true, .class = CLASS_READ },
+      "Looks at what the cloud stands on.", .on = CLASSIC, .public = true, .class = CLASS_READ,
+      .also = 503 },
     { GET, "/metrics",          "system:metrics", READ,  metrics_get,  NULL, NULL, 200,
-      "Counters in Prometheus' format.", .on = CLASSIC, .operator = true },
+      "Counters in Prometheus' format.", .on = CLASSIC, .operator = true,
+      .produces = "text/plain; version=0.0.4; charset=utf-8",
+      .example = "brume_process_start_seconds 1767654000\n" },
     { GET, "/v1/openapi.json",  NULL,             READ,  openapi_get,  NULL, NULL, 200,
-      "This API in OpenAPI 3.1.", .on = PLATFORM, .public = true },
+      "This API in OpenAPI 3.1.", .on = PLATFORM, .public = true,
+      .name = "getOpenapi" },
     { GET, "/errors/{code}",    NULL,             QUICK, error_get,    NULL, &error_help_record, 200,
       "Explains an error code.", .on = CLASSIC, .public = true },
     { GET, "/audit",            "audit:list",     READ,  audit_list,   NULL, &audit_record, 200,
-      "Lists who did what, newest first.", .query = &audit_query_record },
+      "Lists who did what, newest first.", .query = &audit_query_record, .rows = true },
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
-      "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record },
+      "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
     { 0 },
 };
 /* clang-format on */

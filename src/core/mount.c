@@ -33,7 +33,9 @@ static int check_record(const struct record *r, struct err *e)
     if (r->n_fields > 64)
         return err_set(e, ERR_INTERNAL, "record %s has over 64 fields", r->name);
     for (size_t i = 0; i < r->n_fields; i++)
-        if (!r->fields[i].doc || !r->fields[i].doc[0])
+        if ((r->fields[i].type == F_ROW || r->fields[i].type == F_ROWS) && !r->fields[i].of)
+            return err_set(e, ERR_INTERNAL, "%s.%s: objects of what?", r->name, r->fields[i].name);
+        else if (!r->fields[i].doc || !r->fields[i].doc[0])
             return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
     return 0;
 }
@@ -48,6 +50,11 @@ static int check_route(const struct route *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "route %s: '%s' is no action", r->path, r->action);
     if (r->limit == LIMIT_AUTH && !r->public)
         return err_set(e, ERR_INTERNAL, "route %s: LIMIT_AUTH is for public ones", r->path);
+    if (r->list + r->rows + r->message > 1 || (r->rows && !r->out) || (r->message && r->out))
+        return err_set(e, ERR_INTERNAL, "route %s: rows of .out, or a message, or neither",
+                       r->path);
+    if (r->work == STREAM && !r->produces)
+        return err_set(e, ERR_INTERNAL, "route %s: a stream has a media type", r->path);
     if (r->work == QUICK && r->method != GET)
         return err_set(e, ERR_INTERNAL, "route %s: QUICK is for GET", r->path);
     if (r->body == BODY_RAW && r->work != LONG)

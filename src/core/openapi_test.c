@@ -20,6 +20,11 @@ struct shelf {
 struct search {
     const char *text;
 };
+struct load {
+    struct rows shelves;
+    const char *by_name, *by_tag;
+};
+extern const struct record shelf_record;
 static const struct enum_name modes[] = { { MODE_LIVE, "live" }, { MODE_TEST, "test" }, { 0 } };
 
 /* clang-format off */
@@ -34,8 +39,16 @@ static const struct field shelf_fields[] = {
     FIELD_TIME(T, made_at,         FF_HIDDEN, .doc = "Hidden."),
 };
 #undef T
-static const struct record shelf_record = RECORD(shelf, "shelves", shelf_fields, .prefix = "shelf");
+#define T struct load
+static const struct field load_fields[] = {
+    FIELD_ROWS(T, shelves, shelf_record, FF_CREATE | FF_REQUIRED, .min = 1, .max = 5, .doc = "Shelves."),
+    FIELD_STR (T, by_name, FF_CREATE | FF_EITHER, .form = &form_name, .doc = "One way."),
+    FIELD_STR (T, by_tag,  FF_CREATE | FF_EITHER, .doc = "The other."),
+};
+#undef T
+const struct record shelf_record = RECORD(shelf, "shelves", shelf_fields, .prefix = "shelf");
 static const struct record other_shelf_record = { .name = "shelf", .fields = shelf_fields, .n_fields = 1 };
+static const struct record load_record = RECORD(load, NULL, load_fields);
 static const struct field search_fields[] = { FIELD_STR(struct search, text, FF_CREATE | FF_REQUIRED, .doc = "Text.") };
 static const struct record search_record = RECORD(search, NULL, search_fields);
 
@@ -50,7 +63,9 @@ static const struct route routes[] = {
     { DELETE, "/shelves/{id}",         "shelf:delete", WRITE,  handler, NULL, NULL, 204, "Deletes one." },
     { GET,    "/shelves/{id}/search",  "shelf:search", READ,   handler, NULL, &other_shelf_record, 200, "Finds.", .query = &search_record, .on = PLATFORM },
     { PUT,    "/shelves/{id}/o/{key...}", "shelf:put", LONG,   handler, NULL, NULL, 200, "Puts bytes.", .body = BODY_RAW, .on = CLASSIC },
-    { GET,    "/shelves/{id}/events",  "shelf:events", STREAM, handler, NULL, NULL, 200, "Streams.", .public = true },
+    { POST,   "/shelves/load",         "shelf:load",   WRITE,  handler, &load_record, S, 201, "Makes many.", .rows = true, .fails = "404" },
+    { POST,   "/shelves/{id}/empty",   "shelf:empty",  WRITE,  handler, NULL, NULL, 200, "Empties one.", .message = true, .planned = true },
+    { GET,    "/shelves/{id}/events",  "shelf:events", STREAM, handler, NULL, NULL, 200, "Streams.", .public = true, .produces = "text/event-stream" },
     { 0 },
 };
 /* clang-format on */
@@ -90,7 +105,7 @@ static void the_document_tells_what_the_tables_tell(void **state _unused_)
         fclose(f);
     }
     assert_string_equal(json_get_str(&a, d, "openapi", ""), "3.1.0");
-    assert_int_equal(json_len(at(d, "paths")), 4 * 2 + 2);
+    assert_int_equal(json_len(at(d, "paths")), 6 * 2 + 2);
     assert_non_null(at(d, "paths|/v1/shelves|post|requestBody"));
     assert_non_null(at(d, "paths|/shelves/{id}/o/{key}|put"));
     assert_true(json_get_bool(at(d, "paths|/old-shelves|get"), "deprecated", false));
@@ -114,10 +129,54 @@ static void the_document_tells_what_the_tables_tell(void **state _unused_)
     assert_non_null(at(d, "components|schemas|shelf_2"));
 }
 
+static const char *text_at(struct arena *a, const struct json_value *d, const char *path)
+{
+    const struct json_value *v = at(d, path);
+
+    return v ? json_text(a, v) : "none";
+}
+
+static void lists_alternatives_and_answers_are_told_too(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
+    _cleanup_(buf_free) struct buf b = BUF(MIB(4));
+    struct err e;
+
+    openapi_write(services, &b);
+    _cleanup_(json_freep) struct json_value *d = json_parse(buf_str(&b), &e);
+#define IS(path, text) assert_string_equal(text_at(&a, d, path), text)
+    IS("paths|/v1/shelves|get|operationId", "\"listShelves\"");
+    IS("paths|/shelves|get|operationId", "\"listShelvesClassic\"");
+    IS("paths|/v1/old-shelves|get|operationId", "\"listShelvesAlias1\"");
+    IS("paths|/v1/shelves/load|post|operationId", "\"loadShelve\"");
+    IS("paths|/v1/shelves/{id}/search|get|operationId", "\"getShelveSearch\"");
+    IS("paths|/v1/shelves/load|post|responses|201|content|application/json|schema",
+       "{\"$ref\":\"#/components/schemas/shelf_page\"}");
+    IS("paths|/shelves/load|post|responses|201|content|application/json|schema|type", "\"array\"");
+    IS("paths|/v1/shelves/load|post|responses|404",
+       "{\"$ref\":\"#/components/responses/not_found\"}");
+    IS("paths|/v1/shelves|post|responses|404", "none");
+    IS("paths|/v1/shelves/{id}/empty|post|responses|501",
+       "{\"$ref\":\"#/components/responses/not_implemented\"}");
+    IS("paths|/shelves/{id}/events|get|responses|200|content|text/event-stream|schema",
+       "{\"type\":\"string\"}");
+    IS("components|schemas|load_create|properties|shelves|maxItems", "5");
+    IS("components|schemas|load_create|properties|shelves|items",
+       "{\"$ref\":\"#/components/schemas/shelf_create\"}");
+    IS("components|schemas|load_create|properties|by_name|pattern",
+       "\"^[A-Za-z0-9][A-Za-z0-9_-]*$\"");
+    IS("components|schemas|load_create|allOf",
+       "[{\"oneOf\":[{\"required\":[\"by_name\"]},{\"required\":[\"by_tag\"]}]}]");
+    IS("components|schemas|shelf|required", "[\"id\",\"name\",\"tags\",\"size\",\"mode\"]");
+    IS("components|schemas|shelf_create|required", "[\"name\"]");
+    IS("components|schemas|shelf_create|properties|size|type", "[\"integer\",\"null\"]");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_document_tells_what_the_tables_tell),
+        cmocka_unit_test(lists_alternatives_and_answers_are_told_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -443,6 +443,9 @@ unsigned planned_methods(struct str path);
 
 /* ---- query.c: what a request says, checked whole */
 bool body_is_due(const struct route *route);
+/* Rows of a page: where the request does not say, and at most. */
+int route_page(const struct route *route, enum surface surface);
+int route_page_max(const struct route *route, enum surface surface);
 int body_check(struct call_private *p,
                struct err *e) _must_check_; /* size, type: before it is read */
 int query_read(struct call_private *p, struct err *e) _must_check_; /* body and parameters */

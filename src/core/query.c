@@ -23,6 +23,16 @@ bool body_is_due(const struct route *route)
     return route->body == BODY_FREE || (route->body == BODY_AUTO && route->in);
 }
 
+int route_page(const struct route *route, enum surface surface)
+{
+    return route->page ? route->page : surface == PLATFORM ? 20 : 1000;
+}
+
+int route_page_max(const struct route *route, enum surface surface)
+{
+    return route->page_max ? route->page_max : surface == PLATFORM ? 100 : 1000;
+}
+
 int body_check(struct call_private *p, struct err *e)
 {
     const struct route *route = p->c.route;
@@ -113,6 +123,25 @@ static void one_parameter(struct call_private *p, struct str part, struct parame
     }
 }
 
+/* How many rows are wanted, where a list is no .list. */
+static void read_page(struct call_private *p, void *row, uint64_t set)
+{
+    const struct route *route = p->c.route;
+    int max = route_page_max(route, p->c.surface);
+
+    for (size_t i = 0; i < route->query->n_fields; i++) {
+        const struct field *f = &route->query->fields[i];
+        int64_t *v = FIELD_AT(row, f, int64_t);
+
+        if (!(f->flags & FF_PAGE))
+            continue;
+        if (!(set >> i & 1))
+            *v = route_page(route, p->c.surface);
+        else if (*v < 1 || *v > max)
+            faults_add(&p->faults, f->name, "out_of_range", "must be from 1 to %d", max);
+    }
+}
+
 static void read_parameters(struct call_private *p)
 {
     const struct route *route = p->c.route;
@@ -139,6 +168,7 @@ static void read_parameters(struct call_private *p)
     }
     if (route->query) {
         json_read_absent(route->query, x.given, x.row, &p->faults);
+        read_page(p, x.row, x.right);
         p->c.query = x.row;
     }
 }
@@ -213,6 +243,26 @@ static int read_body(struct call_private *p, struct err *e)
     return 0;
 }
 
+/* What is not built is refused, not ignored. */
+static int refuse_planned(const struct call_private *p, struct err *e)
+{
+    const struct record *r = p->c.route->in;
+
+    for (size_t i = 0; r && i < r->n_fields; i++) {
+        const struct field *f = &r->fields[i];
+
+        if (!(f->flags & FF_PLANNED) || !(p->c.set >> i & 1))
+            continue;
+        if (f->type == F_ENUM && *FIELD_CAT(p->c.in, f, int) != f->dflt)
+            return err_set(e, ERR_NOT_IMPLEMENTED, "%s '%s' is not built yet; use '%s'", f->name,
+                           enum_to_str(f->names, *FIELD_CAT(p->c.in, f, int)),
+                           enum_to_str(f->names, (int)f->dflt));
+        if (f->type == F_ROWS && FIELD_CAT(p->c.in, f, struct rows)->n)
+            return err_set(e, ERR_NOT_IMPLEMENTED, "'%s' is not built yet: leave it out", f->name);
+    }
+    return 0;
+}
+
 int query_read(struct call_private *p, struct err *e)
 {
     TRY(read_body(p, e));
@@ -223,5 +273,6 @@ int query_read(struct call_private *p, struct err *e)
         add_list_faults(p);
     if (p->json && p->c.route->body != BODY_FREE)
         json_free(TAKE(p->json));
-    return call_faults(&p->c, e);
+    TRY(call_faults(&p->c, e));
+    return refuse_planned(p, e);
 }

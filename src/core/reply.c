@@ -118,7 +118,8 @@ int page_close(struct call *c, const struct page *page, const char *next)
     struct call_private *p = c->p;
 
     json_close(&p->out);
-    etag_list(p, page->from);
+    if (p->mount && p->mount->info->class == CLASS_READ)
+        etag_list(p, page->from);
     if (c->surface == PLATFORM) {
         json_kstr(&p->out, "next_cursor", next);
         json_kbool(&p->out, "has_more", next != NULL);

@@ -334,7 +334,8 @@ static void send_now(void *ctx)
         enum method m = http_req_head(p->r)->method;
 
         p->etag = tag_of(p, coding);
-        if (none.p && (m == GET || m == HEAD) && etag_matches(none, p->etag)) {
+        bool reads = p->mount && p->mount->info->class == CLASS_READ;
+        if (none.p && reads && (m == GET || m == HEAD) && etag_matches(none, p->etag)) {
             p->status = 304;
             p->body = (struct str){ NULL, 0 };
             coding = PLAIN;

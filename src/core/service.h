@@ -37,13 +37,13 @@ extern const struct record tenant_ref, user_ref, project_ref; /* prefixes only: 
 /* clang-format off */
 #define OWNED_FIELDS(T)                                                                            \
     FIELD_UUID(T, id,                      0, .doc = "Given by the server."),                      \
-    FIELD_REF (T, tenant_id,  tenant_ref,  0, .doc = "Tenant that owns it."),                      \
+    FIELD_REF (T, tenant_id,  tenant_ref,  FF_ALWAYS, .doc = "Tenant that owns it."),                      \
     FIELD_REF (T, user_id,    user_ref,    0, .doc = "User who made it."),                         \
     FIELD_REF (T, project_id, project_ref, FF_FILTER, .doc = "Project it belongs to."),            \
     FIELD_ENUM(T, mode, enum mode, FF_HIDDEN, .names = mode_names, .doc = "Live or test."),        \
     FIELD_INT (T, revision,                FF_HIDDEN, .doc = "Counts its changes."),               \
-    FIELD_TIME(T, created_at,              FF_SORT, .doc = "When it was made."),                   \
-    FIELD_TIME(T, updated_at,              FF_SORT, .doc = "When it was last changed.")
+    FIELD_TIME(T, created_at,              FF_SORT | FF_ALWAYS, .doc = "When it was made."),       \
+    FIELD_TIME(T, updated_at,              FF_SORT | FF_ALWAYS, .doc = "When it was last changed.")
 /* Columns of an owned table, for schema files:
  *   id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT, project_id TEXT,
  *   mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT NOT NULL,
@@ -139,8 +139,15 @@ struct route {
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
-    int page, page_max; /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
-    const char *cli;    /* command's words where the path does not say it: "instance logs" */
+    int page, page_max;   /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
+    const char *cli;      /* command's words where the path does not say it: "instance logs" */
+    bool rows;            /* answers a list of .out that is no .list: what it takes is in .query */
+    bool message;         /* answers {"message":…} alone */
+    const char *produces; /* media type, where it is not JSON; of a STREAM and of a free answer */
+    const char *name;     /* operation's name where path and action do not say it: "sendMessages" */
+    int also;             /* a second status of the same answer: 503 of a health check */
+    const char *fails;    /* statuses of errors beyond what its kind of route answers: "401 409" */
+    const char *example;  /* of a raw body's or a free answer's text; may be NULL */
 };
 
 /* ---- a service */
@@ -195,9 +202,8 @@ bool call_has(const struct call *c, const char *member);
 /* In a route's .check: the body names this member, rightly or not; NULL: any at all. */
 bool call_given(const struct call *c, const char *member);
 
-/* For .check of names: letters, digits, '_' and '-', a letter or digit first, and nothing that
- * reads as an id. */
-const char *check_name(struct arena *a, const char **v);
+/* Names: letters, digits, '_' and '-', a letter or digit first, and nothing that reads as an id. */
+extern const struct form form_name;
 
 /* ---- rows.  All are bound to the caller's tenant, mode and project; another's row is 404.
  *

@@ -61,11 +61,6 @@ static inline struct arg arg_blob(struct blob b)
         (sizeof((const struct arg[]){ __VA_ARGS__ }) / sizeof(struct arg))
 #define NO_ARGS NULL, 0
 
-struct rows {
-    void *v; /* array of the record's struct */
-    size_t n;
-};
-
 /* A column of a free query. 's' is NUL-terminated text or bytes; NULL when the value is NULL. */
 struct col {
     const char *s;

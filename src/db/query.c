@@ -120,6 +120,9 @@ static int field_read(struct arena *a, void *row, const struct field *f, const s
     case F_BOOL:
         *FIELD_AT(row, f, bool) = c->i != 0;
         return 0;
+    case F_ROW:
+    case F_ROWS:
+        break;
     case F_ENUM: {
         const struct enum_name *at = f->names;
 
@@ -244,6 +247,9 @@ static int field_arg(const void *row, const struct field *f, struct arg *out, st
     case F_BOOL:
         *out = arg_bool(*FIELD_CAT(row, f, bool));
         return 0;
+    case F_ROW:
+    case F_ROWS:
+        break;
     case F_ENUM: {
         int value;
 

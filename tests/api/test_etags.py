@@ -91,3 +91,13 @@ def test_every_kind_of_object_has_a_tag(me, kind, body, change):
     assert me.get(path, headers={"If-None-Match": tag}).status == 304
     assert me.patch(path, change, headers={"If-Match": '"nope"'}).status == 412
     assert me.patch(path, change, headers={"If-Match": tag}).status == 200
+
+
+@pytest.mark.parametrize("path", ["/queues/{}/messages", "/v1/queues/{}/messages"])
+def test_a_receive_is_never_answered_with_304(me, path):
+    """What it hides would be seen by nobody."""
+    q = me.made("/queues", {"name": "q"})["id"]
+    me.made(f"/queues/{q}/messages", {"body": "x"})
+    r = me.get(path.format(q), headers={"If-None-Match": "*"})
+    assert r.status == 200 and "ETag" not in r.headers, r
+    assert [m["body"] for m in (r.json["data"] if path.startswith("/v1") else r.json)] == ["x"]

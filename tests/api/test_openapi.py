@@ -51,6 +51,58 @@ def test_operations_have_what_tools_need(document, routes):
             assert op["requestBody"]["content"], path
 
 
+def test_operations_have_names_that_a_client_would_like(routes):
+    names = {op["operationId"]: (m, path) for m, _, op, path in routes}
+    assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", n) for n in names), names
+    for name, at in {"createQueue": ("POST", "/v1/queues"), "listQueues": ("GET", "/v1/queues"), "getQueue": ("GET", "/v1/queues/{id}"),
+                     "updateQueue": ("PATCH", "/v1/queues/{id}"), "deleteQueue": ("DELETE", "/v1/queues/{id}"), "purgeQueue": ("POST", "/v1/queues/{id}/purge"),
+                     "sendMessage": ("POST", "/v1/queues/{id}/messages"), "receiveMessages": ("GET", "/v1/queues/{id}/messages"),
+                     "sendMessageBatch": ("POST", "/v1/queues/{id}/messages/batch"), "launchInstance": ("POST", "/v1/instances"),
+                     "stopInstance": ("POST", "/v1/instances/{id}/stop"), "getInstanceLogs": ("GET", "/v1/instances/{id}/logs"),
+                     "listSubnets": ("GET", "/v1/vpcs/{id}/subnets"), "importImage": ("POST", "/v1/images/import"), "listImageRecipes": ("GET", "/v1/images/recipes"),
+                     "addMember": ("POST", "/v1/tenants/{id}/members"), "rotateKey": ("POST", "/v1/auth/keys/{id}/rotate"), "login": ("POST", "/v1/auth/login"),
+                     "listQueuesClassic": ("GET", "/queues"), "getHealthReady": ("GET", "/health/ready")}.items():
+        assert names.get(name) == at, (name, names.get(name))
+
+
+def answers_of(op):
+    return {k for k in op["responses"]}
+
+
+def test_each_operation_names_the_answers_it_can_give(document, routes):
+    assert not any("default" in op["responses"] for _, _, op, _ in routes)
+    by_name = {op["operationId"]: op for _, _, op, _ in routes}
+    assert answers_of(by_name["listQueues"]) == {"200", "304", "400", "401", "403", "406", "429", "500", "503"}
+    assert answers_of(by_name["createQueue"]) == {"201", "400", "401", "403", "404", "406", "408", "409", "413", "415", "422", "429", "500", "503"}
+    assert answers_of(by_name["deleteQueue"]) == {"204", "400", "401", "403", "404", "409", "412", "422", "429", "500", "503"}
+    assert answers_of(by_name["login"]) == {"200", "400", "401", "403", "406", "408", "413", "415", "429", "500", "503"}
+    assert "501" in answers_of(by_name["launchInstance"]) and "501" in answers_of(by_name["getInstanceConsole"])
+    assert "304" not in answers_of(by_name["receiveMessages"])
+    ready = by_name["getHealthReady"]["responses"]
+    assert ready["503"]["content"] == ready["200"]["content"]
+    assert list(by_name["getInstanceLogs"]["responses"]["200"]["content"]) == ["text/plain"]
+    assert list(by_name["getMetrics"]["responses"]["200"]["content"]) == ["text/plain"]
+
+
+def test_the_headers_that_are_named_come(api, document, routes):
+    u = api.user()
+    vpc = u.made("/vpcs", {"name": "v"})["id"]
+    sometimes = {"Link", "Idempotent-Replayed"}
+    met = 0
+    for m, _, op, path in routes:
+        if m != "GET" or op.get("x-operator") or "{code}" in path or ("{id}" in path and "/vpcs/" not in path):
+            continue
+        r = u.get(path.replace("{id}", vpc))
+        assert r.status == 200, (path, r)
+        assert set(op["responses"]["200"]["headers"]) - sometimes == {h for h in op["responses"]["200"]["headers"] if h in r.headers} - sometimes, (path, r.headers)
+        assert ("ETag" in r.headers) == ("ETag" in op["responses"]["200"]["headers"]), path
+        if "304" in op["responses"]:
+            again = u.get(path.replace("{id}", vpc), headers={"If-None-Match": r.headers["ETag"]})
+            assert again.status == 304 and set(op["responses"]["304"]["headers"]) <= {h for h in op["responses"]["304"]["headers"] if h in again.headers}, (path, again.headers)
+        met += 1
+    assert met > 20
+
+
 def test_every_documented_route_exists(api, routes):
     # As a member of nothing: a key that may do nothing must never change anything.
     for m, path, op, _ in routes:

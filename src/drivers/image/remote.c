@@ -9,7 +9,7 @@ struct remote_store {
     struct compute *host;
 };
 
-struct rows {
+struct answer_rows {
     struct arena *a;
     struct image_state *at;
     size_t n, cap;
@@ -23,7 +23,7 @@ static struct compute *host_of(struct image_store *s)
 static int take_rows(void *ctx, const struct json_value *json, _unused_ struct str bytes,
                      struct err *e)
 {
-    struct rows *r = ctx;
+    struct answer_rows *r = ctx;
     bool many = json && json_type_of(json) == JSON_ARR;
     size_t n = many ? json_len(json) : 1;
 
@@ -57,7 +57,7 @@ static struct json_out begin(struct buf *b, const char *order, const char *name)
 }
 
 /* Sends it; one row is expected if 'out'. */
-static int finish(struct image_store *s, struct json_out *o, struct rows *r, int64_t timeout,
+static int finish(struct image_store *s, struct json_out *o, struct answer_rows *r, int64_t timeout,
                   struct remote_order *order, struct image_state *out, struct err *e)
 {
     order->json = o->b;
@@ -80,7 +80,7 @@ static int remote_ensure(struct image_store *s, struct arena *a, const char *nam
 {
     struct buf b = BUF(KIB(16));
     struct json_out o = begin(&b, "image_ensure", name);
-    struct rows r = { .a = a };
+    struct answer_rows r = { .a = a };
     struct remote_order order = { 0 };
 
     if (share)
@@ -94,7 +94,7 @@ static int remote_inspect(struct image_store *s, struct arena *a, const char *na
 {
     struct buf b = BUF(KIB(16));
     struct json_out o = begin(&b, "image_inspect", name);
-    struct rows r = { .a = a };
+    struct answer_rows r = { .a = a };
     struct remote_order order = { 0 };
 
     return finish(s, &o, &r, SECONDS(30), &order, out, e);
@@ -105,7 +105,7 @@ static int remote_list(struct image_store *s, struct arena *a, struct image_stat
 {
     struct buf b = BUF(KIB(16));
     struct json_out o = begin(&b, "image_list", NULL);
-    struct rows r = { .a = a };
+    struct answer_rows r = { .a = a };
     struct remote_order order = { 0 };
 
     TRY(finish(s, &o, &r, SECONDS(30), &order, NULL, e));
@@ -121,7 +121,7 @@ static int remote_import(struct image_store *s, struct arena *a, const char *nam
 {
     struct buf b = BUF(MIB(1));
     struct json_out o = begin(&b, "image_import", name);
-    struct rows r = { .a = a };
+    struct answer_rows r = { .a = a };
     struct remote_order order = { .read = read, .read_ctx = ctx };
 
     json_kstr(&o, "format", f == IMAGE_ROOTFS_TAR ? "rootfs_tar" : "oci_archive");

@@ -488,7 +488,7 @@ static void put_value(struct arena *a, struct json_out *o, const struct flag_val
         put_map(a, o, v, n, f);
     else if (f->type == F_INT || f->type == F_BOOL || (f->type == F_MICRO && is_json(one->text, 0)))
         json_raw(o, text_of(a, one->text));
-    else if (f->type == F_JSON && is_json(one->text, 0))
+    else if ((f->type == F_JSON || f->type == F_ROW || f->type == F_ROWS) && is_json(one->text, 0))
         json_raw(o, text_of(a, one->text));
     else
         json_strn(o, one->text.p ? one->text.p : "", one->text.n);

@@ -231,6 +231,9 @@ static const char *type_word(struct cli *c, const struct field *f)
         return "KEY=VALUE…";
     case F_JSON:
         return f->check_entry ? "TEXT,…" : "JSON";
+    case F_ROW:
+    case F_ROWS:
+        return "JSON";
     case F_STR:
         return field_is_secret(f) ? "-|@FILE" : "TEXT";
     case F_ENUM:

@@ -146,7 +146,8 @@ static bool dull(const struct record *r, const struct field *f)
 
     if (f->flags & (FF_SECRET | FF_HIDDEN | FF_ONCE))
         return true;
-    if (f->type == F_JSON || f->type == F_MAP || f->type == F_LIST)
+    if (f->type == F_JSON || f->type == F_MAP || f->type == F_LIST || f->type == F_ROW ||
+        f->type == F_ROWS)
         return true;
     if (!strcmp(f->name, "user_id") && !record_field(r, "id"))
         return false;

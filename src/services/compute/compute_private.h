@@ -93,7 +93,7 @@ struct instance {
     struct uuid vpc_id, subnet_id;
     const char *private_ip;
     const char *ports; /* JSON string "8080:80,53:53/udp" */
-    const char *volumes;
+    struct rows volumes;
     const char *env, *entrypoint, *cmd, *user_data;
     enum restart_policy restart_policy;
     int64_t cpu_limit;     /* thousandths of a CPU */

@@ -40,6 +40,12 @@ static const char *check_image_name(struct arena *a _unused_, const char **v)
     return NULL;
 }
 
+static const struct form form_image = {
+    .check = check_image_name,
+    .pattern = "^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",
+    .example = "nginx",
+};
+
 static const char *check_local_name(struct arena *a, const char **v)
 {
     if (strpbrk(*v, "/:@"))
@@ -47,11 +53,17 @@ static const char *check_local_name(struct arena *a, const char **v)
     return check_image_name(a, v);
 }
 
+static const struct form form_local_image = {
+    .check = check_local_name,
+    .pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    .example = "shop-web",
+};
+
 /* clang-format off */
 #define T struct image
 static const struct field image_fields[] = {
     OWNED_FIELDS(T),
-    FIELD_STR (T, name,          FF_CREATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = NAME_MAX_BYTES, .check = check_image_name,
+    FIELD_STR (T, name,          FF_CREATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = NAME_MAX_BYTES, .form = &form_image,
                                  .doc = "A built-in recipe (nginx), or a registry's reference (host/name:tag)."),
     FIELD_ENUM(T, source,        enum image_source, FF_FILTER, .names = source_names, .doc = "recipe, registry or import."),
     FIELD_ENUM(T, status,        enum image_row_status, FF_FILTER, .names = status_names, .doc = "pending, building, ready or error; or deleting, until its last instances have gone."),
@@ -78,7 +90,7 @@ struct image_import_args {
 };
 /* clang-format off */
 static const struct field image_import_fields[] = {
-    FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .check = check_local_name, .doc = "Its name in your tenant."),
+    FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .form = &form_local_image, .doc = "Its name in your tenant."),
     FIELD_ENUM(struct image_import_args, format, enum import_format, FF_CREATE, .names = format_names, .dflt = IMPORT_OCI, .doc = "An OCI or docker archive, or a tarball of files (rootfs)."),
     FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "Command of a rootfs as a JSON list; [\"/bin/sh\"] if left out."),
 };
@@ -91,9 +103,9 @@ struct image_recipe_row {
 };
 /* clang-format off */
 static const struct field image_recipe_fields[] = {
-    FIELD_STR(struct image_recipe_row, name,     0, .doc = "What to launch."),
-    FIELD_STR(struct image_recipe_row, doc,      0, .doc = "What is in it."),
-    FIELD_STR(struct image_recipe_row, status,   0, .doc = "absent (built when first used), building, ready or failed."),
+    FIELD_STR(struct image_recipe_row, name,     FF_ALWAYS, .doc = "What to launch."),
+    FIELD_STR(struct image_recipe_row, doc,      FF_ALWAYS, .doc = "What is in it."),
+    FIELD_STR(struct image_recipe_row, status,   FF_ALWAYS, .doc = "absent (built when first used), building, ready or failed."),
     FIELD_INT(struct image_recipe_row, progress, 0, .doc = "Percent."),
 };
 /* clang-format on */

@@ -17,6 +17,10 @@ static const struct enum_name status_names[] = {
     { INSTANCE_ERROR, "error" },           { INSTANCE_TERMINATING, "terminating" },
     { INSTANCE_TERMINATED, "terminated" }, { 0 },
 };
+static const struct enum_name wanted_names[] = { { INSTANCE_RUNNING, "running" },
+                                                 { INSTANCE_STOPPED, "stopped" },
+                                                 { INSTANCE_PAUSED, "paused" },
+                                                 { 0 } };
 static const struct enum_name driver_names[] = { { DRIVER_CONTAINER, "container" },
                                                  { DRIVER_VM, "vm" },
                                                  { 0 } };
@@ -31,6 +35,11 @@ struct port_map {
     int64_t host, port;
     bool udp;
 };
+
+static bool port_number(struct str s, int64_t *out)
+{
+    return s.n && s.p[0] != '-' && int_parse(s, 0, INT64_MAX, out);
+}
 
 /* "8080:80", "8080:80/tcp", "53:53/udp", "80" (any host port).  NULL, or what is wrong. */
 static const char *port_parse(struct str s, struct port_map *out, const char **code)
@@ -52,10 +61,10 @@ static const char *port_parse(struct str s, struct port_map *out, const char **c
     out->host = 0;
     if (colon) {
         port = (struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) };
-        if (!int_parse((struct str){ s.p, (size_t)(colon - s.p) }, 0, INT64_MAX, &out->host))
+        if (!port_number((struct str){ s.p, (size_t)(colon - s.p) }, &out->host))
             return form;
     }
-    if (!int_parse(port, 0, INT64_MAX, &out->port))
+    if (!port_number(port, &out->port))
         return form;
     if (out->host <= 65535 && out->port >= 1 && out->port <= 65535)
         return NULL;
@@ -133,6 +142,18 @@ static const char *check_ports(struct arena *a, const char **v)
     return NULL;
 }
 
+#define PORT \
+    "0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+#define PORT_MAP "((0+|" PORT "):)?" PORT "(/(tcp|udp))?"
+static const struct form form_ports = {
+    .check = check_ports,
+    .pattern = "^(" PORT_MAP "(," PORT_MAP ")*)?$",
+    .schema = "{\"oneOf\":[{\"type\":\"string\",\"maxLength\":1022,\"pattern\":\"^(" PORT_MAP
+              "(," PORT_MAP ")*)?$\"},{\"type\":\"array\",\"maxItems\":10,\"items\":{\"type\":"
+              "\"string\",\"pattern\":\"^" PORT_MAP "$\"}},{\"type\":\"null\"}]}",
+    .example = "8080:80",
+};
+
 const char *ports_for_host(struct arena *a, const char *ports)
 {
     struct port_map map[MAX_PORTS];
@@ -198,7 +219,7 @@ static const char *check_cmd(struct arena *a _unused_, const char **v)
 /* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */
 static const char *check_host_name(struct arena *a, const char **v)
 {
-    const char *wrong = check_name(a, v), *s = *v;
+    const char *wrong = form_name.check(a, v), *s = *v;
     bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X') && s[2];
 
     if (wrong)
@@ -213,25 +234,42 @@ static const char *check_host_name(struct arena *a, const char **v)
     return NULL;
 }
 
+static const struct form form_host_name = {
+    .check = check_host_name,
+    .pattern = "^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9_])?$",
+    .example = "web-1",
+};
+
+struct volume_mount {
+    const char *volume_id, *mount_path;
+};
+/* clang-format off */
+static const struct field volume_mount_fields[] = {
+    FIELD_STR(struct volume_mount, volume_id,  FF_CREATE | FF_REQUIRED, .min = 1, .max = 64,   .doc = "Volume."),
+    FIELD_STR(struct volume_mount, mount_path, FF_CREATE | FF_REQUIRED, .min = 1, .max = 4096, .doc = "Where it is seen in the instance."),
+};
+/* clang-format on */
+static const struct record volume_mount_record = RECORD(volume_mount, NULL, volume_mount_fields);
+
 /* clang-format off */
 #define T struct instance
 static const struct field instance_fields[] = {
     OWNED_FIELDS(T),
-    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 63, .check = check_host_name,
+    FIELD_STR (T, name,           FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 63, .form = &form_host_name,
                                   .doc = "Unique within the tenant, and within its VPC whatever its case; its host name."),
-    FIELD_STR (T, image,          FF_CREATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 255, .doc = "A built-in image, an image of yours, or a registry's reference."),
-    FIELD_STR (T, instance_type,  FF_CREATE | FF_FILTER, .min = 1, .max = 64, .dflt_str = "basic-1", .doc = "Size; see instance-types."),
-    FIELD_ENUM(T, driver,         enum instance_driver, FF_CREATE | FF_FILTER, .names = driver_names, .doc = "container or vm."),
-    FIELD_ENUM(T, status,         enum instance_status, FF_UPDATE | FF_FILTER, .names = status_names, .doc = "Where it is; set it to running, stopped or paused."),
+    FIELD_STR (T, image,          FF_CREATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 255, .example = "nginx", .doc = "A built-in image, an image of yours, or a registry's reference."),
+    FIELD_STR (T, instance_type,  FF_CREATE | FF_FILTER | FF_ALWAYS, .min = 1, .max = 64, .dflt_str = "basic-1", .doc = "Size; see instance-types."),
+    FIELD_ENUM(T, driver,         enum instance_driver, FF_CREATE | FF_FILTER | FF_PLANNED, .names = driver_names, .doc = "container or vm."),
+    FIELD_ENUM(T, status,         enum instance_status, FF_UPDATE | FF_FILTER, .names = status_names, .accepts = wanted_names, .doc = "Where it is; set it to running, stopped or paused."),
     FIELD_STR (T, status_reason,  0, .max = 500, .doc = "Why, in plain words."),
-    FIELD_REF (T, vpc_id,         vpc_record, FF_CREATE | FF_FILTER, .doc = "VPC it is in; the VPC default if left out."),
-    FIELD_REF (T, subnet_id,      subnet_record, FF_CREATE | FF_FILTER, .doc = "Subnet it is in; the VPC's first if left out."),
-    FIELD_STR (T, private_ip,     FF_FILTER, .doc = "Its address in the VPC."),
-    FIELD_JSON(T, ports,          FF_CREATE, .max = 1024, .check = check_ports, .check_entry = check_port, .doc = "Published ports, host:instance; host port 0 picks one."),
-    FIELD_JSON(T, volumes,        FF_CREATE | FF_VIRTUAL, .doc = "Volumes to mount: not built yet."),
-    FIELD_MAP (T, env,            FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment of its command."),
-    FIELD_LIST(T, entrypoint,     FF_CREATE, .max = 100, .check = check_cmd, .doc = "How its command begins, in the place of all that the image runs."),
-    FIELD_LIST(T, cmd,            FF_CREATE, .max = 100, .check = check_cmd, .doc = "Command and arguments, after the entrypoint if there is one; the image's if left out."),
+    FIELD_REF (T, vpc_id,         vpc_record, FF_CREATE | FF_FILTER | FF_ALWAYS, .doc = "VPC it is in; the VPC default if left out."),
+    FIELD_REF (T, subnet_id,      subnet_record, FF_CREATE | FF_FILTER | FF_ALWAYS, .doc = "Subnet it is in; the VPC's first if left out."),
+    FIELD_STR (T, private_ip,     FF_FILTER | FF_ALWAYS, .doc = "Its address in the VPC."),
+    FIELD_JSON(T, ports,          FF_CREATE, .max = 1024, .form = &form_ports, .check_entry = check_port, .doc = "Published ports, host:instance; host port 0 picks one."),
+    FIELD_ROWS(T, volumes,        volume_mount_record, FF_CREATE | FF_VIRTUAL | FF_PLANNED, .max = 20, .doc = "Volumes to mount: not built yet."),
+    FIELD_MAP (T, env,            FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment of its command.", .example = "{\"TZ\":\"UTC\"}"),
+    FIELD_LIST(T, entrypoint,     FF_CREATE, .min = 1, .max = 100, .check = check_cmd, .doc = "How its command begins, in the place of all that the image runs."),
+    FIELD_LIST(T, cmd,            FF_CREATE, .min = 1, .max = 100, .check = check_cmd, .doc = "Command and arguments, after the entrypoint if there is one; the image's if left out."),
     FIELD_STR (T, user_data,      FF_CREATE | FF_SECRET, .max = 16384, .doc = "Kept for the instance's own use."),
     FIELD_ENUM(T, restart_policy, enum restart_policy, FF_CREATE | FF_UPDATE, .names = policy_names, .doc = "When its command ends: on-failure, always or never."),
     FIELD_INT (T, cpu_limit,      0, .doc = "Thousandths of a CPU."),
@@ -240,7 +278,7 @@ static const struct field instance_fields[] = {
     FIELD_INT (T, network_limit,  0, .doc = "Megabits a second."),
     FIELD_MAP (T, metadata,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Data of your own."),
     FIELD_MAP (T, labels,         FF_CREATE | FF_UPDATE | FF_CLEAR, .alias = "tags", .doc = "Labels of your own."),
-    FIELD_STR (T, node,           0, .doc = "Host it is on."),
+    FIELD_STR (T, node,           FF_ALWAYS, .doc = "Host it is on."),
     FIELD_TIME(T, started_at,     0, .doc = "When its command was last started."),
     FIELD_INT (T, exit_code,      FF_ABSENT_NEGATIVE, .doc = "How its command last ended; 128 and more: by a signal. Absent until it has ended."),
     FIELD_INT (T, restart_count,  0, .doc = "How often it was restarted."),
@@ -272,14 +310,14 @@ struct instance_type {
 /* clang-format off */
 #define T struct instance_type
 static const struct field instance_type_fields[] = {
-    FIELD_STR  (T, id,             0, .doc = "What to launch with."),
-    FIELD_STR  (T, name,           0, .doc = "For people."),
+    FIELD_STR  (T, id,             FF_ALWAYS, .doc = "What to launch with."),
+    FIELD_STR  (T, name,           FF_ALWAYS, .doc = "For people."),
     FIELD_INT  (T, vcpus,          0, .doc = "CPUs."),
     FIELD_INT  (T, memory_mb,      0, .doc = "Megabytes of memory."),
     FIELD_INT  (T, disk_gb,        0, .doc = "Gigabytes of disk."),
     FIELD_INT  (T, network_mbps,   0, .doc = "Megabits a second."),
     FIELD_MICRO(T, price_per_hour, 0, .doc = "Price of an hour."),
-    FIELD_STR  (T, category,       0, .doc = "general-purpose, compute or memory."),
+    FIELD_STR  (T, category,       FF_ALWAYS, .doc = "general-purpose, compute or memory."),
 };
 #undef T
 /* clang-format on */
@@ -329,16 +367,6 @@ static struct instance_type *type_find(struct call *c, const char *id)
 
 /* ---- launch and delete */
 
-/* What is not built is refused, not ignored. */
-static int launch_refused(const struct instance *i, struct err *e)
-{
-    if (i->driver == DRIVER_VM)
-        return err_set(e, ERR_NOT_IMPLEMENTED, "driver 'vm' is not built yet; use 'container'");
-    if (i->volumes && strcmp(i->volumes, "[]") != 0)
-        return err_set(e, ERR_NOT_IMPLEMENTED, "'volumes' is not built yet: leave it out");
-    return 0;
-}
-
 static void launch_check(struct call *c)
 {
     const struct instance *i = c->in;
@@ -359,7 +387,6 @@ static int instance_launch(struct call *c, struct err *e)
     struct subnet subnet;
     char ip[NETWORK_IP_TEXT], dns[NETWORK_IP_TEXT];
 
-    TRY(launch_refused(i, e));
     int placed = network_place(c, &i->vpc_id, &i->subnet_id, &vpc, &subnet, e);
     if (placed < 0 && e->code != ERR_NOT_FOUND)
         return -1;
@@ -590,17 +617,6 @@ static int instance_resume(struct call *c, struct err *e)
     return instance_turn(c, COMPUTE_WANT_RUNNING, false, e);
 }
 
-static void update_check(struct call *c)
-{
-    const struct instance *in = c->in;
-
-    if (call_has(c, "status") && in->status != INSTANCE_RUNNING && in->status != INSTANCE_STOPPED &&
-        in->status != INSTANCE_PAUSED)
-        fault_add(c, "status", "not_allowed", "can be set to running, stopped or paused");
-    if (!call_given(c, NULL))
-        fault_add(c, "status", "required", "or another member is required: nothing is to change");
-}
-
 /* PUT and PATCH: the fields given, and 'status' as what is wanted. */
 static int instance_update(struct call *c, struct err *e)
 {
@@ -641,22 +657,22 @@ static const struct route compute_routes[] = {
     { POST,   "/instances",               "instance:launch",   WRITE, instance_launch,      I,                     I,    201, "Launches an instance.", .check = launch_check },
     { GET,    "/instances",               "instance:list",     QUICK, crud_list,            NULL,                  I,    200, "Lists instances.", .list = true },
     { GET,    "/instances/{id}",          "instance:get",      QUICK, instance_get,         NULL,                  I,    200, "Shows one instance.", .by_name = true },
-    { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true, .check = update_check },
-    { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true, .check = update_check },
+    { PUT,    "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Starts, stops or pauses an instance, or changes it.", .by_name = true, .partial = true, .name = "putInstance" },
+    { PATCH,  "/instances/{id}",          "instance:update",   WRITE, instance_update,      I,                     I,    200, "Changes an instance.", .by_name = true },
     { DELETE, "/instances/{id}",          "instance:terminate", WRITE, instance_delete,     NULL,                  NULL, 204, "Terminates an instance: it is terminating until it has gone.", .by_name = true },
     { POST,   "/instances/{id}/start",    "instance:update",   WRITE, instance_start,       NULL,                  I,    200, "Starts a stopped instance.", .by_name = true },
     { POST,   "/instances/{id}/stop",     "instance:update",   WRITE, instance_stop,        NULL,                  I,    200, "Stops an instance; its files stay.", .by_name = true },
     { POST,   "/instances/{id}/restart",  "instance:update",   WRITE, instance_restart,     NULL,                  I,    200, "Stops and starts an instance.", .by_name = true },
     { POST,   "/instances/{id}/pause",    "instance:update",   WRITE, instance_pause,       NULL,                  I,    200, "Freezes an instance.", .by_name = true },
     { POST,   "/instances/{id}/resume",   "instance:update",   WRITE, instance_resume,      NULL,                  I,    200, "Lets a frozen instance go on.", .by_name = true },
-    { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query },
+    { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query, .produces = "text/plain; charset=utf-8", .example = "GET / 200" },
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
     { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance.", .by_name = true },
     { GET,    "/instances/{id}/console",  "instance:console",  READ,  instance_console,     NULL,                  NULL, 200, "The console of a virtual machine: not built yet.", .by_name = true, .planned = true },
-    { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types." },
+    { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
     { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },
-    { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ },
+    { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ, .rows = true },
     { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query, .check = image_import_check },
     { GET,    "/images/{id}",             "image:get",         QUICK, crud_get,             NULL,                  G,    200, "Shows one image.", .by_name = true },
     { PATCH,  "/images/{id}",             "image:update",      WRITE, crud_patch,           G,                     G,    200, "Changes an image's tags.", .by_name = true },

@@ -33,6 +33,12 @@ static const char *check_folder(struct arena *a _unused_, const char **v)
     return (*v)[0] == '/' ? NULL : "must begin with '/'";
 }
 
+static const struct form form_folder = {
+    .check = check_folder,
+    .pattern = "^/(.|\n)*$",
+    .example = "/srv",
+};
+
 struct instance_exec {
     const char *cmd, *env, *cwd, *input;
     enum encoding input_encoding, output_encoding;
@@ -41,9 +47,9 @@ struct instance_exec {
 };
 /* clang-format off */
 static const struct field instance_exec_fields[] = {
-    FIELD_LIST(struct instance_exec, cmd,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .alias = "command", .doc = "Command and arguments."),
+    FIELD_LIST(struct instance_exec, cmd,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .alias = "command", .doc = "Command and arguments.", .example = "[\"nginx\",\"-v\"]"),
     FIELD_MAP (struct instance_exec, env,     FF_CREATE, .max = 100, .check_entry = check_env, .doc = "Environment beside the instance's."),
-    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .check = check_folder, .doc = "Folder to run in."),
+    FIELD_STR (struct instance_exec, cwd,     FF_CREATE, .min = 1, .max = 4096, .form = &form_folder, .doc = "Folder to run in."),
     FIELD_STR (struct instance_exec, input,   FF_CREATE, .max = 350000, .doc = "Its standard input."),
     FIELD_ENUM(struct instance_exec, input_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How input is written: base64 for any bytes."),
     FIELD_ENUM(struct instance_exec, output_encoding, enum encoding, FF_CREATE, .names = encodings, .doc = "How output is wanted; utf-8: as text where it is text, else as base64."),
@@ -63,8 +69,8 @@ struct instance_exec_result {
 #define T struct instance_exec_result
 static const struct field instance_exec_result_fields[] = {
     FIELD_INT (T, exit_code, 0, .doc = "How it ended; 128 and more: by a signal."),
-    { .name = "stdout", .type = F_STR, .flags = 0, .offset = offsetof(T, stdout_text), .max = 1400000, .doc = "What it printed." },
-    { .name = "stderr", .type = F_STR, .flags = 0, .offset = offsetof(T, stderr_text), .max = 1400000, .doc = "What it printed as errors." },
+    { .name = "stdout", .type = F_STR, .flags = FF_ALWAYS, .offset = offsetof(T, stdout_text), .max = 1400000, .doc = "What it printed." },
+    { .name = "stderr", .type = F_STR, .flags = FF_ALWAYS, .offset = offsetof(T, stderr_text), .max = 1400000, .doc = "What it printed as errors." },
     FIELD_ENUM(T, stdout_encoding, enum encoding, 0, .names = encodings, .doc = "How stdout is written here; base64 where it is not text."),
     FIELD_ENUM(T, stderr_encoding, enum encoding, 0, .names = encodings, .doc = "How stderr is written here."),
     FIELD_BOOL(T, timed_out, 0, .doc = "It was killed because its time was up."),
@@ -92,7 +98,7 @@ static int lines_begin(struct lines *x)
     if (x->begun)
         return 0;
     x->begun = true;
-    return stream_begin(x->c, "text/plain; charset=utf-8", x->e);
+    return stream_begin(x->c, x->c->route->produces, x->e);
 }
 
 static int write_time(struct lines *x, int64_t time)

@@ -16,16 +16,16 @@ static const struct enum_name user_status_names[] = { { USER_ACTIVE, "active" },
 #define T struct user
 static const struct field user_fields[] = {
     FIELD_UUID(T, id,                0, .doc = "Given by the server."),
-    FIELD_STR (T, email,             0, .doc = "Address, in lower case."),
-    FIELD_STR (T, name,              0, .doc = "For people."),
+    FIELD_STR (T, email,             FF_ALWAYS, .doc = "Address, in lower case."),
+    FIELD_STR (T, name,              FF_ALWAYS, .doc = "For people."),
     FIELD_STR (T, password_hash,     FF_SECRET, .doc = "argon2id."),
     FIELD_ENUM(T, status,            enum user_status, 0, .names = user_status_names, .doc = "active or suspended."),
     FIELD_BOOL(T, operator,          0, .doc = "Runs this installation."),
     FIELD_BOOL(T, email_verified,    0, .doc = "The address was proved to be theirs."),
     FIELD_REF (T, default_tenant_id, tenant_ref, 0, .doc = "Tenant their requests act in."),
     FIELD_INT (T, revision,          FF_HIDDEN, .doc = "Counts its changes."),
-    FIELD_TIME(T, created_at,        0, .doc = "When they registered."),
-    FIELD_TIME(T, updated_at,        0, .doc = "When it was last changed."),
+    FIELD_TIME(T, created_at,        FF_ALWAYS, .doc = "When they registered."),
+    FIELD_TIME(T, updated_at,        FF_ALWAYS, .doc = "When it was last changed."),
     FIELD_REF (T, tenant_id,         tenant_ref, FF_VIRTUAL, .doc = "Tenant this request acts in."),
     FIELD_ENUM(T, role,              enum role, FF_VIRTUAL, .names = role_names, .doc = "Role in it."),
 };
@@ -47,23 +47,55 @@ struct reset_in {
 };
 /* clang-format off */
 static const struct field register_fields[] = {
-    FIELD_STR(struct register_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .check = check_email, .doc = "Address."),
-    FIELD_STR(struct register_in, password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 1024, .doc = "8 to 128 bytes."),
-    FIELD_STR(struct register_in, name,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
+    FIELD_STR(struct register_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .form = &form_email, .doc = "Address."),
+    FIELD_STR(struct register_in, password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = PASSWORD_MIN, .max = PASSWORD_MAX, .doc = "8 to 128 bytes.", .example = "seven green kites"),
+    FIELD_STR(struct register_in, name,     FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people.", .example = "Ada"),
     FIELD_STR(struct register_in, invitation, FF_CREATE | FF_SECRET, .min = 1, .max = 128, .doc = "Token of an invitation to this address, from the mail."),
 };
 static const struct field login_fields[] = {
-    FIELD_STR(struct login_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .check = check_email, .doc = "Address."),
-    FIELD_STR(struct login_in, password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 1024, .doc = "Password."),
+    FIELD_STR(struct login_in, email,    FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .form = &form_email, .doc = "Address."),
+    FIELD_STR(struct login_in, password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 1024, .doc = "Password.", .example = "seven green kites"),
 };
 static const struct field forgot_fields[] = {
-    FIELD_STR(struct forgot_in, email, FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .check = check_email, .doc = "Address."),
+    FIELD_STR(struct forgot_in, email, FF_CREATE | FF_REQUIRED, .min = 3, .max = 255, .form = &form_email, .doc = "Address."),
 };
 static const struct field reset_fields[] = {
-    FIELD_STR(struct reset_in, token,        FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 128, .doc = "From the mail."),
-    FIELD_STR(struct reset_in, new_password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 1024, .doc = "8 to 128 bytes."),
+    FIELD_STR(struct reset_in, token,        FF_CREATE | FF_REQUIRED | FF_SECRET, .min = 1, .max = 128, .doc = "From the mail.", .example = "0vnRkLQ2p5bT"),
+    FIELD_STR(struct reset_in, new_password, FF_CREATE | FF_REQUIRED | FF_SECRET, .min = PASSWORD_MIN, .max = PASSWORD_MAX, .doc = "8 to 128 bytes.", .example = "seven green kites"),
 };
 /* clang-format on */
+
+struct registered {
+    const char *message;
+    struct uuid user_id;
+};
+struct login_user {
+    struct uuid id;
+    const char *email, *name;
+};
+struct login_answer {
+    const void *user; /* struct login_user */
+    const char *api_key;
+};
+/* clang-format off */
+static const struct field registered_fields[] = {
+    FIELD_STR(struct registered, message, FF_ALWAYS, .doc = "What was done."),
+    FIELD_REF(struct registered, user_id, user_ref, FF_ALWAYS, .doc = "User that there is now."),
+};
+static const struct field login_user_fields[] = {
+    FIELD_UUID(struct login_user, id,    0,         .doc = "Of the user."),
+    FIELD_STR (struct login_user, email, FF_ALWAYS, .doc = "Address."),
+    FIELD_STR (struct login_user, name,  FF_ALWAYS, .doc = "For people."),
+};
+static const struct record login_user_record = RECORD(login_user, NULL, login_user_fields, .prefix = "usr");
+static const struct field logged_in_fields[] = {
+    FIELD_ROW(struct login_answer, user,    login_user_record, FF_ALWAYS, .doc = "Who has logged in."),
+    FIELD_STR(struct login_answer, api_key, FF_ALWAYS, .doc = "A key for further requests; shown once."),
+};
+/* clang-format on */
+const struct record registered_record = RECORD(registered, NULL, registered_fields);
+const struct record logged_in_record = RECORD(login_answer, NULL, logged_in_fields);
+
 const struct record register_record = RECORD(register_in, NULL, register_fields);
 const struct record login_record = RECORD(login_in, NULL, login_fields);
 const struct record forgot_record = RECORD(forgot_in, NULL, forgot_fields);
@@ -134,12 +166,8 @@ static int register_write(struct call *c, struct err *e)
             ? user_invited(c, &u, e)
             : user_make(c, &u, in->name, config_registration_plan(app_config(c->app)), e));
     call_audit_object(c, "user", &u.id);
-    json_open(c->out, '{');
-    json_kstr(c->out, "message", "user created successfully");
-    json_key(c->out, "user_id");
-    json_id(c->out, user_record.prefix, &u.id);
-    json_close(c->out);
-    return reply_json(c);
+    struct registered out = { "user created successfully", u.id };
+    return reply_row(c, &registered_record, &out);
 }
 
 /* Hashes into c->body, where the transaction finds it. */
@@ -278,17 +306,9 @@ static int login_write(struct call *c, struct err *e)
     TRY(db_exec(c->db, sql_forgive, ARGS(A(in->email), A(c->now - DAYS(1))), e));
     call_revoke(c, &u.id, NULL);
     call_audit_object(c, "user", &u.id);
-    json_open(c->out, '{');
-    json_key(c->out, "user");
-    json_open(c->out, '{');
-    json_key(c->out, "id");
-    json_id(c->out, user_record.prefix, &u.id);
-    json_kstr(c->out, "email", u.email);
-    json_kstr(c->out, "name", u.name);
-    json_close(c->out);
-    json_kstr(c->out, "api_key", k.key);
-    json_close(c->out);
-    return reply_json(c);
+    struct login_user who = { u.id, u.email, u.name };
+    struct login_answer out = { &who, k.key };
+    return reply_row(c, &logged_in_record, &out);
 }
 
 int account_login(struct call *c, struct err *e)

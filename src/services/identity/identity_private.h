@@ -98,14 +98,11 @@ int tenant_adopt(struct call *c, const struct uuid *user, const struct uuid *ten
                  struct err *e) _must_check_;
 extern const struct record page_query_record; /* limit and cursor of the lists of tenant.c */
 int tenant_create(struct call *c, struct err *e);
-void page_check(struct call *c);
 int tenant_list(struct call *c, struct err *e);
 int tenant_get(struct call *c, struct err *e);
 int tenant_switch(struct call *c, struct err *e);
 int member_list(struct call *c, struct err *e);
-void member_add_check(struct call *c);
 int member_add(struct call *c, struct err *e);
-void member_update_check(struct call *c);
 int member_update(struct call *c, struct err *e);
 int member_remove(struct call *c, struct err *e);
 extern const struct record member_record;
@@ -118,6 +115,7 @@ void account_reset_check(struct call *c);
 int account_reset(struct call *c, struct err *e);
 int account_me(struct call *c, struct err *e);
 extern const struct record register_record, login_record, forgot_record, reset_record;
+extern const struct record registered_record, logged_in_record;
 extern const struct reconciler mail_loop;
 
 /* A new user with a tenant of that plan; ERR_ALREADY_EXISTS when the address is taken. */
@@ -135,8 +133,9 @@ int user_lock(struct call *c, const struct uuid *id, struct err *e) _must_check_
 /* 403 for a project key: these routes are about a person. */
 int need_user(struct call *c, struct err *e) _must_check_;
 
+enum { PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
 /* NULL, or what is wrong with it in a client's words. */
 const char *password_fault(const struct config *cf, const char *password, const char *email,
                            const char *name);
-/* For .check: an address, in lower case afterwards. */
-const char *check_email(struct arena *a, const char **v);
+/* An address, in lower case afterwards. */
+extern const struct form form_email;

@@ -12,12 +12,12 @@ enum { INVITE_DAYS = 7, INVITES_A_WEEK = 100 };
 #define T struct invite
 static const struct field invite_fields[] = {
     FIELD_UUID(T, id,         0, .doc = "Given by the server."),
-    FIELD_REF (T, tenant_id,  tenant_ref, 0, .doc = "Tenant."),
-    FIELD_STR (T, email,      0, .doc = "Who was invited."),
+    FIELD_REF (T, tenant_id,  tenant_ref, FF_ALWAYS, .doc = "Tenant."),
+    FIELD_STR (T, email,      FF_ALWAYS, .doc = "Who was invited."),
     FIELD_ENUM(T, role,       enum role, 0, .names = role_names, .doc = "What they will be."),
     FIELD_STR (T, hash,       FF_SECRET, .doc = "Of the token."),
-    FIELD_TIME(T, created_at, 0, .doc = "When they were invited."),
-    FIELD_TIME(T, expires_at, 0, .doc = "Until when the token is good."),
+    FIELD_TIME(T, created_at, FF_ALWAYS, .doc = "When they were invited."),
+    FIELD_TIME(T, expires_at, FF_ALWAYS, .doc = "Until when the token is good."),
 };
 #undef T
 /* clang-format on */

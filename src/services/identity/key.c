@@ -28,9 +28,10 @@ static size_t list_size(const struct json_value *list)
 }
 
 /* "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
-static const char *check_scope(const char *key _unused_, const char *s, const char **code _unused_)
+static const char *check_scope(struct arena *a _unused_, const char **v)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz-";
+    const char *s = *v;
     size_t service = strspn(s, letters);
     const char *verb = s + service + 1;
 
@@ -42,23 +43,33 @@ static const char *check_scope(const char *key _unused_, const char *s, const ch
     return NULL;
 }
 
+static const struct form form_scope = {
+    .check = check_scope,
+    .pattern = "^([*]|[a-z-]+:([*]|[a-z-]+))$",
+    .example = "queue:send",
+};
+
+static const char *check_network(struct arena *a _unused_, const char **v)
+{
+    struct cidr net;
+
+    return cidr_parse(str_of(*v), false, &net)
+               ? NULL
+               : "must be an address or a network such as 203.0.113.0/24";
+}
+
+static const struct form form_network = {
+    .check = check_network,
+    .pattern = "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$",
+    .example = "203.0.113.0/24",
+};
+
 static const char *check_scopes(struct arena *a _unused_, const char **v)
 {
     struct err e;
     _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
 
-    if (list && json_len(list) == 0)
-        return "must name a scope: leave it out for all that its user may do";
     return list_size(list) < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
-}
-
-static const char *check_ip(const char *key _unused_, const char *s, const char **code _unused_)
-{
-    struct cidr net;
-
-    return cidr_parse(str_of(s), false, &net)
-               ? NULL
-               : "must be an address or a network such as 203.0.113.0/24";
 }
 
 static const char *check_ips(struct arena *a _unused_, const char **v)
@@ -80,19 +91,19 @@ static const struct field key_fields[] = {
     FIELD_REF (T, project_id,  project_ref, 0, .doc = "Project it is for."),
     FIELD_ENUM(T, mode,        enum mode, 0, .names = mode_names, .doc = "live or test."),
     FIELD_ENUM(T, kind,        enum key_kind, 0, .names = kind_names, .doc = "user, login or project."),
-    FIELD_STR (T, name,        FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
-    FIELD_STR (T, prefix,      0, .doc = "How it begins."),
-    FIELD_STR (T, last4,       0, .doc = "How it ends."),
+    FIELD_STR (T, name,        FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people.", .example = "deploy"),
+    FIELD_STR (T, prefix,      FF_ALWAYS, .doc = "How it begins."),
+    FIELD_STR (T, last4,       FF_ALWAYS, .doc = "How it ends."),
     FIELD_STR (T, hash,        FF_SECRET, .doc = "Keyed hash of the secret."),
     FIELD_STR (T, old_hash,    FF_SECRET, .doc = "Of the secret before a rotation."),
     FIELD_TIME(T, old_until,   FF_HIDDEN, .doc = "How long that is still good."),
-    FIELD_LIST(T, scopes,      FF_CREATE, .max = 50, .check = check_scopes, .check_entry = check_scope, .doc = "What it may do; all its user may if left out."),
-    FIELD_LIST(T, allowed_ips, FF_CREATE, .max = 20, .check = check_ips, .check_entry = check_ip, .doc = "Where it may be used; anywhere if left out."),
+    FIELD_LIST(T, scopes,      FF_CREATE, .min = 1, .max = 50, .form = &form_scope, .check = check_scopes, .doc = "What it may do; all its user may if left out.", .example = "[\"queue:send\",\"queues:read\"]"),
+    FIELD_LIST(T, allowed_ips, FF_CREATE, .max = 20, .form = &form_network, .check = check_ips, .doc = "Where it may be used; anywhere if left out."),
     FIELD_TIME(T, expires_at,  FF_CREATE, .doc = "When it ends by itself."),
-    FIELD_TIME(T, last_used,   0, .doc = "When it was last used, to the minute; its creation at first."),
+    FIELD_TIME(T, last_used,   FF_ALWAYS, .doc = "When it was last used, to the minute; its creation at first."),
     FIELD_INT (T, revision,    FF_HIDDEN, .doc = "Counts its changes."),
-    FIELD_TIME(T, created_at,  0, .doc = "When it was made."),
-    FIELD_TIME(T, updated_at,  0, .doc = "When it was last changed."),
+    FIELD_TIME(T, created_at,  FF_ALWAYS, .doc = "When it was made."),
+    FIELD_TIME(T, updated_at,  FF_ALWAYS, .doc = "When it was last changed."),
     FIELD_STR (T, key,         FF_VIRTUAL | FF_ONCE, .doc = "The secret; shown once."),
     FIELD_ENUM(T, status,      enum key_status, FF_VIRTUAL, .names = key_status_names, .doc = "active or expired."),
 };

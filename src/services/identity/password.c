@@ -3,7 +3,7 @@
  * first: the list of the most common ones, repetitions, runs, and what is known of the person. */
 #include "services/identity/identity_private.h"
 
-enum { SHORTEST = 8, LONGEST = 128, DIFFERENT = 5 };
+enum { DIFFERENT = 5 };
 
 /* Stems of the most common passwords of public leaks; digits and signs at the end do not make them
  * better. */
@@ -77,10 +77,10 @@ static bool has_part(const char *lower, const char *part, size_t n)
 const char *password_fault(const struct config *cf, const char *password, const char *email,
                            const char *name)
 {
-    char lower[LONGEST + 1];
+    char lower[PASSWORD_MAX + 1];
     size_t n = strlen(password);
 
-    if (n < SHORTEST || n > LONGEST)
+    if (n < PASSWORD_MIN || n > PASSWORD_MAX)
         return "must be 8 to 128 bytes long";
     bool strong = cf->password_policy[0] ? strcmp(cf->password_policy, "strong") == 0
                                          : cf->tls_cert[0] != '\0';
@@ -108,7 +108,7 @@ static bool label_ok(const char *s, size_t n)
 }
 
 /* addr-spec of RFC 5321 without quoted strings, comments and address literals. */
-const char *check_email(struct arena *a, const char **v)
+static const char *check_email(struct arena *a, const char **v)
 {
     static const char wrong[] = "must be an e-mail address";
     char *s = arena_strdup(a, *v);
@@ -131,3 +131,12 @@ const char *check_email(struct arena *a, const char **v)
     *v = s;
     return NULL;
 }
+
+#define ATEXT "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+#define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+const struct form form_email = {
+    .check = check_email,
+    .pattern = "^" ATEXT "+([.]" ATEXT "+)*@" LABEL "([.]" LABEL ")*$",
+    .format = "email",
+    .example = "ada@example.com",
+};

@@ -22,18 +22,24 @@ static const char *check_slug(struct arena *a _unused_, const char **v)
     return id_looks_like(str_of(s)) ? "must not look like an id" : NULL;
 }
 
+static const struct form form_slug = {
+    .check = check_slug,
+    .pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+    .example = "shop",
+};
+
 /* clang-format off */
 #define T struct tenant
 static const struct field tenant_fields[] = {
     FIELD_UUID(T, id,         0, .doc = "Given by the server."),
-    FIELD_STR (T, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people."),
-    FIELD_STR (T, slug,       FF_CREATE, .min = 2, .max = SLUG_MAX, .check = check_slug, .doc = "Unique; made from the name if left out."),
-    FIELD_REF (T, owner_id,   user_ref, 0, .doc = "Who made it."),
-    FIELD_STR (T, plan,       0, .doc = "Its limits."),
+    FIELD_STR (T, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 100, .doc = "For people.", .example = "Shop"),
+    FIELD_STR (T, slug,       FF_CREATE | FF_ALWAYS, .min = 2, .max = SLUG_MAX, .form = &form_slug, .doc = "Unique; made from the name if left out."),
+    FIELD_REF (T, owner_id,   user_ref, FF_ALWAYS, .doc = "Who made it."),
+    FIELD_STR (T, plan,       FF_ALWAYS, .doc = "Its limits."),
     FIELD_ENUM(T, status,     enum tenant_status, 0, .names = tenant_status_names, .doc = "active or suspended."),
     FIELD_INT (T, revision,   FF_HIDDEN, .doc = "Counts its changes."),
-    FIELD_TIME(T, created_at, 0, .doc = "When it was made."),
-    FIELD_TIME(T, updated_at, 0, .doc = "When it was last changed."),
+    FIELD_TIME(T, created_at, FF_ALWAYS, .doc = "When it was made."),
+    FIELD_TIME(T, updated_at, FF_ALWAYS, .doc = "When it was last changed."),
 };
 #undef T
 /* clang-format on */
@@ -53,11 +59,11 @@ struct member {
 /* clang-format off */
 #define T struct member
 static const struct field member_fields[] = {
-    FIELD_REF (T, tenant_id,  tenant_ref, 0, .doc = "Tenant."),
-    FIELD_REF (T, user_id,    user_ref, FF_CREATE, .doc = "User; or give email."),
-    FIELD_ENUM(T, role,       enum role, FF_CREATE | FF_UPDATE, .names = role_names, .dflt = ROLE_MEMBER, .doc = "owner, admin, member or viewer."),
-    FIELD_TIME(T, created_at, 0, .doc = "When they became a member."),
-    FIELD_STR (T, email,      FF_CREATE, .min = 3, .max = 255, .check = check_email, .doc = "Their address."),
+    FIELD_REF (T, tenant_id,  tenant_ref, FF_ALWAYS, .doc = "Tenant."),
+    FIELD_REF (T, user_id,    user_ref, FF_CREATE | FF_EITHER, .doc = "User; or give email."),
+    FIELD_ENUM(T, role,       enum role, FF_CREATE | FF_UPDATE | FF_UPDATE_REQUIRED, .names = role_names, .dflt = ROLE_MEMBER, .doc = "owner, admin, member or viewer."),
+    FIELD_TIME(T, created_at, FF_ALWAYS, .doc = "When they became a member."),
+    FIELD_STR (T, email,      FF_CREATE | FF_EITHER, .min = 3, .max = 255, .form = &form_email, .example = "ada@example.com", .doc = "Their address."),
     FIELD_STR (T, name,       0, .doc = "Their name."),
     FIELD_ENUM(T, status,     enum member_status, 0, .names = member_status_names, .doc = "active, or invited: asked by mail to register."),
 };
@@ -72,7 +78,7 @@ struct page_query {
 /* clang-format off */
 #define T struct page_query
 static const struct field page_query_fields[] = {
-    FIELD_INT(T, limit,  FF_CREATE, .min = 1, .max = 1000, .dflt = 0, .doc = "How many at most."),
+    FIELD_INT(T, limit,  FF_CREATE | FF_PAGE, .doc = "How many at most."),
     FIELD_STR(T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
 };
 #undef T
@@ -201,21 +207,11 @@ int tenant_create(struct call *c, struct err *e)
 
 /* ---- pages: a place in a list by time and id, that only we can have written */
 
-enum { CLASSIC_PAGE = 1000, PLATFORM_PAGE = 20, PLATFORM_PAGE_MAX = 100 };
-
 struct place {
     int64_t limit, at;
     struct uuid id;
     const char *bound; /* of which list */
 };
-
-void page_check(struct call *c)
-{
-    const struct page_query *q = c->query;
-
-    if (c->surface == PLATFORM && q->limit > PLATFORM_PAGE_MAX)
-        fault_add(c, "limit", "out_of_range", "must be from 1 to %d", PLATFORM_PAGE_MAX);
-}
 
 /* The row after which the page begins; 'at' and 'id' stay as they are where the list does. */
 static int place_read(struct call *c, const char *list, const struct uuid *of, struct place *p,
@@ -226,7 +222,7 @@ static int place_read(struct call *c, const char *list, const struct uuid *of, s
     const char *space;
 
     p->bound = arena_printf(c->arena, "%s\n%s", list, of->s);
-    p->limit = q->limit ? q->limit : c->surface == PLATFORM ? PLATFORM_PAGE : CLASSIC_PAGE;
+    p->limit = q->limit;
     if (!q->cursor)
         return 0;
     if (app_unseal(c->app, c->arena, q->cursor, str_of(p->bound), &plain, e) == 0 &&
@@ -398,16 +394,6 @@ int member_list(struct call *c, struct err *e)
     return reply_page(c, &member_record, &(struct rows){ x.v, x.n }, next);
 }
 
-void member_add_check(struct call *c)
-{
-    bool by_id = call_given(c, "user_id"), by_email = call_given(c, "email");
-
-    if (by_id && by_email)
-        fault_add(c, "user_id", "not_allowed", "and email must not both be given");
-    else if (!by_id && !by_email)
-        fault_add(c, "user_id", "required", "or email is required");
-}
-
 /* The user named in the body, by id or address; an address that nobody has leaves the id nil. */
 static int member_user(struct call *c, struct member *m, struct err *e)
 {
@@ -504,12 +490,6 @@ static int member_target(struct call *c, const struct tenant *t, enum role mine,
     if (owners == 0)
         return err_set(e, ERR_INVALID_STATE, "the last owner of a tenant cannot leave it");
     return 0;
-}
-
-void member_update_check(struct call *c)
-{
-    if (!call_given(c, "role"))
-        fault_add(c, "role", "required", "is required");
 }
 
 int member_update(struct call *c, struct err *e)

@@ -6,8 +6,8 @@
 #include "codec/cidr.h"
 #include "services/network/network.h"
 
-/* For .check of cidr_block: an IPv4 prefix of /16 to /28 without host bits. */
-const char *network_check_cidr(struct arena *a, const char **v);
+/* Of cidr_block: an IPv4 prefix of /16 to /28 without host bits. */
+extern const struct form form_cidr_block;
 
 /* The next value of a named counter, beginning with 'first'. */
 int network_counter(struct db *db, const char *name, int64_t first, int64_t *out,

@@ -13,27 +13,7 @@ static const struct enum_name vpc_status_names[] = {
     { VPC_ACTIVE, "active" }, { VPC_DELETING, "deleting" }, { VPC_ERROR, "error" }, { 0 }
 };
 
-/* clang-format off */
-#define T struct vpc
-static const struct field vpc_fields[] = {
-    OWNED_FIELDS(T),
-    FIELD_STR (T, name,       FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .check = check_name,
-                              .doc = "Unique within the tenant."),
-    FIELD_STR (T, cidr_block, FF_CREATE, .max = 18, .dflt_str = "10.0.0.0/16", .check = network_check_cidr,
-                              .doc = "Addresses of the network, /16 to /28; other VPCs may use the same."),
-    FIELD_STR (T, network_id, 0, .doc = "Ends the name of the network on the hosts."),
-    FIELD_INT (T, vxlan_id,   0, .doc = "Number of the network between hosts."),
-    FIELD_ENUM(T, status,     enum vpc_status, FF_FILTER, .names = vpc_status_names, .doc = "active; or deleting, until its last instances have gone."),
-    FIELD_STR (T, status_reason, 0, .max = 500, .doc = "Why, in plain words."),
-    FIELD_MAP (T, tags,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
-    FIELD_INT (T, deleted_at, FF_HIDDEN, .doc = "When its deletion was asked for."),
-};
-#undef T
-/* clang-format on */
-const struct record vpc_record =
-    RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc");
-
-const char *network_check_cidr(struct arena *a _unused_, const char **v)
+static const char *check_cidr(struct arena *a _unused_, const char **v)
 {
     struct str text = { *v, strlen(*v) };
     struct cidr c;
@@ -55,6 +35,33 @@ const char *network_check_cidr(struct arena *a _unused_, const char **v)
     }
     return NULL;
 }
+
+#define OCTET "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+const struct form form_cidr_block = {
+    .check = check_cidr,
+    .pattern = "^(" OCTET "[.]){3}" OCTET "/(1[6-9]|2[0-8])$",
+    .example = "10.0.0.0/24",
+};
+
+/* clang-format off */
+#define T struct vpc
+static const struct field vpc_fields[] = {
+    OWNED_FIELDS(T),
+    FIELD_STR (T, name,       FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER | FF_SORT, .min = 1, .max = 64, .form = &form_name,
+                              .doc = "Unique within the tenant."),
+    FIELD_STR (T, cidr_block, FF_CREATE | FF_ALWAYS, .max = 18, .dflt_str = "10.0.0.0/16", .form = &form_cidr_block,
+                              .doc = "Addresses of the network, /16 to /28; other VPCs may use the same."),
+    FIELD_STR (T, network_id, FF_ALWAYS, .doc = "Ends the name of the network on the hosts."),
+    FIELD_INT (T, vxlan_id,   0, .doc = "Number of the network between hosts."),
+    FIELD_ENUM(T, status,     enum vpc_status, FF_FILTER, .names = vpc_status_names, .doc = "active; or deleting, until its last instances have gone."),
+    FIELD_STR (T, status_reason, 0, .max = 500, .doc = "Why, in plain words."),
+    FIELD_MAP (T, tags,       FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, deleted_at, FF_HIDDEN, .doc = "When its deletion was asked for."),
+};
+#undef T
+/* clang-format on */
+const struct record vpc_record =
+    RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc");
 
 static const char sql_counter[] =
     "INSERT INTO network_counters (name, value) VALUES ($1, $2)"

@@ -26,24 +26,30 @@ static const char *check_token(struct arena *a _unused_, const char **v)
     return NULL;
 }
 
+static const struct form form_token = {
+    .check = check_token,
+    .pattern = "^[!-~]+$",
+    .example = "order-7",
+};
+
 /* clang-format off */
 #define T struct message
 static const struct field message_fields[] = {
     FIELD_UUID(T, id,               0, .doc = "Given by the server; stays the same over all receives."),
-    FIELD_REF (T, queue_id,         queue_record, FF_VIRTUAL, .doc = "Queue it is in."),
+    FIELD_REF (T, queue_id,         queue_record, FF_VIRTUAL | FF_ALWAYS, .doc = "Queue it is in."),
     FIELD_INT (T, seq,              FF_HIDDEN, .doc = "The order of sending."),
     FIELD_UUID(T, box_id,           FF_HIDDEN, .doc = "Where it hangs."),
-    FIELD_STR (T, body,             FF_CREATE | FF_REQUIRED, .min = 1, .max = 262144, .doc = "What is sent: UTF-8 text."),
-    FIELD_MAP (T, attributes,       FF_CREATE, .max = 10, .doc = "Up to ten attributes."),
-    FIELD_STR (T, group_id,         FF_CREATE, .min = 1, .max = 128, .check = check_token, .doc = "FIFO queues: messages of a group keep their order."),
-    FIELD_STR (T, deduplication_id, FF_CREATE | FF_VIRTUAL, .min = 1, .max = 128, .check = check_token,
+    FIELD_STR (T, body,             FF_CREATE | FF_REQUIRED, .min = 1, .max = 262144, .doc = "What is sent: UTF-8 text.", .example = "resize cat.png"),
+    FIELD_MAP (T, attributes,       FF_CREATE, .max = 10, .doc = "Up to ten attributes.", .example = "{\"kind\":\"image\"}"),
+    FIELD_STR (T, group_id,         FF_CREATE, .min = 1, .max = 128, .form = &form_token, .doc = "FIFO queues: messages of a group keep their order."),
+    FIELD_STR (T, deduplication_id, FF_CREATE | FF_VIRTUAL, .min = 1, .max = 128, .form = &form_token,
                                     .doc = "A second message with it within five minutes is not sent again."),
     FIELD_INT (T, delay_seconds,    FF_CREATE | FF_VIRTUAL | FF_SECRET, .min = 0, .max = 900, .dflt = -1,
                                     .doc = "Seconds before it can be received; the queue's if left out."),
     FIELD_STR (T, receipt_handle,   FF_VIRTUAL, .doc = "Names this receive: to delete the message or to hide it longer."),
-    FIELD_TIME(T, visible_at,       0, .doc = "When it can be received (again)."),
+    FIELD_TIME(T, visible_at,       FF_ALWAYS, .doc = "When it can be received (again)."),
     FIELD_INT (T, received_count,   0, .doc = "How often it has been received."),
-    FIELD_TIME(T, created_at,       0, .doc = "When it was sent."),
+    FIELD_TIME(T, created_at,       FF_ALWAYS, .doc = "When it was sent."),
 };
 #undef T
 /* clang-format on */
@@ -51,11 +57,11 @@ const struct record message_record =
     RECORD(message, "queue_messages", message_fields, .prefix = "msg");
 
 struct message_batch {
-    const char *messages;
+    struct rows messages;
 };
 /* clang-format off */
 static const struct field message_batch_fields[] = {
-    FIELD_JSON(struct message_batch, messages, FF_CREATE | FF_REQUIRED, .max = 4 << 20, .doc = "One to ten messages."),
+    FIELD_ROWS(struct message_batch, messages, message_record, FF_CREATE | FF_REQUIRED, .min = 1, .max = BATCH_MAX, .doc = "One to ten messages."),
 };
 /* clang-format on */
 const struct record message_batch_record = RECORD(message_batch, NULL, message_batch_fields);
@@ -65,8 +71,8 @@ struct message_extend {
 };
 /* clang-format off */
 static const struct field message_extend_fields[] = {
-    FIELD_INT(struct message_extend, visibility_timeout, FF_CREATE | FF_UPDATE, .min = 0, .max = 43200, .dflt = -1,
-              .doc = "Seconds from now for which it stays hidden; 0 gives it back."),
+    FIELD_INT(struct message_extend, visibility_timeout, FF_UPDATE | FF_UPDATE_REQUIRED, .min = 0, .max = 43200,
+              .doc = "Seconds from now for which it stays hidden; 0 gives it back.", .example = "60"),
 };
 /* clang-format on */
 const struct record message_extend_record = RECORD(message_extend, NULL, message_extend_fields);
@@ -77,11 +83,34 @@ struct message_receipts {
 /* clang-format off */
 static const struct field message_receipts_fields[] = {
     FIELD_LIST(struct message_receipts, receipt_handles, FF_CREATE | FF_REQUIRED, .min = 1, .max = BATCH_MAX,
-               .doc = "One to ten receipt handles."),
+               .doc = "One to ten receipt handles.", .example = "[\"17-1\"]"),
 };
 /* clang-format on */
 const struct record message_receipts_record =
     RECORD(message_receipts, NULL, message_receipts_fields);
+
+struct message_result {
+    const char *receipt_handle;
+    bool deleted;
+};
+/* clang-format off */
+static const struct field message_result_fields[] = {
+    FIELD_STR (struct message_result, receipt_handle, FF_ALWAYS, .doc = "As it was given."),
+    FIELD_BOOL(struct message_result, deleted,        0, .doc = "False: it names no message any more."),
+};
+/* clang-format on */
+static const struct record message_result_record =
+    RECORD(message_result, NULL, message_result_fields);
+
+struct message_results {
+    struct rows results;
+};
+/* clang-format off */
+static const struct field message_results_fields[] = {
+    FIELD_ROWS(struct message_results, results, message_result_record, FF_ALWAYS, .doc = "One for each handle, in their order."),
+};
+/* clang-format on */
+const struct record message_results_record = RECORD(message_results, NULL, message_results_fields);
 
 struct receive_query {
     int64_t count, wait, visibility_timeout;
@@ -253,61 +282,23 @@ int message_send(struct call *c, struct err *e)
     return reply_row(c, &message_record, m);
 }
 
-struct batch {
-    struct message *v;
-    size_t n;
-};
-
-/* Reads the batch's members; faults are named messages[i].member. */
-void message_batch_check(struct call *c)
-{
-    const struct message_batch *in = c->in;
-    struct batch *b = arena_new(c->arena, struct batch);
-    struct err e;
-    _cleanup_(json_freep) struct json_value *v =
-        in->messages ? json_parse(str_of(in->messages), &e) : NULL;
-
-    if (!v)
-        return; /* told already */
-    if (json_type_of(v) != JSON_ARR || json_len(v) < 1 || json_len(v) > BATCH_MAX) {
-        fault_add(c, "messages", "out_of_range", "must be a list of 1 to %d messages", BATCH_MAX);
-        return;
-    }
-    b->n = json_len(v);
-    b->v = arena_new_n(c->arena, struct message, b->n);
-    for (size_t i = 0; i < b->n; i++) {
-        struct faults f = { .arena = c->arena };
-        uint64_t set = 0;
-
-        if (json_type_of(json_at(v, i)) != JSON_OBJ) {
-            fault_add(c, arena_printf(c->arena, "messages[%zu]", i), "wrong_type",
-                      "must be an object");
-            continue;
-        }
-        json_read_record(c->arena, &message_record, JSON_CREATE, json_at(v, i), &b->v[i], &set, &f);
-        for (const struct fault_item *x = f.first; x; x = x->next)
-            fault_add(c, arena_printf(c->arena, "messages[%zu].%s", i, x->field), x->code, "%s",
-                      x->message);
-    }
-    c->checked = b;
-}
-
 int message_send_batch(struct call *c, struct err *e)
 {
-    const struct batch *b = c->checked;
+    const struct message_batch *in = c->in;
+    size_t n = in->messages.n;
+    struct message *m = arena_new_n(c->arena, struct message, n);
     struct queue q;
-    struct message *m = arena_new_n(c->arena, struct message, b->n);
     int64_t sent = 0;
 
-    memcpy(m, b->v, b->n * sizeof(*m)); /* each run begins with what was sent */
+    memcpy(m, in->messages.v, n * sizeof(*m)); /* each run begins with what was sent */
     TRY(queue_for_messages(c, &q, e));
-    for (size_t i = 0; i < b->n; i++)
+    for (size_t i = 0; i < n; i++)
         message_check(c, &q, &m[i], arena_printf(c->arena, "messages[%zu].", i));
     TRY(call_faults(c, e));
-    for (size_t i = 0; i < b->n; i++)
+    for (size_t i = 0; i < n; i++)
         TRY(message_put(c, &q, &m[i], &sent, e));
     TRY(message_counted(c, &q.box_id, c->now, sent, e));
-    return reply_rows(c, &message_record, &(struct rows){ m, b->n });
+    return reply_rows(c, &message_record, &(struct rows){ m, n });
 }
 
 /* ---- receiving */
@@ -544,30 +535,17 @@ int message_delete_batch(struct call *c, struct err *e)
     _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->receipt_handles), e);
     if (!v)
         return -1;
-    json_open(c->out, '{');
-    json_key(c->out, "results");
-    json_open(c->out, '[');
-    for (size_t i = 0; i < json_len(v); i++) {
-        size_t n = 0;
-        const char *handle = json_str_of(json_at(v, i), &n);
-        bool found;
+    size_t n = json_len(v);
+    struct message_result *all = arena_new_n(c->arena, struct message_result, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = 0;
+        const char *handle = json_str_of(json_at(v, i), &len);
 
-        TRY(delete_one(c, &q, (struct str){ handle, n }, &found, e));
-        json_open(c->out, '{');
-        json_key(c->out, "receipt_handle");
-        json_strn(c->out, handle, n);
-        json_kbool(c->out, "deleted", found);
-        json_close(c->out);
+        all[i].receipt_handle = arena_dup(c->arena, handle, len);
+        TRY(delete_one(c, &q, (struct str){ handle, len }, &all[i].deleted, e));
     }
-    json_close(c->out);
-    json_close(c->out);
-    return reply_json(c);
-}
-
-void message_extend_check(struct call *c)
-{
-    if (!call_given(c, "visibility_timeout"))
-        fault_add(c, "visibility_timeout", "required", "is required");
+    struct message_results out = { { all, n } };
+    return reply_row(c, &message_results_record, &out);
 }
 
 int message_extend(struct call *c, struct err *e)

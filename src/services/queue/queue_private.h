@@ -56,17 +56,16 @@ int message_counted(struct call *c, const struct uuid *box, int64_t created_at, 
                     struct err *e) _must_check_;
 
 int message_send(struct call *c, struct err *e);
-void message_batch_check(struct call *c);
 int message_send_batch(struct call *c, struct err *e);
 int message_receive(struct call *c, struct err *e);
 int message_delete(struct call *c, struct err *e);
 int message_delete_batch(struct call *c, struct err *e);
-void message_extend_check(struct call *c);
 int message_extend(struct call *c, struct err *e);
 
 extern const struct record message_batch_record;
 extern const struct record message_extend_record;
 extern const struct record message_receipts_record;
+extern const struct record message_results_record;
 extern const struct record message_receive_query;
 
 /* Messages are counted, and expire, by the ten minutes in which they were sent. */
