@@ -73,7 +73,7 @@ static int run(char **argv)
 /* What it was started with is the command's, and nobody else's to find in a list of processes. */
 static void rename_self(int argc, char **argv)
 {
-    static const char name[] = "brume-init";
+    static const char name[] = "exec-init";
 
     prctl(PR_SET_NAME, name, 0L, 0L, 0L);
     for (int i = 0; i < argc; i++)
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 {
     int fd = argc > 3 ? (int)strtol(argv[1], NULL, 10) : -1, status, code = 125;
 
-    if (fd < 0 || strlen(argv[0]) < sizeof("brume-init"))
+    if (fd < 0 || strlen(argv[0]) < sizeof("exec-init"))
         return 125;
     for (int i = 3; i <= fd; i++)
         fcntl(i, F_SETFD, FD_CLOEXEC);
