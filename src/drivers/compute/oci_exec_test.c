@@ -215,6 +215,30 @@ TEST_HOST(an_agent_that_dies_leaves_no_command_without_its_time_out)
     closedir(d);
 }
 
+TEST_HOST(a_command_runs_as_the_images_user)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, NULL);
+    FILE *in = fopen(arena_printf(&h->a, "%s/rootfs.tar", h->dir), "re");
+    struct image_state st;
+    struct err e = { 0 };
+
+    assert_non_null(in);
+    if (image_import(h->images, &h->a, "of-guest", IMAGE_ROOTFS_TAR,
+                     "{\"cmd\":[\"sleep\",\"600\"],\"user\":\"guest\"}", read_file, in, &st,
+                     &e) < 0)
+        fail_msg("import: %s (%s)", e.msg, e.cause);
+    fclose(in);
+    s.image = st.digest;
+    ensure(h, &s);
+    struct compute_exec_result r =
+        exec_in(h, &s.id, "[\"sh\",\"-c\",\"id -u; echo said > /dev/stderr\"]");
+    assert_string_equal(r.out.p, "1000\n");
+    assert_string_equal(r.err.p, "said\n");
+    struct compute_exec x = { .cmd = "[\"true\"]", .cwd = "/closed" };
+    assert_string_equal(exec_with(h, &s.id, x).cwd_fault, "does not exist in the instance");
+}
+
 struct call {
     struct host *h;
     struct uuid id;
@@ -263,6 +287,7 @@ int main(void)
         HOST_TEST(many_commands_leave_no_zombie),
         HOST_TEST(a_command_that_is_killed_shows_as_128_and_the_signal),
         HOST_TEST(an_agent_that_dies_leaves_no_command_without_its_time_out),
+        HOST_TEST(a_command_runs_as_the_images_user),
         HOST_TEST(commands_run_beside_each_other),
     };
 
