@@ -190,7 +190,9 @@ TEST_HOST(an_agent_that_dies_leaves_no_command_without_its_time_out)
     die_in_the_middle(h, &s, SECONDS(6));
     h->c = open_driver(h);
     await(h, &s.id, COMPUTE_RUNNING);
-    assert_non_null(strstr(processes(h, &s.id), "sleep 79"));
+    const char *there = processes(h, &s.id);
+    if (!strstr(there, "sleep 79"))
+        fail_msg("it did not live on: %s", there);
     pause_ms(4000);
     for (int i = 0; i < 4 && !goes(h, &s.id, "sleep 79"); i++)
         ;
