@@ -44,16 +44,12 @@ static struct {
     const struct shim_args *args;
     struct tube tube[2];
     int report, signals, told;
-    pid_t runtime, init;
-    bool ended; /* init, or the runtime without one */
-    bool over;  /* how the command ended is known and told */
-    char said;  /* by init while the runtime was not done; 0: nothing */
+    pid_t runtime; /* 0: it is done */
+    int last;      /* status of who ended last beside it: of init, at the end */
+    bool ended;    /* nobody is left */
+    bool over;     /* how the command ended is known and told */
+    char said;     /* by init while the runtime was not done; 0: nothing */
     int64_t said_number;
-    struct {
-        pid_t pid;
-        int status;
-    } reaped[SHIM_MAX_REAPED]; /* before we knew init's pid */
-    int n_reaped;
     int64_t deadline;
 } x;
 
@@ -222,31 +218,20 @@ static void over(char how, int64_t number)
     close(x.told);
 }
 
-static void init_ended(int status)
+static int code_of(int status)
 {
-    x.ended = true;
-    over('E', WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 static void runtime_ended(int status)
 {
-    char text[32] = "";
-    int fd = open(x.args->pid_file, O_RDONLY | O_CLOEXEC);
-
-    if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0)
-        x.init = (pid_t)shim_get_number(text);
-    if (fd >= 0)
-        close(fd);
-    if (x.init <= 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    x.runtime = 0;
+    if (status != 0) {
         kill_group();
-        x.ended = true;
-        over('R', WIFEXITED(status) ? WEXITSTATUS(status) : 128);
-    }
-    if (x.said)
+        over('R', code_of(status));
+    } else if (x.said) {
         over(x.said, x.said_number);
-    for (int i = 0; i < x.n_reaped && !x.ended; i++)
-        if (x.reaped[i].pid == x.init)
-            init_ended(x.reaped[i].status);
+    }
 }
 
 /* The first line that brume-init says. */
@@ -279,15 +264,14 @@ static void reap(void)
             hear();
     }
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == x.runtime) {
-            x.runtime = 0;
+        if (pid == x.runtime)
             runtime_ended(status);
-        } else if (x.runtime == 0 && pid == x.init) {
-            init_ended(status);
-        } else if (x.runtime && x.n_reaped < SHIM_MAX_REAPED) {
-            x.reaped[x.n_reaped].pid = pid;
-            x.reaped[x.n_reaped++].status = status;
-        }
+        else
+            x.last = status;
+    }
+    if (pid < 0 && errno == ECHILD) {
+        x.ended = true;
+        over('E', code_of(x.last)); /* where init was killed before it said so */
     }
 }
 

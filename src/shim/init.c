@@ -3,11 +3,12 @@
  *
  *     brume-init FD DIR COMMAND ARG…
  *
- * Runs COMMAND (looked for in PATH) in DIR, and says at FD how that went: "D <errno>" if DIR cannot
- * be entered, "X <errno>" if COMMAND cannot be run, "E <status>" at its end (128 + signal).  What
- * the command leaves running becomes its own and is waited for: the first process of an instance
- * may be one that never asks for its children's ends.  Linked statically, for the instance's own
- * files say nothing about ours; it is handed in as a descriptor and has no name there. */
+ * Runs COMMAND (looked for in PATH) in DIR, and says at FD (3 to 9) how that went: "D <errno>" if
+ * DIR cannot be entered, "X <errno>" if COMMAND cannot be run, "E <status>" at its end (128 +
+ * signal).  What the command leaves running becomes its own and is waited for: the first process of
+ * an instance may be one that never asks for its children's ends.  Linked statically, for the
+ * instance's own files say nothing about ours; it is handed in as a descriptor and has no name
+ * there. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -73,7 +74,7 @@ static int run(char **argv)
 /* What it was started with is the command's, and nobody else's to find in a list of processes. */
 static void rename_self(int argc, char **argv)
 {
-    static const char name[] = "brume-init";
+    static const char name[] = "exec-init";
 
     prctl(PR_SET_NAME, name, 0L, 0L, 0L);
     for (int i = 0; i < argc; i++)
@@ -83,9 +84,11 @@ static void rename_self(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int fd = argc > 3 ? (int)strtol(argv[1], NULL, 10) : -1, status, code = 125;
+    int fd =
+        argc > 3 && argv[1][0] > '2' && argv[1][0] <= '9' && !argv[1][1] ? argv[1][0] - '0' : -1;
+    int status, code = 125;
 
-    if (fd < 0 || strlen(argv[0]) < sizeof("brume-init"))
+    if (fd < 0 || strlen(argv[0]) < sizeof("exec-init"))
         return 125;
     for (int i = 3; i <= fd; i++)
         fcntl(i, F_SETFD, FD_CLOEXEC);

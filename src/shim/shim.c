@@ -9,7 +9,7 @@
  *     brume-shim run   -d DIR -r FD [-c FD]… [-m FD] [-u FD] [-n FD] [-x PATH]… [-s PROCS]… [-g
  * PROCS]…
  *                      -- RUNTIME ARG…
- *     brume-shim exec  -p FILE -o FILE -i FILE -t MS [-e UID] [-k 1] [-d DIR] [-x PATH]… [-s
+ *     brume-shim exec  -o FILE -i FILE -t MS [-e UID] [-k 1] [-d DIR] [-x PATH]… [-s
  * PROCS]… [-g PROCS]…
  *                      -- RUNTIME ARG…
  *
@@ -50,6 +50,7 @@ enum {
     RECORD_TAG = 38, /* where it stands: behind the time and the stream's name */
     LOG_FILES = 5,
     LOG_BYTES = 10 << 20,
+    BATCH_BYTES = 64 << 10, /* written at once, where so much is there */
 };
 
 struct source { /* stdout or stderr */
@@ -268,14 +269,35 @@ static void log_rotate(void)
         unlink(oldest);
 }
 
+static struct { /* whole records, all of one source */
+    size_t n;
+    char p[BATCH_BYTES];
+} batch;
+
+/* A full disk loses the batch, never stops the instance. */
+static void log_flush(struct source *s)
+{
+    if (!batch.n)
+        return;
+    if (shim.log < 0) /* there was no room for it */
+        log_open();
+    if (shim.log >= 0 && shim.log_size > 0 && shim.log_size + (int64_t)batch.n > LOG_BYTES)
+        log_rotate();
+    s->lost = shim.log < 0 || !shim_write_all(shim.log, batch.p, batch.n);
+    if (!s->lost)
+        shim.log_size += (int64_t)batch.n;
+    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* it is whole or not there */
+        shim.log_size = lseek(shim.log, 0, SEEK_END);
+    batch.n = 0;
+}
+
 /* One record: Kubernetes' form, whose tag may go on after a colon.  C: the line's beginning is in
- * the record before of its stream.  L: what was printed before this found no room.  A full disk
- * loses a record, never stops the instance. */
+ * the record before of its stream.  L: what was printed before this found no room. */
 static void log_record(struct source *s, bool whole, const char *p, size_t n)
 {
-    static char out[RECORD_MAX_BYTES];
-    char *o = put_time(out);
-
+    if (batch.n + RECORD_MAX_BYTES > sizeof(batch.p))
+        log_flush(s);
+    char *o = put_time(batch.p + batch.n);
     o = shim_put_text(o, s->name);
     *o++ = whole ? 'F' : 'P';
     if (s->begun)
@@ -287,15 +309,8 @@ static void log_record(struct source *s, bool whole, const char *p, size_t n)
     o += n;
     *o++ = '\n';
     s->begun = !whole;
-    if (shim.log >= 0 && shim.log_size + (o - out) > LOG_BYTES)
-        log_rotate();
-    if (shim.log < 0) /* there was no room for it */
-        log_open();
-    s->lost = shim.log < 0 || !shim_write_all(shim.log, out, (size_t)(o - out));
-    if (!s->lost)
-        shim.log_size += o - out;
-    else if (shim.log >= 0 && ftruncate(shim.log, shim.log_size) < 0) /* it is whole or not there */
-        shim.log_size = lseek(shim.log, 0, SEEK_END);
+    s->lost = false;
+    batch.n = (size_t)(o - batch.p);
 }
 
 /* Logs the whole lines of what a source has, keeps the rest. */
@@ -312,6 +327,7 @@ static void source_lines(struct source *s, bool end)
         log_record(s, end, p, rest);
         rest = 0;
     }
+    log_flush(s);
     if (rest && p != s->line)
         memmove(s->line, p, rest);
     s->n = rest;
@@ -642,9 +658,6 @@ static bool parse(int argc, char **argv, struct shim_args *a)
         case 'g':
             list_add(&a->groups, v);
             break;
-        case 'p':
-            a->pid_file = v;
-            break;
         case 'o':
             a->end_file = v;
             break;
@@ -674,7 +687,7 @@ int main(int argc, char **argv)
 
     if (argc < 3 || !parse(argc, argv, &a))
         return 2;
-    if (strcmp(argv[1], "exec") == 0 && a.pid_file && a.end_file && a.init)
+    if (strcmp(argv[1], "exec") == 0 && a.end_file && a.init)
         return shim_exec(&a);
     if (strcmp(argv[1], "run") == 0 && a.dir && a.ready >= 0)
         return run(&a);

@@ -23,7 +23,7 @@ struct shim_args {
     const char *dir;
     int ready, mount, userns, netns;
     struct shim_list held, hidden, own_groups, groups;
-    const char *pid_file, *end_file, *init; /* of exec, as the three below */
+    const char *end_file, *init; /* of exec, as the three below */
     int64_t timeout_ms, owner;
     bool kill_rest;
     char **runtime;

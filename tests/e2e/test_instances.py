@@ -141,7 +141,8 @@ def test_nginx_is_launched_reached_and_gone(cloud, c):
     assert run(c, i["id"], "sh", "-c", "echo $COLOUR; hostname").split() == ["red", "web-01"]
     assert run(c, i["id"], "id", "-u").strip() == "0"
     assert c.post(f"/instances/{i['id']}/exec", {"cmd": ["sh", "-c", "echo out; echo err >&2; exit 7"]}).json == \
-        {"exit_code": 7, "stdout": "out\n", "stderr": "err\n", "timed_out": False, "truncated": False}
+        {"exit_code": 7, "stdout": "out\n", "stderr": "err\n", "stdout_encoding": "utf-8", "stderr_encoding": "utf-8",
+         "timed_out": False, "truncated": False}
     r = c.post(f"/instances/{i['id']}/exec", {"cmd": ["no-such-program"]})
     assert r.status == 400 or r.json["exit_code"] in (126, 127), r
     s = c.get(f"/instances/{i['id']}/stats").json

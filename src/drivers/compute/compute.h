@@ -84,8 +84,8 @@ enum compute_line_kind {
     COMPUTE_LINE,      /* a whole line */
     COMPUTE_LINE_PART, /* its rest is in the next of its stream (over 1 MiB), or not there */
     COMPUTE_LINE_GAP,  /* output is missing here: no longer kept, or never written */
-    COMPUTE_LINE_IDLE, /* 'follow' waits; about once a second: the chance to say -1 when nobody
-                          listens any more */
+    COMPUTE_LINE_IDLE, /* 'follow' has nothing more for now, at least once a second: time to pass on
+                          what was kept back, and the chance to say -1 */
 };
 struct compute_line {
     enum compute_line_kind kind;

@@ -505,12 +505,17 @@ static int prepare(struct oci *o, const struct compute_oci_opts *opts, struct er
 {
     o->dir = arena_strdup(&o->arena, opts->dir);
     o->installation = arena_strdup(&o->arena, opts->installation);
+    const char *slash = strrchr(opts->shim_path, '/');
     o->shim = arena_strdup(&o->arena, opts->shim_path);
+    o->init = arena_printf(&o->arena, "%.*sbrume-init",
+                           slash ? (int)(slash + 1 - opts->shim_path) : 0, opts->shim_path);
     o->net = opts->net;
     o->images = opts->images;
     o->copy_layers = opts->copy_layers;
     if (access(o->shim, X_OK) < 0)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "brume-shim is missing");
+    if (access(o->init, X_OK) < 0)
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "brume-init is missing beside brume-shim");
     TRY(find_runtime(o, opts->runtime, e));
     o->runtime_root = arena_printf(&o->arena, "%s/.runtime", o->dir);
     TRY(dir_make(o->dir, 0711, e));

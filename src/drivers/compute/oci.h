@@ -8,10 +8,10 @@
 struct net;
 struct image_store;
 struct compute_oci_opts {
-    const char *dir;          /* agent/instances */
-    const char *installation; /* 8 hex */
-    const char *runtime;      /* auto, crun, runc */
-    const char *shim_path;
+    const char *dir;            /* agent/instances */
+    const char *installation;   /* 8 hex */
+    const char *runtime;        /* auto, crun, runc */
+    const char *shim_path;      /* brume-init lies beside it */
     struct net *net;            /* NULL: instances have a network of their own with nothing in it */
     struct image_store *images; /* the local store */
     bool copy_layers; /* as where the kernel has no idmapped mounts, also where it has them */

@@ -20,7 +20,7 @@ enum { PROCESS_MAX = 1 << 20, OUTPUT_MAX = 1 << 20, MAX_ARGS = 64, SHIM_GRACE_S 
 
 /* A command that runs: its files, its group, and what it shall be. */
 struct running {
-    const char *dir, *group, *process, *log, *pid, *end;
+    const char *dir, *group, *process, *log, *end;
     const char *command, *cwd;
     int64_t first_id, uid; /* the instance's first id on the host; the user's inside of it */
 };
@@ -226,16 +226,14 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
                       const struct compute_exec *x, const struct running *r, struct words *w,
                       struct err *e)
 {
-    const char *slash = strrchr(o->shim, '/'), *first;
-    int64_t timeout = x->timeout ? x->timeout : SECONDS(60);
+    const char *first;
+    int64_t timeout = x->timeout ? x->timeout : SECONDS(60), owner = r->first_id + r->uid;
 
     add(w, o->shim, "exec");
-    add(w, "-p", r->pid);
     add(w, "-o", r->end);
-    add(w, "-i",
-        arena_printf(a, "%.*sbrume-init", slash ? (int)(slash + 1 - o->shim) : 0, o->shim));
+    add(w, "-i", o->init);
     add(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
-    add(w, "-e", arena_printf(a, "%lld", (long long)(r->first_id + r->uid)));
+    add(w, "-e", arena_printf(a, "%lld", (long long)owner));
     if (x->kill_background)
         add(w, "-k", "1");
     if (cgroups_hybrid(o->groups))
@@ -255,7 +253,6 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
             arena_printf(a, "%s%s", strstr(first, "/tasks") ? "pids:" : "",
                          strrchr(r->group, '/') + 1));
     add(w, "--preserve-fds", "2");
-    add(w, "--pid-file", r->pid);
     add(w, "--process", r->process);
     add(w, id->s, NULL);
     w->at[w->n] = NULL;
@@ -322,7 +319,6 @@ int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
                          .group = arena_printf(a, "%s/%s", oci_group(o, a, id), name) };
     r.process = arena_printf(a, "%s/process.json", r.dir);
     r.log = arena_printf(a, "%s/runtime.log", r.dir);
-    r.pid = arena_printf(a, "%s/pid", r.dir);
     r.end = arena_printf(a, "%s/end", r.dir);
     TRY(dir_make(r.dir, 0700, e));
     int done = write_process(a, oci_path(o, a, id, "config.json"), x, &r, e);

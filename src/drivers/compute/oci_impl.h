@@ -54,7 +54,7 @@ struct inst {
 struct oci {
     struct compute base;
     struct arena arena; /* of the strings here */
-    const char *dir, *installation, *shim, *runtime_path, *runtime_root;
+    const char *dir, *installation, *shim, *init, *runtime_path, *runtime_root;
     enum oci_runtime runtime;
     struct { /* the filter's program for crun, made beside the start */
         pthread_t thread;

@@ -52,6 +52,21 @@ static inline int count_mounts(void)
     return n;
 }
 
+/* It has ended, and whoever inherited it has not asked for its status yet. */
+static inline bool is_zombie(const char *pid)
+{
+    char path[300], text[512] = "";
+
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    FILE *in = fopen(path, "re");
+    if (in && !fgets(text, sizeof(text), in))
+        *text = '\0';
+    if (in)
+        fclose(in);
+    const char *name = strrchr(text, ')');
+    return name && strncmp(name, ") Z", 3) == 0;
+}
+
 /* Processes of ours: shims, and whatever stands in our control groups. */
 static inline int count_processes(void)
 {
@@ -66,7 +81,7 @@ static inline int count_processes(void)
         FILE *in = fopen(path, "re");
         size_t got = in ? fread(text, 1, sizeof(text) - 1, in) : 0;
         text[got] = '\0';
-        n += strstr(text, installation) != NULL;
+        n += strstr(text, installation) != NULL && !is_zombie(f->d_name);
         if (in)
             fclose(in);
     }

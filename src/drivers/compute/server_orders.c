@@ -173,8 +173,7 @@ static int add_line(void *ctx, const struct compute_line *line)
         x->sent = err_set(x->e, ERR_ENGINE_UNAVAILABLE, "the agent is stopping");
     if (x->sent < 0)
         return -1;
-    if (!idle || x->b.n == 0)
-        line_encode(line, &x->b);
+    line_encode(line, &x->b);
     return idle || x->b.n >= PIECE_OF_LINES ? send_lines(x) : 0;
 }
 

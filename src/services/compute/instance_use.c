@@ -85,8 +85,11 @@ const struct record instance_exec_result_record =
 #define PART_MARK " [brume: the line is cut here]"
 #define GAP_MARK  "[brume: output is missing here]"
 
+enum { LINES_PIECE = 32 << 10 };
+
 struct lines {
     struct call *c;
+    struct buf out; /* gathers until there is a piece, or nothing more for now */
     bool timestamps, begun;
     bool left; /* the peer, or the server's wish to go on */
     struct err *e;
@@ -101,45 +104,47 @@ static int lines_begin(struct lines *x)
     return stream_begin(x->c, x->c->route->produces, x->e);
 }
 
-static int write_time(struct lines *x, int64_t time)
+static int lines_flush(struct lines *x)
 {
-    struct buf b = BUF(64);
-    struct json_out o = JSON_OUT(&b);
+    if (lines_begin(x) < 0 || stream_gone(x->c) ||
+        (x->out.n && stream_write(x->c, buf_str(&x->out), x->e) < 0))
+        x->left = true;
+    buf_clear(&x->out);
+    return x->left ? -1 : 0;
+}
 
-    json_time(&o, time);
-    struct str quoted = buf_str(&b); /* its quotes are no part of the line */
-    int r = stream_write(x->c, (struct str){ quoted.p + 1, quoted.n - 2 }, x->e);
-    buf_free(&b);
-    return r < 0 ? -1 : stream_write(x->c, STR(" "), x->e);
+static void put_time(struct buf *b, int64_t time)
+{
+    char text[TIME_TEXT];
+
+    time_format(time, text);
+    buf_puts(b, text);
+    buf_putc(b, ' ');
 }
 
 static int line_out(void *ctx, const struct compute_line *l)
 {
-    static const struct str ends[] = {
-        [COMPUTE_LINE] = { "\n", 1 },
-        [COMPUTE_LINE_PART] = { PART_MARK "\n", sizeof(PART_MARK) },
-        [COMPUTE_LINE_GAP] = { GAP_MARK "\n", sizeof(GAP_MARK) },
+    static const char *const ends[] = {
+        [COMPUTE_LINE] = "\n",
+        [COMPUTE_LINE_PART] = PART_MARK "\n",
+        [COMPUTE_LINE_GAP] = GAP_MARK "\n",
     };
     struct lines *x = ctx;
 
-    if (lines_begin(x) < 0 || stream_gone(x->c)) {
-        x->left = true;
-        return -1;
-    }
     if (l->kind == COMPUTE_LINE_IDLE)
-        return 0;
-    if ((x->timestamps && l->time && write_time(x, l->time) < 0) ||
-        stream_write(x->c, l->text, x->e) < 0 || stream_write(x->c, ends[l->kind], x->e) < 0) {
-        x->left = true;
-        return -1;
-    }
-    return 0;
+        return lines_flush(x);
+    if (x->timestamps && l->time)
+        put_time(&x->out, l->time);
+    buf_put(&x->out, l->text.p, l->text.n);
+    buf_puts(&x->out, ends[l->kind]);
+    return x->out.n >= LINES_PIECE ? lines_flush(x) : 0;
 }
 
 int instance_logs(struct call *c, struct err *e)
 {
     const struct instance_logs_args *q = c->query;
-    struct lines x = { .c = c, .timestamps = q->timestamps, .e = e };
+    struct err lost;
+    struct lines x = { .c = c, .out = BUF(MIB(4)), .timestamps = q->timestamps, .e = &lost };
     struct compute_log_opts o = { .tail = q->tail, .since = q->since, .follow = q->follow };
     struct instance i;
 
@@ -147,11 +152,14 @@ int instance_logs(struct call *c, struct err *e)
         o.tail = q->since ? -1 : TAIL_DEFAULT;
     TRY(instance_there(c, &i, e));
     int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
-    if (x.left) /* before the end: by a peer that has gone, or a server that stops */
+    if (rc < 0 && e->code == ERR_NOT_FOUND)
+        rc = 0; /* what no host knows, yet or any more, has printed nothing further */
+    if ((rc == 0 || x.begun || x.out.n) && !x.left)
+        (void)lines_flush(&x);
+    buf_free(&x.out);
+    if (rc == 0 && x.left) /* by a peer that has gone, or by a server that stops */
         return err_set(e, ERR_REQUEST_TIMEOUT, "the answer was not given to its end");
-    if (rc < 0 && e->code != ERR_NOT_FOUND)
-        return -1;
-    return lines_begin(&x); /* what no host knows, yet or any more, has printed nothing further */
+    return rc;
 }
 
 int instance_stats(struct call *c, struct err *e)
