@@ -213,10 +213,21 @@ static void hold_on(void)
     atomic_fetch_sub(&holding, 1);
 }
 
-static int thing_hold(struct call *c, struct err *e _unused_)
+static int thing_hold_read(struct call *c, struct err *e _unused_)
 {
     hold_on();
     return reply_message(c, "held");
+}
+
+static int thing_hold(struct call *c, struct err *e)
+{
+    bool gone = false;
+
+    atomic_fetch_add(&holding, 1);
+    while (hold && !(gone = call_gone(c)))
+        usleep(1000);
+    atomic_fetch_sub(&holding, 1);
+    return gone ? err_set(e, ERR_ENGINE_UNAVAILABLE, "nobody waits") : reply_message(c, "held");
 }
 
 static int thing_hold_stream(struct call *c, struct err *e)
@@ -288,7 +299,7 @@ static const struct route test_routes[] = {
     { GET,    "/noise",         "thing:take",   WRITE,  thing_noise,  NULL, TI, 200, "Waits for itself.", .query = &wait_record, .no_audit = true },
     { GET,    "/stream",        "thing:stream", STREAM, thing_stream, NULL, NULL, 200, "Streams.", .produces = "text/plain" },
     { POST,   "/hold",          "thing:hold",   LONG,   thing_hold,   NULL, NULL, 200, "Holds a thread." },
-    { GET,    "/hold-read",     "thing:hold",   READ,   thing_hold,   NULL, NULL, 200, "Holds a reading thread." },
+    { GET,    "/hold-read",     "thing:hold",   READ,   thing_hold_read, NULL, NULL, 200, "Holds a reading thread." },
     { GET,    "/hold-stream",   "thing:hold",   STREAM, thing_hold_stream, NULL, NULL, 200, "Holds a stream.", .produces = "text/plain" },
     { PUT,    "/raw",           "thing:raw",    LONG,   thing_raw,    NULL, TI, 200, "Counts bytes.", .body = BODY_RAW, .body_max = 1 << 20 },
     { POST,   "/revoke",        "thing:revoke", WRITE,  thing_revoke, NULL, NULL, 200, "Revokes its key." },

@@ -359,6 +359,7 @@ void dispatch_head(void *ctx, struct http_req *r, int io)
         answer_error(p, &e);
         return;
     }
+    p->revocations = live_now(app->live);
     if (p->c.route->public ||
         auth_cache_get(app->auth_cache, p->secret, &p->tenant_wanted, &p->who)) {
         after_credential(p);

@@ -9,6 +9,7 @@ static const int64_t LOOK_EVERY = SECONDS(2); /* over PostgreSQL */
 
 struct live {
     pthread_mutex_t lock;
+    _Atomic uint64_t revocations; /* so far */
     struct call_private *first;
 };
 
@@ -30,6 +31,11 @@ void live_free(struct live *l)
     free(l);
 }
 
+uint64_t live_now(const struct live *l)
+{
+    return atomic_load(&l->revocations);
+}
+
 void live_add(struct call_private *p)
 {
     struct live *l = p->c.app->live;
@@ -39,6 +45,9 @@ void live_add(struct call_private *p)
     p->live = true;
     p->looked = clock_mono(clock_system());
     pthread_mutex_lock(&l->lock);
+    /* One that came between its credential's look-up and now has not found it here. */
+    if (live_now(l) != p->revocations)
+        atomic_store(&p->look_again, true);
     p->live_prev = NULL;
     p->live_next = l->first;
     if (l->first)
@@ -70,6 +79,7 @@ void live_revoked(struct app *app, const struct uuid *user_id, const struct uuid
     bool any = false;
 
     pthread_mutex_lock(&l->lock);
+    atomic_fetch_add(&l->revocations, 1);
     for (struct call_private *p = l->first; p; p = p->live_next) {
         bool user = user_id && !uuid_is_nil(user_id) && uuid_eq(&p->who.user_id, user_id);
         bool key = key_id && !uuid_is_nil(key_id) && uuid_eq(&p->who.key_id, key_id);

@@ -264,6 +264,7 @@ struct call_private {
     bool live;              /* in its list */
     atomic_bool look_again; /* its credential may be no longer what it was */
     int64_t looked;         /* monotonic */
+    uint64_t revocations;   /* there were, before its credential was looked up */
     struct err ended;       /* why a stream was ended by us */
     struct call_private *live_next, *live_prev;
 
@@ -409,6 +410,8 @@ void park_wake(struct park *k);
 /* ---- live.c: calls that last end with their credential */
 struct live *live_new(void);
 void live_free(struct live *l);
+/* How many revocations there were: for p->revocations, before the credential is looked up. */
+uint64_t live_now(const struct live *l);
 void live_add(struct call_private *p);
 void live_del(struct call_private *p);
 /* Credentials of this user or key (either may be NULL; both: of all) are no longer what they were.

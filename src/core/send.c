@@ -412,6 +412,17 @@ bool stream_gone(struct call *c)
     return atomic_load(&p->gone) || http_req_gone(p->r);
 }
 
+bool call_gone(struct call *c)
+{
+    struct call_private *p = c->p;
+    struct err ignored;
+
+    if (!p->r || p->idem_key)
+        return false;
+    live_add(p);
+    return http_req_gone(p->r) || live_check(p, store_any_reader(c->app->store), &ignored) < 0;
+}
+
 void stream_finish(struct call_private *p, bool whole)
 {
     struct http_req *r = p->r;

@@ -285,6 +285,10 @@ bool call_resumed(const struct call *c, struct uuid *object);
  * it did. */
 int call_claim(struct call *c, struct err *e) _must_check_;
 
+/* LONG: true once nobody waits for the answer: its peer has left, or its credential no longer
+ * allows what it does.  Never of a keyed request, whose answer is kept for its retry. */
+bool call_gone(struct call *c);
+
 /* For db_each() of statements with one column: an id into a struct uuid; text into a struct
  * text_out, whose arena keeps it.  Both are as they were if no row comes. */
 struct text_out {

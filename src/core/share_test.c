@@ -249,6 +249,35 @@ TEST(a_stream_ends_with_its_credential)
     doom = false;
 }
 
+TEST(a_long_call_ends_with_its_peer_and_its_credential)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    doom = false;
+    hold = true;
+    int theirs = ask_begin(w, POST, "/hold", "test-owner", NULL, NULL);
+    int leaves = ask_begin(w, POST, "/hold", "test-member", NULL, NULL);
+    int fd = ask_begin(w, POST, "/hold", "test-doomed", NULL, NULL);
+    int keyed_fd = ask_begin(w, POST, "/hold", "test-owner", "Idempotency-Key: k", NULL);
+    for (int i = 0; i < 1000 && holding < 4; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 4);
+    close(leaves);
+    close(keyed_fd); /* its answer is kept for its retry */
+    for (int i = 0; i < 2000 && holding > 3; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 3);
+    doom = true;
+    revoke_doomed(w);
+    for (int i = 0; i < 2000 && holding > 2; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 2);
+    CHECK_EQ(ask_end(w, fd).status, 503);
+    hold = false;
+    CHECK_EQ(ask_end(w, theirs).status, 200);
+    doom = false;
+}
+
 /* ---- bodies */
 
 static const char part_of_a_body[] =

@@ -17,7 +17,13 @@
 #include "codec/text.h"
 #include "os/file.h"
 
-enum { TIMEOUT_DEFAULT = 60, OUTPUT_DEFAULT = 1 << 20, PATH_LONGEST = 4096, READS_MAX = 128 };
+enum {
+    TIMEOUT_DEFAULT = 60,
+    OUTPUT_DEFAULT = 1 << 20,
+    PATH_LONGEST = 4096,
+    STOP_LOOK_MS = 500,
+    READS_MAX = 128
+};
 
 static const char safe_path[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -240,19 +246,27 @@ static void drain(struct run *r, int i)
     }
 }
 
-/* Until the program has ended or its time is over (false).  A grandchild that keeps the pipes open
- * does not hold us. */
+static bool is_to_stop(const struct process_opts *o)
+{
+    return o->stop && o->stop(o->stop_ctx);
+}
+
+/* Until the program has ended, or its time is over or it is to stop (false).  A grandchild that
+ * keeps the pipes open does not hold us. */
 static bool wait_for_end(struct run *r, int64_t deadline)
 {
+    const struct process_opts *o = r->child.opts;
+    const int64_t most = o->stop ? STOP_LOOK_MS : 60000;
+
     for (;;) {
         int64_t left = deadline - clock_mono(clock_system());
         struct pollfd p[] = { { .fd = r->pidfd, .events = POLLIN },
                               { .fd = r->ours[0], .events = POLLIN },
                               { .fd = r->ours[1], .events = POLLIN } };
 
-        if (left <= 0)
+        if (left <= 0 || is_to_stop(o))
             return false;
-        if (poll(p, ARRAY_LEN(p), (int)MIN(left / 1000 + 1, (int64_t)60000)) < 0 && errno != EINTR)
+        if (poll(p, ARRAY_LEN(p), (int)MIN(left / 1000 + 1, most)) < 0 && errno != EINTR)
             return false;
         drain(r, 0);
         drain(r, 1);
@@ -301,6 +315,8 @@ int process_run(struct arena *a, const struct process_opts *o, struct process_re
     res.out = (struct str){ arena_dup(a, r.got[0].p, r.got[0].n), r.got[0].n };
     res.err = (struct str){ arena_dup(a, r.got[1].p, r.got[1].n), r.got[1].n };
     *out = res;
+    if (res.timed_out && clock_mono(clock_system()) < deadline)
+        return err_set(e, ERR_REQUEST_TIMEOUT, "%s was told to stop", o->argv[0]);
     if (res.timed_out) {
         char cause[100];
 

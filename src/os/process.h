@@ -13,8 +13,10 @@ struct process_opts {
     const char *cwd;         /* NULL: "/" */
     struct str input;        /* to its stdin; empty: /dev/null */
     int64_t timeout;         /* microseconds; 0: 60 s.  Then SIGKILL to its process group. */
-    size_t max_output;       /* of stdout and of stderr each; 0: 1 MiB; the rest is discarded */
-    const int *keep_fds;     /* descriptors it inherits at the same numbers; ends with -1 */
+    bool (*stop)(void *ctx); /* asked twice a second: true ends it like its time-out; may be NULL */
+    void *stop_ctx;
+    size_t max_output;   /* of stdout and of stderr each; 0: 1 MiB; the rest is discarded */
+    const int *keep_fds; /* descriptors it inherits at the same numbers; ends with -1 */
 };
 
 struct process_result {
@@ -23,7 +25,8 @@ struct process_result {
     struct str out, err; /* in the arena, NUL-terminated */
 };
 
-/* Runs it to its end.  -1 only if it could not be started or timed out. */
+/* Runs it to its end.  -1 only if it could not be started, timed out or was to stop
+ * (ERR_REQUEST_TIMEOUT). */
 int process_run(struct arena *a, const struct process_opts *o, struct process_result *out,
                 struct err *e);
 /* As above, and a non-zero exit is an error too, whose cause is the last line of stderr. */

@@ -2,6 +2,7 @@
 """What an instance says and is told: logs over rotation, restarts and slow readers; commands with any bytes, their ends, what they leave."""
 import base64
 import http.client
+import json
 import socket
 import threading
 import time
@@ -214,6 +215,29 @@ def test_hundreds_of_commands_leave_no_zombie(c):
     for _ in range(200):
         execute(c, i, ["sh", "-c", "(true &) & sleep 0.01 & exit 0"])
     assert clouds.until(lambda: run(c, i, "ps", "-o", "stat").count("Z") == 0, 5), run(c, i, "ps", "-o", "pid,stat,args")
+
+
+def begin(c, i, cmd, key=None, **headers):
+    """Asks for a command and does not wait for its answer."""
+    con = http.client.HTTPConnection("127.0.0.1", c.port, timeout=40)
+    con.request("POST", f"/instances/{i}/exec", json.dumps({"cmd": cmd, "timeout": 600}),
+                {"X-API-Key": key or c.key, "Content-Type": "application/json", **headers})
+    return con
+
+
+def test_a_command_that_nobody_waits_for_any_more_ends(c):
+    i = launch(c, "busybox", cmd=SLEEP)["id"]
+    made = c.made("/auth/keys", {"name": "doomed"})
+    left = begin(c, i, ["sh", "-c", "sleep 701 & sleep 702"])
+    revoked = begin(c, i, ["sleep", "703"], key=made["key"])
+    keyed = begin(c, i, ["sleep", "704"], **{"Idempotency-Key": "k"})
+    assert clouds.until(lambda: all(f"sleep 70{n}" in run(c, i, "ps") for n in (1, 2, 3, 4)), 10)
+    left.close()
+    keyed.close()
+    assert c.delete(f"/auth/keys/{made['id']}").status in (200, 204)
+    assert clouds.until(lambda: not any(f"sleep 70{n}" in run(c, i, "ps") for n in (1, 2, 3)), 10), run(c, i, "ps")
+    assert revoked.getresponse().status >= 400
+    assert "sleep 704" in run(c, i, "ps"), "its answer is kept for its retry"
 
 
 def test_an_agent_that_dies_leaves_no_command_without_its_time_out(cloud, c):

@@ -104,6 +104,10 @@ struct compute_exec {
     struct str input;
     int64_t timeout;      /* microseconds; 0: 60 s.  Then all that it started is killed */
     bool kill_background; /* also at its own end; else what it left running lives on */
+    /* Asked about twice a second: true, nobody waits for it any more; all that it started is killed
+     * (ERR_ENGINE_UNAVAILABLE).  May be NULL. */
+    bool (*gone)(void *ctx);
+    void *gone_ctx;
 };
 struct compute_exec_result {
     int64_t exit_code;

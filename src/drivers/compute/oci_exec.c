@@ -272,6 +272,8 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
                               .input = x->input,
                               .timeout =
                                   (x->timeout ? x->timeout : SECONDS(60)) + SECONDS(SHIM_GRACE_S),
+                              .stop = x->gone,
+                              .stop_ctx = x->gone_ctx,
                               .max_output = OUTPUT_MAX + 1 };
     int done = process_run(a, &p, &got, e);
     *out = (struct compute_exec_result){ .out = got.out, .err = got.err };

@@ -14,6 +14,8 @@
 
 enum { RESUME_S = 30 }; /* how long who reads logs waits for an agent that ended */
 
+static const int64_t GONE_LOOK = MILLIS(500);
+
 struct remote {
     struct compute base;
     char *path, *installation;
@@ -185,12 +187,32 @@ static int upload(struct stream *s, const struct remote_order *o, struct err *e)
     return o->read ? link_send(s->link, FRAME_END, s->id, STR("{}"), e) : 0;
 }
 
+/* As stream_next(); -2: nobody waits for it any more. */
+static int next_or_gone(struct stream *s, const struct remote_order *o, struct message **m)
+{
+    int64_t until = clock_mono(clock_system()) + o->timeout;
+
+    if (!o->gone)
+        return stream_next(s, o->timeout, m);
+    for (;;) {
+        int64_t left = o->timeout < 0 ? GONE_LOOK : until - clock_mono(clock_system());
+        int r = left > 0 ? stream_next(s, MIN(left, GONE_LOOK), m) : 0;
+
+        if (r != 0 || left <= 0)
+            return r;
+        if (o->gone(o->gone_ctx))
+            return -2;
+    }
+}
+
 static int await(struct stream *s, const struct remote_order *o, struct err *e)
 {
     struct message *m;
 
     for (;;) {
-        int r = stream_next(s, o->timeout, &m);
+        int r = next_or_gone(s, o, &m);
+        if (r == -2)
+            return err_set(e, ERR_ENGINE_UNAVAILABLE, "it was ended, for nobody waits for it");
         if (r == 0)
             return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent does not answer in time");
         if (r < 0)
@@ -520,7 +542,9 @@ static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id
                                   .read = read_input,
                                   .read_ctx = &in,
                                   .answer = take_output,
-                                  .ctx = &ran };
+                                  .ctx = &ran,
+                                  .gone = x->gone,
+                                  .gone_ctx = x->gone_ctx };
 
     json_kstr(&o, "id", id->s);
     json_kstr(&o, "cmd", x->cmd);

@@ -17,5 +17,8 @@ struct remote_order {
     void *read_ctx;
     remote_answer_fn *answer;
     void *ctx;
+    /* Asked about twice a second while nothing comes: true cancels the order.  May be NULL. */
+    bool (*gone)(void *ctx);
+    void *gone_ctx;
 };
 int remote_do(struct compute *remote, const struct remote_order *o, struct err *e);

@@ -246,6 +246,11 @@ static int send_output(struct job *j, char kind, struct str s, struct err *e)
     return 0;
 }
 
+static bool is_cancelled(void *stream)
+{
+    return stream_cancelled(stream);
+}
+
 static int exec_in(struct job *j, struct arena *a, struct str input, struct err *e)
 {
     struct compute_exec x = { .env = text(j, a, "env"), .cwd = text(j, a, "cwd"), .input = input };
@@ -258,6 +263,8 @@ static int exec_in(struct job *j, struct arena *a, struct str input, struct err 
     TRY(need_text(j, a, "cmd", &x.cmd, e));
     x.timeout = json_get_int(j->order, "timeout", 0);
     x.kill_background = json_get_bool(j->order, "kill_background", false);
+    x.gone = is_cancelled;
+    x.gone_ctx = j->stream;
     TRY(compute_exec_in(j->server->compute, a, &id, &x, &r, e));
     TRY(send_output(j, 1, r.out, e));
     TRY(send_output(j, 2, r.err, e));

@@ -214,6 +214,11 @@ static int read_input(struct call *c, const struct instance_exec *in, struct str
     return call_faults(c, e);
 }
 
+static bool nobody_waits(void *call)
+{
+    return call_gone(call);
+}
+
 int instance_exec(struct call *c, struct err *e)
 {
     const struct instance_exec *in = c->in;
@@ -222,7 +227,9 @@ int instance_exec(struct call *c, struct err *e)
                               .env = in->env,
                               .cwd = in->cwd,
                               .timeout = SECONDS(in->timeout),
-                              .kill_background = in->kill_background };
+                              .kill_background = in->kill_background,
+                              .gone = nobody_waits,
+                              .gone_ctx = c };
     struct compute_exec_result r;
 
     TRY(read_input(c, in, &x.input, e));
