@@ -152,6 +152,24 @@ static void check_object(const struct record *r, const struct json_value *v)
 
         check_member(r, key, m);
     }
+    for (size_t i = 0; i < r->n_fields; i++)
+        if ((r->fields[i].flags & (FF_ALWAYS | FF_NULL)) && !(r->fields[i].flags & FF_ONCE) &&
+            !json_get(v, r->fields[i].name))
+            fail_msg("%s.%s is not out, and its table says it always is", r->name,
+                     r->fields[i].name);
+}
+
+/* A list, a message or an object, as the route's row says. */
+static void check_shape(const struct route *t, const struct json_value *v)
+{
+    bool list = json_type_of(v) == JSON_ARR;
+
+    if (list != (t->list || t->rows))
+        fail_msg("%s %s: %s", method_name(t->method), t->path,
+                 list ? "answers a list, and its row does not say so"
+                      : "answers no list, and its row says it does");
+    if (t->message && (json_len(v) != 1 || !json_get(v, "message")))
+        fail_msg("%s %s answers more or less than a message", method_name(t->method), t->path);
 }
 
 static void check_error(struct reply *r)
@@ -203,6 +221,8 @@ static void check_reply(struct world *w, struct reply *r, enum method m)
     if (json_type_of(v) == JSON_ARR)
         r->len = json_len(v);
     r->id = json_type_of(v) == JSON_OBJ ? json_str_of(json_get(v, "id"), NULL) : NULL;
+    if (s.route && m != HEAD && r->status < 300)
+        check_shape(s.route, v);
     if (!s.route || !s.route->out || m == HEAD)
         return;
     if (json_type_of(v) == JSON_OBJ)
