@@ -59,15 +59,18 @@ def document(server):
 
 @pytest.fixture(scope="session")
 def things(server):
-    """A row for each list, and what stands for {id} in a list's path, by the path without its surface."""
+    """A row for each list; what stands for {id} in a list's path."""
     a = server.admin
     vpc = a.made("/vpcs", {"name": "shop"})["id"]
     a.made(f"/vpcs/{vpc}/subnets", {"name": "front", "cidr_block": "10.0.1.0/24"})
     queue = a.made("/queues", {"name": "jobs", "tags": {"team": "shop"}})["id"]
-    for _ in range(4):
+    for _ in range(20):  # each program receives some, which hides them
         a.made(f"/queues/{queue}/messages", {"body": "x", "attributes": {"kind": "image"}})
     a.made("/instances", {"name": "web", "image": "nginx", "vpc_id": vpc, "ports": ["8088:80"]})
-    return {"/vpcs/{id}/subnets": vpc, "/queues/{id}/messages": queue, "/tenants/{id}/members": a.get("/tenants").json[0]["id"]}
+    tenant = a.get("/tenants").json[0]["id"]
+    a.made(f"/tenants/{tenant}/members", {"email": "invited@example.com"})
+    ids = {"vpcs": vpc, "queues": queue, "tenants": tenant}
+    return lambda path: ids[path.removeprefix("/v1").split("/")[1]] if "{id}" in path else None
 
 
 class List:
@@ -76,7 +79,6 @@ class List:
     def __init__(self, path, op, schema, enveloped):
         self.path, self.enveloped, self.name, self.tag = path, enveloped, op["operationId"], op["tags"][0]
         self.item = schema.rpartition("/")[2]
-        self.bare = path.removeprefix("/v1")
 
 
 @pytest.fixture(scope="session")

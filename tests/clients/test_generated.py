@@ -28,7 +28,7 @@ def test_typescript(server, node, things, lists, read):
     node("openapi-typescript/bin/cli.js", WORK / "openapi.json", "-o", top / "brume.d.ts", "--default-non-nullable=false")
     calls = []
     for x in lists:
-        params = f'{{ params: {{ path: {{ id: "{things[x.bare]}" }} }} }}' if "{" in x.path else "{}"
+        params = f'{{ params: {{ path: {{ id: "{things(x.path)}" }} }} }}' if "{" in x.path else "{}"
         rows = "r.data.data" if x.enveloped else "r.data"
         calls.append(f"""{{
     const r = await client.GET("{x.path}", {params});
@@ -72,7 +72,7 @@ def test_python(server, things, lists, read, document):
     out = run([sys.executable, "-m", "openapi_python_client", "generate", "--path", WORK / "openapi.json", "--meta", "none",
                "--output-path", top / "brume", "--config", top / "config.yaml", "--fail-on-warning"])
     assert "warning" not in out.lower() and "unable" not in out.lower(), out
-    calls = [(x.tag, snake(x.name), x.name, things.get(x.bare), x.enveloped) for x in lists]
+    calls = [(x.tag, snake(x.name), x.name, things(x.path), x.enveloped) for x in lists]
     (top / "main.py").write_text(f"""import importlib, json, os
 from brume import AuthenticatedClient
 from brume.api.queue import create_queue
@@ -107,7 +107,7 @@ def test_go(server, things, lists, read):
          "--global-property=apiDocs=false,modelDocs=false,apiTests=false,modelTests=false"])
     calls = []
     for x in lists:
-        at = f', "{things[x.bare]}"' if "{" in x.path else ""
+        at = f', "{things(x.path)}"' if "{" in x.path else ""
         calls.append(f"""{{
         got, _, err := client.{exported(x.tag)}API.{exported(x.name)}(ctx{at}).Execute()
         check("{x.name}", err)
