@@ -349,7 +349,7 @@ static int remote_destroy(struct compute *h, const struct uuid *id, int64_t revi
     _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
     struct buf b = BUF(KIB(4));
     struct json_out o = begin(&b, "destroy", SECONDS(60));
-    struct compute_state st;
+    struct compute_state st = { 0 };
 
     json_kstr(&o, "id", id->s);
     json_kint(&o, "revision", revision);
