@@ -322,14 +322,21 @@ struct reply ask(struct world *w, enum method m, const char *path, const char *k
     return ask_end(w, ask_begin(w, m, path, key, headers, body));
 }
 
+static void speaks(struct world *w, enum speaker who)
+{
+    pthread_mutex_lock(&w->lock);
+    w->speaking = who;
+    pthread_mutex_unlock(&w->lock);
+}
+
 struct reply as(struct world *w, enum speaker who, enum method m, const char *path,
                 const char *body)
 {
     const char *key = world_key(w, who);
 
-    w->speaking = who;
+    speaks(w, who);
     struct reply r = ask(w, m, path, key, NULL, body);
-    w->speaking = AS_OWNER;
+    speaks(w, AS_OWNER);
     return r;
 }
 

@@ -257,10 +257,10 @@ void app_tick(struct app *app)
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
-    if (now - app->limits_saved >= MILLIS(400)) {
-        app->limits_saved = now;
+    int64_t saved = atomic_load(&app->limits_saved);
+    if (now - saved >= MILLIS(400) &&
+        atomic_compare_exchange_strong(&app->limits_saved, &saved, now))
         ratelimit_save(app->limits);
-    }
     int64_t swept = atomic_load(&app->swept);
     if (now - swept >= HOURS(1) && atomic_compare_exchange_strong(&app->swept, &swept, now))
         journal_sweep(app);

@@ -48,6 +48,8 @@ void live_add(struct call_private *p)
     /* One that came between its credential's look-up and now has not found it here. */
     if (live_now(l) != p->revocations)
         atomic_store(&p->look_again, true);
+    p->live_user = p->who.user_id;
+    p->live_key = p->who.key_id;
     p->live_prev = NULL;
     p->live_next = l->first;
     if (l->first)
@@ -81,8 +83,8 @@ void live_revoked(struct app *app, const struct uuid *user_id, const struct uuid
     pthread_mutex_lock(&l->lock);
     atomic_fetch_add(&l->revocations, 1);
     for (struct call_private *p = l->first; p; p = p->live_next) {
-        bool user = user_id && !uuid_is_nil(user_id) && uuid_eq(&p->who.user_id, user_id);
-        bool key = key_id && !uuid_is_nil(key_id) && uuid_eq(&p->who.key_id, key_id);
+        bool user = user_id && !uuid_is_nil(user_id) && uuid_eq(&p->live_user, user_id);
+        bool key = key_id && !uuid_is_nil(key_id) && uuid_eq(&p->live_key, key_id);
         bool all = !user_id && !key_id;
 
         if (!user && !key && !all)

@@ -118,9 +118,9 @@ struct app {
     pthread_cond_t tick_cond;
     atomic_bool stopping;
     bool stopped;
-    _Atomic int64_t swept; /* when the journal was last */
-    int64_t limits_saved;  /* when the rate limits were last: the ticker's */
-    size_t started;        /* services whose start() has been called */
+    _Atomic int64_t swept;        /* when the journal was last */
+    _Atomic int64_t limits_saved; /* when the rate limits were last */
+    size_t started;               /* services whose start() has been called */
 };
 
 /* ---- a request */
@@ -261,11 +261,12 @@ struct call_private {
     struct call_private *park_next, *park_prev;
 
     /* lasting: see live.c */
-    bool live;              /* in its list */
-    atomic_bool look_again; /* its credential may be no longer what it was */
-    int64_t looked;         /* monotonic */
-    uint64_t revocations;   /* there were, before its credential was looked up */
-    struct err ended;       /* why a stream was ended by us */
+    bool live;                       /* in its list */
+    atomic_bool look_again;          /* its credential may be no longer what it was */
+    int64_t looked;                  /* monotonic */
+    uint64_t revocations;            /* there were, before its credential was looked up */
+    struct err ended;                /* why a stream was ended by us */
+    struct uuid live_user, live_key; /* of its credential, while it is in the list */
     struct call_private *live_next, *live_prev;
 
     /* writing */
