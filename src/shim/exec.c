@@ -4,11 +4,11 @@
  * The process that was started waits for the command's end alone.  Its child, which outlives it and
  * the agent, does the work: it has the runtime start brume-init (-i, see there) with the command,
  * carries the output to where ours goes, kills all of the command's control group when its time
- * (-t) is over, and writes to -o how it ended: "E <status>", "T" (time), "D <errno>" (no such
- * folder), "X <errno>" (no such command), "R <status>" (the runtime failed).  The pipes of its
- * output belong to -e, so that it may open /dev/stderr.  What the command leaves running lives on
- * unless -k: its output is taken and dropped, for who writes to a closed pipe dies of it.  The
- * group goes with the last of them. */
+ * (-t) is over or who waits was killed, and writes to -o how it ended: "E <status>", "T" (time), "D
+ * <errno>" (no such folder), "X <errno>" (no such command), "R <status>" (the runtime failed).  The
+ * pipes of its output belong to -e, so that it may open /dev/stderr.  What the command leaves
+ * running lives on unless -k: its output is taken and dropped, for who writes to a closed pipe dies
+ * of it.  The group goes with the last of them. */
 #include "shim/shim.h"
 
 #include <errno.h>
@@ -144,8 +144,21 @@ static void write_file(const char *path, const char *text)
     close(fd);
 }
 
-/* How many were there to be killed. */
-static int kill_listed(const char *path)
+/* brume-init, once the runtime has left it to us; 0: not known. */
+static pid_t init_pid(void)
+{
+    char text[64];
+    int fd = x.runtime ? -1 : open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return (pid_t)shim_get_number(text);
+}
+
+/* How many were there to be killed, beside 'spared'. */
+static int kill_listed(const char *path, pid_t spared)
 {
     char text[4096];
     int fd = open(path, O_RDONLY | O_CLOEXEC), found = 0;
@@ -156,7 +169,7 @@ static int kill_listed(const char *path)
     text[n > 0 ? n : 0] = '\0';
     for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
         pid_t pid = (pid_t)shim_get_number(p);
-        if (pid > 1) {
+        if (pid > 1 && pid != spared) {
             kill(pid, SIGKILL);
             found++;
         }
@@ -164,7 +177,8 @@ static int kill_listed(const char *path)
     return found;
 }
 
-static void kill_group(void)
+/* All of the group but 'spared' (0: nobody); false when some are left. */
+static bool kill_all_but(pid_t spared)
 {
     const struct timespec moment = { .tv_nsec = 2000000 };
     int64_t until = now_ms() + KILL_MS;
@@ -174,14 +188,27 @@ static void kill_group(void)
     while (found && now_ms() < until) {
         found = 0;
         for (int i = 0; i < x.args->groups.n; i++) {
-            group_path(path, x.args->groups.at[i], "/cgroup.kill");
-            write_file(path, "1");
+            if (!spared) {
+                group_path(path, x.args->groups.at[i], "/cgroup.kill");
+                write_file(path, "1");
+            }
             group_path(path, x.args->groups.at[i], "/cgroup.procs");
-            found += kill_listed(path);
+            found += kill_listed(path, spared);
         }
         if (found)
             nanosleep(&moment, NULL);
     }
+    return !found;
+}
+
+/* brume-init last, which then has nobody left to wait for and ends by itself: what it leaves would
+ * be the instance's first process's, which may never ask for its end. */
+static void kill_group(void)
+{
+    pid_t init = init_pid();
+
+    if (!init || !kill_all_but(init))
+        kill_all_but(0);
 }
 
 static void remove_group(void)
@@ -277,15 +304,16 @@ static void reap(void)
 
 static void loop(void)
 {
-    bool killed = false;
+    bool killed = false, given_up = false; /* who waited for its end was killed */
 
     while (!x.ended) {
-        struct pollfd p[4] = { { x.signals, POLLIN, 0 },
+        struct pollfd p[5] = { { x.signals, POLLIN, 0 },
                                { x.report, POLLIN, 0 },
                                tube_wish(&x.tube[0]),
-                               tube_wish(&x.tube[1]) };
+                               tube_wish(&x.tube[1]),
+                               { x.over ? -1 : x.told, 0, 0 } };
         int64_t left = x.over ? -1 : x.deadline - now_ms();
-        if (!x.over && left <= 0) {
+        if (!x.over && (left <= 0 || given_up)) {
             kill_group();
             over('T', 0);
             killed = true;
@@ -295,7 +323,7 @@ static void loop(void)
             kill_group();
             killed = true;
         }
-        if (poll(p, 4, x.over ? -1 : (int)(left < 60000 ? left : 60000)) < 0 && errno != EINTR)
+        if (poll(p, 5, x.over ? -1 : (int)(left < 60000 ? left : 60000)) < 0 && errno != EINTR)
             return;
         for (int k = 0; k < 2; k++)
             if (p[2 + k].revents)
@@ -304,6 +332,7 @@ static void loop(void)
             hear();
         if (p[0].revents)
             reap();
+        given_up = p[4].revents & POLLERR;
     }
 }
 

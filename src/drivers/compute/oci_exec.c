@@ -14,7 +14,13 @@
 #include "os/file.h"
 #include "os/process.h"
 
-enum { PROCESS_MAX = 1 << 20, OUTPUT_MAX = 1 << 20, MAX_ARGS = 64, SHIM_GRACE_S = 15 };
+enum {
+    PROCESS_MAX = 1 << 20,
+    OUTPUT_MAX = 1 << 20,
+    MAX_ARGS = 64,
+    SHIM_GRACE_S = 15,
+    END_LOOKS = 150
+};
 
 #define FOLDER "exec-"
 
@@ -259,12 +265,28 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
     return 0;
 }
 
+/* Its shim's child, which outlives the shim, ends all of it and takes the group away; what it does
+ * not is killed here. */
+static void end_group(struct oci *o, const char *group)
+{
+    const struct timespec moment = { .tv_nsec = 20 * 1000000 };
+    struct err e;
+
+    for (int i = 0; i < END_LOOKS; i++) {
+        if (cgroup_remove(o->groups, group, &e) == 0)
+            return;
+        nanosleep(&moment, NULL);
+    }
+    if (cgroup_kill(o->groups, group, SECONDS(5), &e) < 0 ||
+        cgroup_remove(o->groups, group, &e) < 0)
+        log_err(LOG_WARN, "exec_group_stays", &e);
+}
+
 static int run(struct oci *o, struct arena *a, const struct uuid *id, const struct compute_exec *x,
                const struct running *r, struct compute_exec_result *out, struct err *e)
 {
     struct process_result got = { 0 };
     struct words w = { .n = 0 };
-    struct err late = { 0 };
 
     TRY(cgroup_make(o->groups, r->group, e));
     TRY(shim_words(o, a, id, x, r, &w, e));
@@ -282,9 +304,8 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     out->err.n = MIN(out->err.n, (size_t)OUTPUT_MAX);
     if (done == 0)
         done = read_end(a, r, out, e);
-    if (done < 0 && cgroup_kill(o->groups, r->group, SECONDS(5), &late) == 0 &&
-        cgroup_remove(o->groups, r->group, &late) < 0)
-        log_err(LOG_WARN, "exec_group_stays", &late); /* its shim was killed */
+    if (done < 0)
+        end_group(o, r->group);
     return done;
 }
 

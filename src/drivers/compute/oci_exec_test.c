@@ -128,6 +128,11 @@ TEST_HOST(what_a_command_leaves_running_lives_on_unless_asked)
 }
 
 /* 'sleep' as an instance's first process never asks for the end of anybody. */
+static bool at_once(void *ctx _unused_)
+{
+    return true;
+}
+
 TEST_HOST(many_commands_leave_no_zombie)
 {
     HOST;
@@ -141,6 +146,24 @@ TEST_HOST(many_commands_leave_no_zombie)
         if (r.exit_code != 4)
             fail_msg("%d: %lld %s", i, (long long)r.exit_code, r.err.p);
     }
+    assert_true(goes(h, &s.id, " Z"));
+    struct compute_exec killed = { .cmd =
+                                       "[\"sh\",\"-c\",\"sleep 301 & (sleep 302 &) & sleep 303\"]",
+                                   .timeout = MILLIS(300) };
+    struct compute_exec rest = { .cmd = "[\"sh\",\"-c\",\"sleep 304 & sleep 305 & echo\"]",
+                                 .timeout = SECONDS(10),
+                                 .kill_background = true };
+    struct compute_exec_result r;
+    struct err e = { 0 };
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &killed, &r, &e), 0);
+        assert_true(r.timed_out);
+        assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &rest, &r, &e), 0);
+        killed.gone = at_once; /* and those that are given up */
+        assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &killed, &r, &e), -1);
+        killed.gone = NULL;
+    }
+    assert_true(goes(h, &s.id, "sleep 30"));
     assert_true(goes(h, &s.id, " Z"));
 }
 
