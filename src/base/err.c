@@ -13,7 +13,8 @@ static const struct {
 };
 
 /* A message may go into a row: a character that was cut is none. */
-static void fill_message(struct err *e, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void fill_message(struct err *e, const char *fmt,
+                                                               va_list ap)
 {
     vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
     utf8_mend(e->msg);

@@ -242,7 +242,7 @@ static int64_t denials(struct world *w)
     struct store *s = world_app(w)->store;
     struct err e;
     struct db *db = store_reader(s, &e);
-    int64_t n;
+    int64_t n = 0;
 
     CHECK(db && db_int(db, "SELECT count(*) FROM journal WHERE outcome = 'denied'", NO_ARGS, 0, &n,
                        &e) == 0);

@@ -207,7 +207,7 @@ static int64_t claims(struct world *w, const char *like)
 {
     struct err e;
     struct db *db = store_reader(world_app(w)->store, &e);
-    int64_t n;
+    int64_t n = 0;
 
     CHECK(db && db_int(db, "SELECT count(*) FROM journal WHERE idem_answer LIKE $1", ARGS(A(like)),
                        0, &n, &e) == 0);
@@ -344,7 +344,7 @@ static int64_t journal_rows(struct world *w)
 {
     struct err e;
     struct db *db = store_reader(world_app(w)->store, &e);
-    int64_t n;
+    int64_t n = 0;
 
     CHECK(db && db_int(db, "SELECT count(*) FROM journal", NO_ARGS, 0, &n, &e) == 0);
     store_reader_back(world_app(w)->store, db);
