@@ -801,6 +801,32 @@ static void a_restart_finds_everything_again(void **state _unused_)
     assert_nothing_left();
 }
 
+/* More than one batch to the kernel holds. */
+static void a_restart_finds_a_large_network_again(void **state _unused_)
+{
+    enum { MANY = 40 };
+    struct net *n = open_net();
+    struct uuid vpc = new_id();
+    struct net_name name = { "web", "10.77.5.10" };
+    struct box b[MANY];
+    char ip[20];
+    struct err e;
+
+    for (int i = 0; i < MANY; i++) {
+        b[i] = box_new();
+        snprintf(ip, sizeof(ip), "10.77.5.%d", 10 + i);
+        attach(n, &b[i], &vpc, ip);
+    }
+    assert_int_equal(net_names(n, &vpc, 1, &name, 1, &e), 0);
+    close_net(n);
+    n = open_net();
+    assert_string_equal(resolve(b[MANY - 1].ns, "web", DNS_A), "10.77.5.10");
+    for (int i = 0; i < MANY; i++)
+        box_end(n, &b[i]);
+    close_net(n);
+    assert_nothing_left();
+}
+
 static void an_instance_that_ended_keeps_its_ports_over_restarts(void **state _unused_)
 {
     struct net *n = open_net();
@@ -1307,6 +1333,7 @@ int main(void)
         cmocka_unit_test_teardown(instances_reach_the_world_but_nothing_of_the_host, after_each),
         cmocka_unit_test_teardown(an_instance_speaks_only_with_its_own_address, after_each),
         cmocka_unit_test_teardown(a_restart_finds_everything_again, after_each),
+        cmocka_unit_test_teardown(a_restart_finds_a_large_network_again, after_each),
         cmocka_unit_test_teardown(an_instance_that_ended_keeps_its_ports_over_restarts, after_each),
         cmocka_unit_test_teardown(an_ended_instances_port_can_be_a_strangers, after_each),
         cmocka_unit_test_teardown(an_instance_that_is_gone_is_forgotten, after_each),

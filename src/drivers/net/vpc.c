@@ -155,12 +155,15 @@ static void bridge_mac(const struct vpc *v, uint8_t mac[6])
     memcpy(mac + 2, v->inner.b, 4);
 }
 
-/* Addresses of the bridge that the port needs: its gateway and its DNS. */
-static void addresses(struct nl *nl, const struct vpc *v, const struct port *p, bool add)
+/* Addresses of the bridge that the port needs and no port before 'end' has: its gateway and its
+ * DNS.
+ */
+static void addresses(struct nl *nl, const struct vpc *v, const struct port *p,
+                      const struct port *end, bool add)
 {
     bool gateway = true, dns = p->dns.family != 0;
 
-    for (const struct port *o = v->ports; !add && o; o = o->next) {
+    for (const struct port *o = v->ports; o != end; o = o->next) {
         if (memcmp(o->gateway.b, p->gateway.b, 4) == 0 && o->subnet.bits == p->subnet.bits)
             gateway = false;
         if (o->dns.family && memcmp(o->dns.b, p->dns.b, 4) == 0)
@@ -209,9 +212,12 @@ static int links_make(struct host *h, struct vpc *v, bool fresh, struct err *e)
     TRY(nl_link_wait(h->nl, v->uplink, CARRIER_PATIENCE, e));
     TRY(nl_link_get(nl, BRIDGE, &l, e));
     v->bridge = l.index;
-    for (const struct port *p = v->ports; p; p = p->next)
-        addresses(nl, v, p, true);
-    return nl_commit(nl, "set a network's own addresses", e);
+    /* A subnet's ports share them; of however many subnets there are, no batch has too many. */
+    for (const struct port *p = v->ports; p; p = p->next) {
+        addresses(nl, v, p, p, true);
+        TRY(nl_commit(nl, "set a network's own addresses", e));
+    }
+    return 0;
 }
 
 int vpc_open(struct vpc *v, struct err *e)
@@ -272,7 +278,7 @@ int port_make(struct host *h, struct vpc *v, const struct port *p, int netns_fd,
     if (!nl)
         return -1;
     TRY(rules_change(v, p, true, e));
-    addresses(nl, v, p, true);
+    addresses(nl, v, p, v->ports, true); /* also where they should be there already */
     nl_veth(nl, &here, &there, h->mtu, 0);
     nl_link_up(nl, p->link);
     TRY(nl_commit(nl, "make an instance's interface", e));
@@ -293,7 +299,7 @@ int port_remove(struct vpc *v, const struct port *p, struct err *e)
 
     if (!nl)
         return -1;
-    addresses(nl, v, p, false);
+    addresses(nl, v, p, NULL, false);
     nl_link_del(nl, p->link, ENODEV);
     TRY(nl_commit(nl, "remove an instance's interface", e));
     return rules_change(v, p, false, e);
