@@ -527,6 +527,10 @@ static void what_is_held_stays_until_it_is_released(void **state _unused_)
     assert_int_equal(files_in("images/layers"), before);
     assert_int_equal(image_inspect(store, &arena, "busybox", &again, &e), 0);
     assert_int_equal(again.status, IMAGE_READY);
+    /* What got out of the way is removed where nobody waits for it. */
+    for (int i = 0; i < 1000 && files_in("images/tmp"); i++)
+        usleep(5000);
+    assert_int_equal(files_in("images/tmp"), 0);
 }
 
 /* Its end is the last that is asked for: all that follows is the store's own work. */

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -18,6 +19,7 @@
 #include "os/thread.h"
 
 enum { JOBS_MAX = 256, THREADS = 8, RECORD_BYTES = 65536, ASKERS_MAX = 8 };
+#define GONE ".gone-" /* begins the names of what was set aside */
 
 struct job {
     struct job *next;
@@ -49,6 +51,8 @@ struct local {
     struct import *imports;
     int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
     bool collect_due;
+    atomic_int aside;     /* numbers what is set aside */
+    atomic_bool removing; /* somebody is about to remove it */
 };
 
 static struct local *local_of(struct image_store *s)
@@ -209,14 +213,50 @@ static void keep_or_drop_manifest(const struct local *s _unused_, const char *pa
         set_add(&c->layers, m.layers[i]);
 }
 
-static void keep_or_drop_layer(const struct local *s _unused_, const char *path, const char *name,
-                               void *ctx)
+/* A tree of many files takes long to remove: under the lock it only gets out of the way. */
+static void set_aside(const struct local *s, const char *path, const char *name, void *ctx _unused_)
 {
-    struct collection *c = ctx;
+    char aside[800];
     struct err e;
 
-    if (!in_set(c->layers.hex, c->layers.n, name) && dir_remove(path, &e) < 0)
+    snprintf(aside, sizeof(aside), "%s/tmp/" GONE "%s-%d", s->dir, name,
+             atomic_fetch_add(&((struct local *)(uintptr_t)s)->aside, 1));
+    if (rename(path, aside) < 0) {
+        err_sys(&e, errno, "rename %s", path);
         log_err(LOG_WARN, "layer_not_removed", &e);
+    }
+}
+
+static void keep_or_drop_layer(const struct local *s, const char *path, const char *name, void *ctx)
+{
+    struct collection *c = ctx;
+
+    if (!in_set(c->layers.hex, c->layers.n, name))
+        set_aside(s, path, name, NULL);
+}
+
+static void remove_gone(const struct local *s _unused_, const char *path, const char *name,
+                        void *ctx _unused_)
+{
+    struct err e;
+
+    if (strncmp(name, GONE, sizeof(GONE) - 1) == 0 && dir_remove(path, &e) < 0)
+        log_err(LOG_WARN, "image_rest_stays", &e);
+}
+
+/* Without the lock: what was set aside has no name that anybody looks for. */
+static void remove_aside(void *ctx, void *worker _unused_)
+{
+    struct local *s = ctx;
+
+    atomic_store(&s->removing, false); /* what is set aside from now on is for the next */
+    each(s, "tmp", remove_gone, NULL);
+}
+
+static void remove_later(struct local *s)
+{
+    if (s->pool && !atomic_exchange(&s->removing, true) && !pool_submit(s->pool, remove_aside, s))
+        atomic_store(&s->removing, false); /* the next collecting, or the next start, does it */
 }
 
 /* Under the lock.  While something is being made its layers belong to nobody yet: then later. */
@@ -233,6 +273,7 @@ static void collect(struct local *s)
     each(s, "layers", keep_or_drop_layer, &c);
     free(c.manifests.hex);
     free(c.layers.hex);
+    remove_later(s);
 }
 
 static void not_busy(struct local *s)
@@ -800,13 +841,10 @@ void image_local_release(struct image_store *store, const struct uuid *user)
 
 /* ---- its life ---- */
 
-static void drop_rest(const struct local *s _unused_, const char *path, const char *name,
-                      void *ctx _unused_)
+static void drop_rest(const struct local *s, const char *path, const char *name, void *ctx)
 {
-    struct err e;
-
-    if (strncmp(name, ".new-", 5) == 0 && dir_remove(path, &e) < 0)
-        log_err(LOG_WARN, "image_rest_stays", &e);
+    if (strncmp(name, ".new-", 5) == 0)
+        set_aside(s, path, name, ctx);
 }
 
 static int prepare(struct local *s, const struct image_local_opts *o, struct err *e)
@@ -853,5 +891,6 @@ struct image_store *image_local(const struct image_local_opts *o, struct err *e)
         free(s);
         return NULL;
     }
+    remove_later(s);
     return &s->store;
 }
