@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fair.h"
 #include "base/log.h"
 #include "codec/dns.h"
 #include "codec/id.h"
@@ -48,6 +49,7 @@ struct slot {
     uint32_t generation;
     int fd;
     struct uuid vpc;
+    uint64_t flow;    /* of it, whose seat it has; FLOW_SYSTEM: none */
     struct ip addr;   /* listeners */
     int64_t deadline; /* connections, forwards */
     uint8_t *bytes;   /* connections: what was read; forwards: the query */
@@ -70,6 +72,7 @@ struct resolver {
     struct slot *slots;
     uint32_t n_slots;
     int forwards, connections;
+    struct fair *seats[2]; /* forwards, connections: each network has its share of them */
     struct zone **zones;
     size_t n_zones;
     struct sockaddr_storage servers[SERVERS_MAX];
@@ -85,14 +88,35 @@ static int64_t now(void)
 
 /* ---- slots ---- */
 
-static struct slot *slot_add(struct resolver *r, enum slot_kind kind, int fd, uint32_t events)
+/* NULL: listeners have no seats. */
+static struct fair *seats_of(struct resolver *r, enum slot_kind kind)
 {
+    return kind == SLOT_FORWARD ? r->seats[0] : kind == SLOT_CONNECTION ? r->seats[1] : NULL;
+}
+
+static void seat_back(struct resolver *r, enum slot_kind kind, uint64_t flow)
+{
+    if (seats_of(r, kind))
+        fair_give(seats_of(r, kind), flow, 1);
+}
+
+/* NULL when it cannot be, or its network has its share of this kind. */
+static struct slot *slot_add(struct resolver *r, enum slot_kind kind, const struct uuid *vpc,
+                             int fd, uint32_t events)
+{
+    struct flow flow = { .key = flow_key(vpc->s, sizeof(vpc->s)) };
+
+    if (seats_of(r, kind) && fair_take(seats_of(r, kind), &flow, 1) != FAIR_OK)
+        return NULL;
+
     uint32_t i = 0;
 
     while (i < r->n_slots && r->slots[i].kind != SLOT_FREE)
         i++;
-    if (i == SLOTS_MAX)
+    if (i == SLOTS_MAX) {
+        seat_back(r, kind, flow.key);
         return NULL;
+    }
     if (i == r->n_slots) {
         uint32_t more = MAX(16u, r->n_slots * 2);
         struct slot *s = realloc(r->slots, more * sizeof(*s));
@@ -105,9 +129,13 @@ static struct slot *slot_add(struct resolver *r, enum slot_kind kind, int fd, ui
     struct slot *s = &r->slots[i];
     struct epoll_event ev = { .events = events,
                               .data.u64 = (uint64_t)(s->generation + 1) << 32 | i };
-    if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
+    if (epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &ev) < 0) {
+        seat_back(r, kind, flow.key);
         return NULL;
-    *s = (struct slot){ .kind = kind, .fd = fd, .generation = s->generation + 1 };
+    }
+    *s = (struct slot){
+        .kind = kind, .fd = fd, .vpc = *vpc, .flow = flow.key, .generation = s->generation + 1
+    };
     r->forwards += kind == SLOT_FORWARD;
     r->connections += kind == SLOT_CONNECTION;
     return s;
@@ -117,6 +145,7 @@ static void slot_del(struct resolver *r, struct slot *s)
 {
     r->forwards -= s->kind == SLOT_FORWARD;
     r->connections -= s->kind == SLOT_CONNECTION;
+    seat_back(r, s->kind, s->flow);
     close(s->fd); /* it leaves the epoll set with its last descriptor */
     free(s->bytes);
     *s = (struct slot){ .generation = s->generation };
@@ -228,9 +257,10 @@ static void forward(struct resolver *r, struct slot *from, const struct sockaddr
     int fd = -1;
 
     read_conf(r);
-    if (r->n_servers && r->forwards < FORWARDS_MAX)
+    struct uuid vpc = from->vpc;
+    if (r->n_servers)
         fd = forward_socket(r, 0);
-    if (fd >= 0 && !(f = slot_add(r, SLOT_FORWARD, fd, EPOLLIN)))
+    if (fd >= 0 && !(f = slot_add(r, SLOT_FORWARD, &vpc, fd, EPOLLIN)))
         close(fd);
     if (!f) {
         from = slot_of(r, asker);
@@ -371,13 +401,11 @@ static void tcp_readable(struct resolver *r, struct handle h)
     if (fd < 0)
         return;
     struct uuid vpc = s->vpc;
-    struct slot *c =
-        r->connections < CONNECTIONS_MAX ? slot_add(r, SLOT_CONNECTION, fd, EPOLLIN) : NULL;
+    struct slot *c = slot_add(r, SLOT_CONNECTION, &vpc, fd, EPOLLIN);
     if (!c) {
         close(fd);
         return;
     }
-    c->vpc = vpc;
     c->deadline = now() + IDLE_TIME;
     c->bytes = malloc(2 + QUERY_MAX);
     if (!c->bytes)
@@ -511,6 +539,8 @@ struct resolver *resolver_new(const struct resolver_opts *o, struct err *e)
     if (!r)
         abort();
     pthread_mutex_init(&r->lock, NULL);
+    r->seats[0] = fair_new(FORWARDS_MAX, 1);
+    r->seats[1] = fair_new(CONNECTIONS_MAX, 1);
     snprintf(r->dir, sizeof(r->dir), "%s", o->dir);
     snprintf(r->conf, sizeof(r->conf), "%s", o->resolv_conf ? o->resolv_conf : "/etc/resolv.conf");
     r->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -526,6 +556,8 @@ struct resolver *resolver_new(const struct resolver_opts *o, struct err *e)
         close(r->epoll);
     if (r->wake >= 0)
         close(r->wake);
+    fair_free(r->seats[0]);
+    fair_free(r->seats[1]);
     free(r);
     return NULL;
 }
@@ -552,6 +584,8 @@ void resolver_free(struct resolver *r)
     close(r->epoll);
     close(r->wake);
     pthread_mutex_destroy(&r->lock);
+    fair_free(r->seats[0]);
+    fair_free(r->seats[1]);
     free(r);
 }
 
@@ -594,12 +628,11 @@ static bool listens(const struct resolver *r, const struct uuid *vpc, const stru
 static bool add_listener(struct resolver *r, enum slot_kind kind, int *fd, const struct uuid *vpc,
                          const struct ip *addr)
 {
-    struct slot *s = slot_add(r, kind, *fd, EPOLLIN);
+    struct slot *s = slot_add(r, kind, vpc, *fd, EPOLLIN);
 
     if (!s)
         return false;
     *fd = -1;
-    s->vpc = *vpc;
     s->addr = *addr;
     return true;
 }

@@ -58,11 +58,11 @@ static size_t make_query(uint8_t *q, const char *name)
 }
 
 /* Response code, and the last byte of the first address in '*last'. */
-static int ask(const char *name, int type, int *last)
+static int ask_at(const char *ip, const char *name, int type, int *last)
 {
     uint8_t q[300], r[600];
     size_t n = make_query(q + 2, name);
-    int fd = connect_to("127.0.0.10", type);
+    int fd = connect_to(ip, type);
     ssize_t got;
 
     if (type == SOCK_STREAM) {
@@ -84,6 +84,11 @@ static int ask(const char *name, int type, int *last)
     assert_int_equal(r[1], 0xcd);
     *last = r[7] ? r[got - 1] : -1;
     return r[3] & 15;
+}
+
+static int ask(const char *name, int type, int *last)
+{
+    return ask_at("127.0.0.10", name, type, last);
 }
 
 /* A resolver that answers every name with 192.0.2.77, or says nothing. */
@@ -214,6 +219,32 @@ static void garbage_is_survived(void **state _unused_)
     resolver_free(r);
 }
 
+static void one_network_does_not_hold_all_connections(void **state _unused_)
+{
+    enum { HOGS = 300 };
+    static const struct ip other_addr = { 4, { 127, 0, 0, 11 } };
+    static const struct uuid other = { "0199aaaa-0000-7000-8000-000000000002" };
+    static const struct net_name name = { "web", "10.0.0.5" };
+    struct resolver *r = start("");
+    int fds[HOGS], last;
+    struct err e;
+
+    assert_int_equal(resolver_names(r, &other, 1, &name, 1, &e), 0);
+    assert_int_equal(resolver_listen(r, &other, ns, &other_addr, &e), 0);
+    for (int i = 0; i < HOGS; i++)
+        fds[i] = connect_to("127.0.0.10", SOCK_STREAM);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(ask_at("127.0.0.11", "web", SOCK_STREAM, &last), DNS_NOERROR);
+        assert_int_equal(last, 5);
+    }
+    assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NOERROR);
+    for (int i = 0; i < HOGS; i++)
+        close(fds[i]);
+    usleep(200000);
+    assert_int_equal(ask("web", SOCK_STREAM, &last), DNS_NOERROR);
+    resolver_free(r);
+}
+
 static void bad_names_change_nothing(void **state _unused_)
 {
     struct resolver *r = start("");
@@ -267,6 +298,7 @@ int main(void)
         cmocka_unit_test_teardown(a_silent_resolver_is_given_two_seconds, stop_upstream),
         cmocka_unit_test_teardown(the_second_resolver_helps_where_the_first_is_away, stop_upstream),
         cmocka_unit_test(garbage_is_survived),
+        cmocka_unit_test(one_network_does_not_hold_all_connections),
         cmocka_unit_test(bad_names_change_nothing),
     };
 
