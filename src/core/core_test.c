@@ -875,6 +875,24 @@ TEST(a_parked_call_ends_at_its_time_and_when_its_peer_leaves)
     CHECK_EQ(park_count(world_app(w)->park), 0);
 }
 
+TEST(a_header_that_counts_once_is_given_once)
+{
+    static const char *const twice[] = {
+        "Idempotency-Key: a\nIdempotency-Key: b",
+        "X-API-Version: 2026-01-01\nX-API-Version: 2026-04-01",
+        "Content-Type: application/json\nContent-Type: text/plain"
+    };
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    for (size_t i = 0; i < ARRAY_LEN(twice); i++) {
+        struct reply r = with(w, POST, "/things", twice[i], "{'name':'one'}");
+        CHECK_EQ(r.status, 400);
+        CHECK(strstr(member(r, "error.message"), "more than once") != NULL);
+    }
+    CHECK_EQ(with(w, POST, "/things", "Content-Encoding: gzip", "{'name':'one'}").status, 415);
+    CHECK_EQ(with(w, POST, "/things", "Content-Encoding: identity", "{'name':'one'}").status, 201);
+}
+
 TEST(a_parked_run_signals_nobody_and_its_last_run_must_answer)
 {
     _cleanup_(world_freep) struct world *w = world_new();

@@ -298,6 +298,18 @@ static int check_tls(struct call_private *p, struct err *e)
     return err_set(e, ERR_HTTPS_REQUIRED, "This is served over https only");
 }
 
+/* Of two lines nobody could say which counts. */
+static int read_singles(struct call_private *p, struct err *e)
+{
+    static const char *const singles[] = { "content-type", "idempotency-key", "x-api-version",
+                                           "x-tenant-id" };
+
+    for (size_t i = 0; i < ARRAY_LEN(singles); i++)
+        if (http1_header_count(http_req_head(p->r), singles[i]) > 1)
+            return err_set(e, ERR_INVALID, "The header %s was given more than once", singles[i]);
+    return 0;
+}
+
 static int read_head(struct call_private *p, struct err *e)
 {
     TRY(check_tls(p, e));
@@ -305,6 +317,7 @@ static int read_head(struct call_private *p, struct err *e)
 
     if (rc)
         return rc;
+    TRY(read_singles(p, e));
     TRY(read_version(p, e));
     TRY(read_accept(p, e));
     return p->c.route->public ? 0 : auth_credential(p, e);

@@ -38,10 +38,13 @@ int body_check(struct call_private *p, struct err *e)
     const struct route *route = p->c.route;
     const struct http_head *h = http_req_head(p->r);
     struct str type = http1_header(h, "content-type");
+    struct str coding = http1_header(h, "content-encoding");
     uint64_t max = route->body_max ? route->body_max : MIB(1);
 
     if (h->content_length > 0 && (uint64_t)h->content_length > max)
         return err_set(e, ERR_TOO_LARGE, "The body is over %llu bytes", (unsigned long long)max);
+    if (coding.p && !str_is_nocase(coding, "identity"))
+        return err_set(e, ERR_UNSUPPORTED_MEDIA_TYPE, "A body has no Content-Encoding");
     if (body_is_due(route) && (h->content_length > 0 || h->chunked) && type.p && !is_json(type))
         return err_set(e, ERR_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json");
     return 0;

@@ -359,6 +359,8 @@ static int put_content(struct unpack *u, int fd, struct err *e)
             return too_large(u, e);
         for (const char *c = p; n;) {
             ssize_t did = pwrite(fd, c, n, at);
+            if (did < 0 && errno == EFBIG)
+                return err_set(e, ERR_INVALID, "a file of the archive is larger than files can be");
             if (did < 0)
                 return err_sys(e, errno, "write a file of a layer");
             c += did;
