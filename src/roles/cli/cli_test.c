@@ -493,6 +493,45 @@ static void exec_gives_the_commands_output_and_exit_code(void **state _unused_)
     assert_string_equal(r.err, "err\n");
 }
 
+static void exec_tells_of_output_that_is_cut(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":0,\"stdout\":\"out\\n\",\"stderr\":\"\",\"truncated\":true}" });
+    struct result r = RUN("thing", "exec", "a", "--", "yes");
+
+    assert_string_equal(r.out, "out\n");
+    assert_int_equal(r.rc, CLI_API);
+    assert_non_null(strstr(r.err, "brume: the output is cut"));
+    assert_int_equal(lines_in(r.err), 1);
+}
+
+static void exec_tells_of_time_that_is_up(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":137,\"stdout\":\"\",\"stderr\":\"\",\"timed_out\":true}" });
+    struct result r = RUN("thing", "exec", "a", "--", "sleep", "100");
+
+    assert_int_equal(r.rc, 124);
+    assert_non_null(strstr(r.err, "--timeout"));
+    assert_int_equal(lines_in(r.err), 1);
+}
+
+static void execs_exit_code_does_not_depend_on_how_it_is_asked_or_shown(void **state _unused_)
+{
+#define SEVEN { "POST /things/a/exec", 200, "{\"exit_code\":7,\"stdout\":\"out\",\"stderr\":\"\"}" }
+    SCRIPT(SEVEN, SEVEN, SEVEN, SEVEN);
+    struct result r = RUN("thing", "exec", "a", "-o", "json", "--", "false");
+
+    assert_int_equal(r.rc, 7);
+    assert_non_null(strstr(r.out, "\"exit_code\": 7"));
+    assert_int_equal(RUN("thing", "exec", "a", "-o", "id", "--", "false").rc, 7);
+    r = RUN("thing", "exec", "a", "--cmd", "false");
+    assert_int_equal(r.rc, 7);
+    assert_string_equal(r.out, "out");
+    assert_int_equal(RUN("thing", "exec", "a", "-d", "{\"cmd\":[\"false\"]}").rc, 7);
+    assert_asked();
+}
+
 static void exec_gives_bytes_that_are_no_text_as_they_were(void **state _unused_)
 {
     SCRIPT({ "POST /things/a/exec", 200,
@@ -675,6 +714,7 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_non_null(strstr(RUN("thing", "import", "--help").out, "Its label. (required)"));
     assert_null(strstr(RUN("vpc", "send", "--help").out, "--wait"));
     assert_non_null(strstr(RUN("thing", "exec", "--help").out, "-- COMMAND"));
+    assert_non_null(strstr(RUN("thing", "exec", "--help").out, "Seconds. (60 if not given)"));
     assert_non_null(strstr(RUN("help", "serve").out, "brume serve"));
     assert_int_equal(RUN("help", "--help").rc, CLI_OK);
 }
@@ -703,6 +743,9 @@ int main(void)
         cmocka_unit_test(waiting_for_a_deletion_ends_when_it_is_gone),
         cmocka_unit_test(a_stream_is_passed_through_and_its_error_is_not),
         cmocka_unit_test(exec_gives_the_commands_output_and_exit_code),
+        cmocka_unit_test(exec_tells_of_output_that_is_cut),
+        cmocka_unit_test(exec_tells_of_time_that_is_up),
+        cmocka_unit_test(execs_exit_code_does_not_depend_on_how_it_is_asked_or_shown),
         cmocka_unit_test(exec_gives_bytes_that_are_no_text_as_they_were),
         cmocka_unit_test(a_file_is_sent_as_it_is),
         cmocka_unit_test(login_keeps_the_key_in_a_private_profile),

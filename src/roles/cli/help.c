@@ -138,7 +138,8 @@ void cli_help(struct cli *c, FILE *to)
     everywhere(c, to);
     fputs("\nExit codes: 0 done, 1 the API refused, 2 wrong command line, 3 nobody answers, 4 not\n"
           "logged in or not allowed, 5 there is no such thing, 6 in conflict with what there is,\n"
-          "7 too much at once: try again later. `brume instance exec` ends as its command does.\n",
+          "7 too much at once: try again later. `brume instance exec` ends as its command does,\n"
+          "with 124 if that took too long, and never with 0 if its output was cut.\n",
           to);
 }
 
@@ -254,6 +255,14 @@ struct flag_lines {
     size_t n;
 };
 
+/* " (60 if not given)", or "". */
+static const char *default_of(struct arena *a, const struct command *k, const struct field *f)
+{
+    if (f->type != F_INT || !f->dflt || k->route->method == PATCH || k->route->partial)
+        return "";
+    return arena_printf(a, " (%lld if not given)", (long long)f->dflt);
+}
+
 static void add_flag(void *ctx, const struct field *f)
 {
     struct flag_lines *x = ctx;
@@ -262,8 +271,9 @@ static void add_flag(void *ctx, const struct field *f)
     if (x->n == HELP_FLAGS)
         return;
     x->cells[2 * x->n] = arena_printf(a, "--%s%s%s", flag_name(a, f), *type ? " " : "", type);
-    x->cells[2 * x->n++ + 1] = arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
-                                            flags_needs(x->command, f) ? " (required)" : "");
+    x->cells[2 * x->n++ + 1] =
+        arena_printf(a, "%s%s%s", f->doc ? upper_first(a, f->doc) : "",
+                     default_of(a, x->command, f), flags_needs(x->command, f) ? " (required)" : "");
 }
 
 void cli_help_command(struct cli *c, const struct command *k, FILE *to)
