@@ -130,6 +130,12 @@ def test_every_command_has_help_and_every_flag_of_it_is_taken(cli):
     assert seen > 50
 
 
+def test_help_shows_the_default_of_a_number_where_that_is_its_value(cli):
+    assert "1 MiB" in ok(cli, "instance", "exec", "--help")
+    assert "Seconds after which it is killed, with all that it started. (60 if not given)" in ok(cli, "instance", "exec", "--help")
+    assert "-1" not in ok(cli, "queue", "send", "--help")
+
+
 def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     ok(cli, "queue", "create", "--name", "r")
     url = {"HOME": "/nonexistent", "BRUME_URL": f"http://127.0.0.1:{cli.port}"}

@@ -702,6 +702,7 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_int_equal(r.rc, CLI_OK);
     assert_non_null(strstr(r.out, "thing"));
     assert_non_null(strstr(r.out, "Exit codes"));
+    assert_non_null(strstr(r.out, "@FILE"));
     assert_non_null(strstr(RUN("thing", "--help").out, "thing purge THING"));
     r = RUN("thing", "create", "--help");
     assert_int_equal(r.rc, CLI_OK);
@@ -711,6 +712,7 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_null(strstr(r.out, "--wanted"));
     assert_non_null(strstr(r.out, "--wait"));
     assert_non_null(strstr(r.out, "--ports TEXT,…"));
+    assert_non_null(strstr(r.out, "@@x is the text @x"));
     assert_non_null(strstr(RUN("thing", "import", "--help").out, "Its label. (required)"));
     assert_null(strstr(RUN("vpc", "send", "--help").out, "--wait"));
     assert_non_null(strstr(RUN("thing", "exec", "--help").out, "-- COMMAND"));

@@ -427,7 +427,10 @@ int value_read(struct arena *a, const struct field *f, struct str given, struct 
     if (str_is(given, "-"))
         return f && field_is_secret(f) ? ask_hidden(a, f->name, out, e)
                                        : read_stdin(a, false, out, e);
-    if (given.n > 1 && given.p[0] == '@') {
+    if (given.n > 1 && given.p[0] == '@' && given.p[1] == '@') {
+        given.p++;
+        given.n--;
+    } else if (given.n > 1 && given.p[0] == '@') {
         TRY(file_read(a, arena_dup(a, given.p + 1, given.n - 1), VALUE_FILE_MAX, out, e));
         if (f && field_is_secret(f) && out->n && out->p[out->n - 1] == '\n')
             out->n--;

@@ -94,6 +94,9 @@ static void everywhere(struct cli *c, FILE *to)
 
     fputs("\nFlags everywhere:\n", to);
     lines(cells, n, to);
+    fputs(
+        "\nA flag's text may be @FILE, which is read, or - for standard input; @@x is the text @x.\n",
+        to);
 }
 
 bool cli_help_builtin(const char *name, FILE *to)
@@ -255,10 +258,12 @@ struct flag_lines {
     size_t n;
 };
 
-/* " (60 if not given)", or "". */
+/* " (60 if not given)", or ""; a default out of the range stands for something else. */
 static const char *default_of(struct arena *a, const struct command *k, const struct field *f)
 {
-    if (f->type != F_INT || !f->dflt || k->route->method == PATCH || k->route->partial)
+    bool in_range = (!f->min && !f->max) || (f->dflt >= f->min && f->dflt <= f->max);
+
+    if (f->type != F_INT || !f->dflt || !in_range || k->route->method == PATCH || k->route->partial)
         return "";
     return arena_printf(a, " (%lld if not given)", (long long)f->dflt);
 }
