@@ -141,6 +141,7 @@ def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     url = {"HOME": "/nonexistent", "BRUME_URL": f"http://127.0.0.1:{cli.port}"}
     says(cli, 1, ["--visibility-timeout must be between", "`brume queue create --help`"],
          "queue", "create", "--name", "x", "--visibility-timeout", "99999999")
+    says(cli, 1, ["brume: the request must be a JSON object"], "queue", "send", "r", "-d", "[1]")
     says(cli, 2, ["--name is missing", "brume queue create"], "queue", "create")
     says(cli, 2, ["--nam", "did you mean --name?"], "queue", "create", "--nam", "x")
     says(cli, 2, ["QUEUE is missing"], "queue", "get")
@@ -162,6 +163,11 @@ def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     says(cli, 4, ["queue:create", "`brume key list`"], "queue", "create", "--name", "y", env={**url, "BRUME_API_KEY": key})
     says(cli, 2, ["there is no profile"], "--profile", "none", "queue", "list")
     says(cli, 4, ["forgot-password"], "login", "--email", "nobody@example.com", stdin=b"wrong\n")
+    wrong = cli.user().as_key(None).post("/auth/login", {"email": "nobody@example.com", "password": "wrong-password"})
+    assert wrong.status == 401 and "API key" not in wrong.error["details"] and "password" in wrong.error["details"]
+    ok(cli, "vpc", "create", "--name", "o", "--cidr-block", "10.60.0.0/16")
+    ok(cli, "subnet", "create", "o", "--name", "a", "--cidr-block", "10.60.1.0/24")
+    says(cli, 6, ["overlaps", "Take another name or range"], "subnet", "create", "o", "--name", "b", "--cidr-block", "10.60.1.0/25")
     for _ in range(5):
         cli.cli("auth", "forgot-password", "--email", "nobody@example.com")
     says(cli, 7, ["Try again in"], "auth", "forgot-password", "--email", "nobody@example.com")

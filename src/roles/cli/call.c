@@ -295,11 +295,15 @@ static const char *denied_advice(struct arena *a, const struct command *k, const
 {
     if (!strcmp(r->code, "quota_exceeded"))
         return "Delete something of that kind, or ask the operator for a larger plan.";
-    if (k && k->route->action && strstr(r->message, k->route->action))
+    if (k && k->route->action && strstr(r->message, k->route->action) &&
+        strstr(r->message, "scope"))
         return arena_printf(a,
                             "`brume key list` shows what your keys may do; this needs one with "
                             "the scope %s.",
                             k->route->action);
+    if (strstr(r->message, "viewer") || strstr(r->message, "admin") || strstr(r->message, "role"))
+        return "It is your role in the tenant that counts: `brume tenant member list TENANT` shows "
+               "who can change it.";
     if (strstr(r->message, "tenant"))
         return "`brume tenant list` shows where you are a member.";
     return r->help;
@@ -316,6 +320,8 @@ static const char *advice(const struct cli *c, struct arena *a, const struct com
         return k ? arena_printf(a, "`brume %s --help` shows what it takes.", cli_words_of(a, k))
                  : r->help;
     case 401:
+        if (k && k->route->public)
+            return "`brume auth forgot-password --email ADDRESS` mails a token that sets a new one.";
         return c->who.api_key ? "`brume login` gets a new one."
                               : "Run `brume login`, or set BRUME_API_KEY.";
     case 403:
@@ -421,10 +427,10 @@ int cli_refused(struct cli *c, const struct command *k, const struct cli_answer 
     if (one && json_type_of(one) == JSON_OBJ) {
         many = false;
         r.field = clean(&a, json_get_str(&a, one, "field", "it"));
-        r.message = arena_printf(&a, "%s %s", flag_of(&a, k, r.field),
+        r.message = arena_printf(&a, "%s%s%s", flag_of(&a, k, r.field), *r.field ? " " : "",
                                  clean(&a, json_get_str(&a, one, "message", "is wrong")));
     }
-    if (r.status == 401 && !strcmp(r.code, "unauthorized"))
+    if (r.status == 401 && !strcmp(r.code, "unauthorized") && !(k && k->route->public))
         r.message = unauthorized(c, &a);
     next = advice(c, &a, k, &r);
     fprintf(c->err, "brume: %s (%s)%s%s\n", r.message, r.code, next ? ". " : "", next ? next : "");

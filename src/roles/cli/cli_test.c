@@ -325,6 +325,14 @@ static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
         { "GET /things/x", 403,
           "{\"error\":{\"code\":\"forbidden\",\"message\":\"Missing scope: thing:get\"}}" },
         { "POST /things", 403,
+          "{\"error\":{\"code\":\"forbidden\",\"message\":\"A viewer may not do this: "
+          "thing:create\"}}" },
+        { "POST /auth/login", 401,
+          "{\"error\":{\"code\":\"unauthorized\",\"message\":\"Wrong password\"}}" },
+        { "POST /things", 400,
+          "{\"error\":{\"code\":\"invalid_request\",\"message\":\"x\",\"details\":["
+          "{\"field\":\"\",\"message\":\"the request must be an object\"}]}}" },
+        { "POST /things", 403,
           "{\"error\":{\"code\":\"quota_exceeded\",\"message\":\"quota 'things' is 1\"}}" },
         { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
         { "GET /parts/01890000-0000-7000-8000-000000000001", 404,
@@ -346,6 +354,11 @@ static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
     assert_says(run_env(key, ARGV("thing", "get", "x")), CLI_DENIED, "key in BRUME_API_KEY",
                 "`brume login`");
     assert_says(RUN("thing", "get", "x"), CLI_DENIED, "scope thing:get", "`brume key list`");
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_DENIED, "A viewer", "your role");
+    assert_says(RUN("auth", "login", "-d", "{}"), CLI_DENIED, "brume: Wrong password",
+                "forgot-password");
+    assert_says(RUN("thing", "create", "-d", "[1]"), CLI_API,
+                "brume: the request must be an object", "`brume thing create --help`");
     assert_says(RUN("thing", "create", "--name", "x"), CLI_DENIED, "quota", "Delete something");
     assert_says(RUN("thing", "get", "x"), CLI_MISSING, "no (not_found)", "`brume thing list`");
     assert_says(RUN("part", "get", "01890000-0000-7000-8000-000000000001"), CLI_MISSING, "no",
