@@ -202,12 +202,31 @@ complete_line brume -o j
 """
 
 
+BASH_CLONE = r"""
+complete -p brume >/dev/null || exit 1
+for p in ./brume '~/brume'; do COMP_WORDS=($p queue cre); COMP_CWORD=2; COMPREPLY=(); _brume; echo "${COMPREPLY[*]}"; done
+"""
+
+
 def test_completion_works_in_bash(cli):
     env = {"PATH": f"{clouds.BRUME.parent}:{os.environ['PATH']}", "HOME": str(cli.top / "home")}
     p = subprocess.run(["bash", "--norc", "-c", BASH], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert p.stderr == b""
     assert p.stdout.decode().splitlines() == ["queue", "send send-batch", "list",
                                               "--visibility-timeout", "paused", "paused", "json"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_asks_the_program_of_the_clone(cli, tmp_path, shell):
+    (tmp_path / "brume").symlink_to(clouds.BRUME)
+    script = ok(cli, "completion", shell)
+    lines = {"bash": BASH_CLONE, "fish": "complete -C './brume queue cre'; complete -C '~/brume queue cre'",
+             "zsh": "for p in ./brume '~/brume'; do words=($p queue cre); CURRENT=3; _brume; done"}
+    first = "compdef() { }; compadd() { print -l -- ${(P)2}; }; _files() { }\n" if shell == "zsh" else ""
+    argv = {"bash": ["bash", "--norc", "-c"], "zsh": ["zsh", "-fc"], "fish": ["fish", "-c"]}[shell]
+    p = subprocess.run([*argv, first + script + "\n" + lines[shell]], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                       env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"})
+    assert p.stdout.decode().split() == ["create", "create"], (p.stdout, p.stderr)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

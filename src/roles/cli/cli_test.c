@@ -695,8 +695,10 @@ static void completion_comes_from_the_tables(void **state _unused_)
     COMPLETES("remove\n", "config", "r");
     COMPLETES("purge\n", "help", "thing", "pu");
     COMPLETES("", "thing", "exec", "x", "--", "l");
-    assert_non_null(strstr(RUN("completion", "bash").out, "brume __complete"));
-    assert_int_equal(RUN("completion", "tcsh").rc, CLI_USAGE);
+    assert_non_null(strstr(RUN("completion", "bash").out, " __complete "));
+    assert_says(RUN("completion"), CLI_USAGE, "the shell is missing", "bash|zsh|fish");
+    assert_says(RUN("completion", "tcsh"), CLI_USAGE, "\"tcsh\"", "bash|zsh|fish");
+    assert_says(RUN("completion", "bash", "extra"), CLI_USAGE, "\"extra\"", "one word too many");
     assert_int_equal(RUN("completion", "--help").rc, CLI_OK);
 }
 
