@@ -626,6 +626,41 @@ static void a_profiles_key_is_not_shown_to_another_cloud(void **state _unused_)
     assert_asked();
 }
 
+static void a_profiles_key_is_shown_to_its_cloud_however_that_is_written(void **state _unused_)
+{
+    SCRIPT({ "POST /auth/login", 200, "{\"api_key\":\"thecloud_secret\"}" },
+           { "GET /things/x", 200, "{\"id\":\"x\"}" }, { "GET /things/x", 200, "{\"id\":\"x\"}" });
+    char slash[96];
+
+    login_with("pw\n", ARGV("login", "--email", "a@b.c", "--profile", "p1"));
+    snprintf(slash, sizeof(slash), "%s/", url);
+    RUN("--profile", "p1", "--url", slash, "thing", "get", "x");
+    assert_string_equal(server.key[1], "thecloud_secret");
+    RUN("--profile", "p1", "--url", url + strlen("http://"), "thing", "get", "x");
+    assert_string_equal(server.key[2], "thecloud_secret");
+    assert_asked();
+    assert_says(RUN("--url", "ftp://x", "thing", "list"), CLI_USAGE, "ftp://x", "https://HOST");
+}
+
+static void what_is_set_in_a_profile_is_checked(void **state _unused_)
+{
+    char path[128];
+    struct err e;
+
+    snprintf(path, sizeof(path), "%s/ca.pem", home);
+    assert_says(RUN("config", "set", "url", "ftp://x"), CLI_USAGE, "ftp://x", "https://HOST");
+    assert_says(RUN("config", "set", "ca", path), CLI_USAGE, path, "No such file");
+    assert_int_equal(file_write(path, "words", 5, 0600, &e), 0);
+    assert_says(RUN("config", "set", "ca", path), CLI_USAGE, path, "PEM");
+    assert_int_equal(file_write(path, "-----BEGIN CERTIFICATE-----", 27, 0600, &e), 0);
+    assert_int_equal(RUN("config", "set", "ca", path, "--profile", "pem").rc, CLI_OK);
+    assert_int_equal(RUN("config", "set", "url", "One.example.com/", "--profile", "pem").rc,
+                     CLI_OK);
+    assert_string_equal(RUN("config", "get", "url", "--profile", "pem").out,
+                        "https://one.example.com\n");
+    RUN("config", "remove", "pem");
+}
+
 static void profiles_are_listed_used_and_removed(void **state _unused_)
 {
     assert_int_equal(RUN("config", "set", "url", "http://one", "--profile", "one").rc, CLI_OK);
@@ -767,6 +802,8 @@ int main(void)
         cmocka_unit_test(a_file_is_sent_as_it_is),
         cmocka_unit_test(login_keeps_the_key_in_a_private_profile),
         cmocka_unit_test(a_profiles_key_is_not_shown_to_another_cloud),
+        cmocka_unit_test(a_profiles_key_is_shown_to_its_cloud_however_that_is_written),
+        cmocka_unit_test(what_is_set_in_a_profile_is_checked),
         cmocka_unit_test(profiles_are_listed_used_and_removed),
         cmocka_unit_test(completion_comes_from_the_tables),
         cmocka_unit_test(profiles_are_completed_by_name),
