@@ -32,7 +32,9 @@ build: $(BUILD)/build.ninja
 $(BUILD)/build.ninja:
 	@meson setup $(BUILD) --prefix=$(PREFIX) >/dev/null
 
-install: build ## into PREFIX, with the systemd unit
+install: $(BUILD)/build.ninja ## into PREFIX, with the systemd unit
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	@ninja -C $(BUILD) --quiet
 	@meson install -C $(BUILD) --quiet
 
 format: ## clang-format of every C file

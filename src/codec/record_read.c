@@ -602,7 +602,7 @@ void json_read_record(struct arena *a, const struct record *r, enum json_mode mo
 
     *set = 0;
     if (json_type_of(obj) != JSON_OBJ) {
-        faults_add(f, "", "wrong_type", "the body must be a JSON object");
+        faults_add(f, "", "wrong_type", "the request must be a JSON object");
         return;
     }
     for (size_t i = 0; i < obj->n; i++) {

@@ -236,7 +236,7 @@ static int read_body(struct call_private *p, struct err *e)
     c->in = arena_alloc(c->arena, route->in->size);
     if (json_type_of(p->json) != JSON_OBJ) {
         c->in = NULL;
-        faults_add(&p->faults, "body", "wrong_type", "must be a JSON object");
+        faults_add(&p->faults, "", "wrong_type", "the request must be a JSON object");
         return 0;
     }
     json_read_record(c->arena, route->in,

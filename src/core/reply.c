@@ -266,7 +266,7 @@ static const char *advice_of(enum err_code code)
         { ERR_NOT_FOUND,               "It does not exist, or is another tenant's" },
         { ERR_ROUTE_NOT_FOUND,         "All paths are in /v1/openapi.json" },
         { ERR_METHOD_NOT_ALLOWED,      "The header Allow names the methods of this path" },
-        { ERR_ALREADY_EXISTS,          "Take another name, or use the one that is there" },
+        { ERR_ALREADY_EXISTS,          "Take another name or range, or use what is there" },
         { ERR_INVALID_STATE,           "Look at its status; it may be possible later" },
         { ERR_IDEMPOTENCY_IN_PROGRESS, "Ask again once the first request has been answered" },
         { ERR_IDEMPOTENCY_KEY_REUSED,  "Take a new key for each new request" },
@@ -287,6 +287,14 @@ static const char *advice_of(enum err_code code)
         if (advice[i].code == code)
             return advice[i].text;
     return "What a request may hold is in /v1/openapi.json";
+}
+
+/* What no credential is asked of refuses a password. */
+static const char *login_advice(const struct call_private *p, enum err_code code)
+{
+    if (code != ERR_UNAUTHORIZED || !p->mount || !p->mount->info->route->public)
+        return NULL;
+    return "Check both; POST /auth/forgot-password mails a token that sets a new password";
 }
 
 static void faults_write(struct json_out *o, const struct faults *f)
@@ -364,7 +372,8 @@ void reply_error(struct call_private *p, const struct err *e)
     buf_clear(&p->buf);
     error_body(&p->buf, e, &p->faults, p->request_id, p->problem_json,
                path.p ? arena_dup(p->c.arena, path.p, MIN(path.n, (size_t)512)) : NULL,
-               allow ? arena_printf(p->c.arena, "Offered here: %s", allow) : NULL);
+               allow ? arena_printf(p->c.arena, "Offered here: %s", allow)
+                     : login_advice(p, e->code));
     p->body = buf_str(&p->buf);
     p->content_type = p->problem_json ? "application/problem+json" : "application/json";
     p->status = err_status(e->code);

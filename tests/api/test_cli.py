@@ -130,11 +130,18 @@ def test_every_command_has_help_and_every_flag_of_it_is_taken(cli):
     assert seen > 50
 
 
+def test_help_shows_the_default_of_a_number_where_that_is_its_value(cli):
+    assert "1 MiB" in ok(cli, "instance", "exec", "--help")
+    assert "Seconds after which it is killed, with all that it started. (60 if not given)" in ok(cli, "instance", "exec", "--help")
+    assert "-1" not in ok(cli, "queue", "send", "--help")
+
+
 def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     ok(cli, "queue", "create", "--name", "r")
     url = {"HOME": "/nonexistent", "BRUME_URL": f"http://127.0.0.1:{cli.port}"}
     says(cli, 1, ["--visibility-timeout must be between", "`brume queue create --help`"],
          "queue", "create", "--name", "x", "--visibility-timeout", "99999999")
+    says(cli, 1, ["brume: the request must be a JSON object"], "queue", "send", "r", "-d", "[1]")
     says(cli, 2, ["--name is missing", "brume queue create"], "queue", "create")
     says(cli, 2, ["--nam", "did you mean --name?"], "queue", "create", "--nam", "x")
     says(cli, 2, ["QUEUE is missing"], "queue", "get")
@@ -156,6 +163,11 @@ def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     says(cli, 4, ["queue:create", "`brume key list`"], "queue", "create", "--name", "y", env={**url, "BRUME_API_KEY": key})
     says(cli, 2, ["there is no profile"], "--profile", "none", "queue", "list")
     says(cli, 4, ["forgot-password"], "login", "--email", "nobody@example.com", stdin=b"wrong\n")
+    wrong = cli.user().as_key(None).post("/auth/login", {"email": "nobody@example.com", "password": "wrong-password"})
+    assert wrong.status == 401 and "API key" not in wrong.error["details"] and "password" in wrong.error["details"]
+    ok(cli, "vpc", "create", "--name", "o", "--cidr-block", "10.60.0.0/16")
+    ok(cli, "subnet", "create", "o", "--name", "a", "--cidr-block", "10.60.1.0/24")
+    says(cli, 6, ["overlaps", "Take another name or range"], "subnet", "create", "o", "--name", "b", "--cidr-block", "10.60.1.0/25")
     for _ in range(5):
         cli.cli("auth", "forgot-password", "--email", "nobody@example.com")
     says(cli, 7, ["Try again in"], "auth", "forgot-password", "--email", "nobody@example.com")
@@ -190,12 +202,31 @@ complete_line brume -o j
 """
 
 
+BASH_CLONE = r"""
+complete -p brume >/dev/null || exit 1
+for p in ./brume '~/brume'; do COMP_WORDS=($p queue cre); COMP_CWORD=2; COMPREPLY=(); _brume; echo "${COMPREPLY[*]}"; done
+"""
+
+
 def test_completion_works_in_bash(cli):
     env = {"PATH": f"{clouds.BRUME.parent}:{os.environ['PATH']}", "HOME": str(cli.top / "home")}
     p = subprocess.run(["bash", "--norc", "-c", BASH], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert p.stderr == b""
     assert p.stdout.decode().splitlines() == ["queue", "send send-batch", "list",
                                               "--visibility-timeout", "paused", "paused", "json"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_asks_the_program_of_the_clone(cli, tmp_path, shell):
+    (tmp_path / "brume").symlink_to(clouds.BRUME)
+    script = ok(cli, "completion", shell)
+    lines = {"bash": BASH_CLONE, "fish": "complete -C './brume queue cre'; complete -C '~/brume queue cre'",
+             "zsh": "for p in ./brume '~/brume'; do words=($p queue cre); CURRENT=3; _brume; done"}
+    first = "compdef() { }; compadd() { print -l -- ${(P)2}; }; _files() { }\n" if shell == "zsh" else ""
+    argv = {"bash": ["bash", "--norc", "-c"], "zsh": ["zsh", "-fc"], "fish": ["fish", "-c"]}[shell]
+    p = subprocess.run([*argv, first + script + "\n" + lines[shell]], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                       env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"})
+    assert p.stdout.decode().split() == ["create", "create"], (p.stdout, p.stderr)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -6,8 +6,10 @@ import pathlib
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 
 import cloud as clouds
 import yaml
@@ -105,7 +107,41 @@ def test_doctor_finds_the_cloud_that_serves_from_the_clones_places(make_cloud):
     assert f"{c.port}: brume serves there" in text
 
 
+def port_of(text):
+    return re.search(r"^(\w+) +port +(.*)$", text, re.M).groups()
+
+
+def test_doctor_does_not_take_another_server_for_brume(make_cloud):
+    c = make_cloud()
+    c.start()
+    places = ["--state-dir", c.state, "--run-dir", c.run]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        def answer():
+            with other.accept()[0] as s:
+                s.recv(4096)
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        threading.Thread(target=answer, daemon=True).start()
+        grade, said = port_of(run([clouds.BRUME, "doctor", *places, "--listen", f"127.0.0.1:{port}"], env=plain_env()).stdout)
+        assert grade == "FAIL" and f"port {port} is used by" in said
+    grade, said = port_of(run([clouds.BRUME, "doctor", *places, "--listen", "192.0.2.77:8080", "--allow-plain"], env=plain_env()).stdout)
+    assert grade == "FAIL" and "192.0.2.77" in said
+
+
 # ---- who is not root
+
+def test_doctor_leaves_to_root_what_only_root_can_see():
+    top = readable()
+    shutil.copy(clouds.BRUME, top / "brume")
+    try:
+        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}"], as_nobody=True, cwd=top, env=plain_env()).stdout
+    finally:
+        shutil.rmtree(top)
+    for check in ("overlayfs", "idmapped mounts", "nftables"):
+        assert re.search(rf"^warn  {check} +only root can look$", text, re.M), text
+    assert "modprobe" not in text
+
 
 def readable(*names):
     """A copy of parts of the clone that everybody can read, wherever the clone lies."""

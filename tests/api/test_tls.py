@@ -167,6 +167,8 @@ def test_doctor_looks_at_the_certificate(make_cloud):
     assert re.search(rf"^warn  tls              the certificate {cert} expires in [12] days?$", doctor(), re.M)
     subprocess.run(["openssl", "req", "-x509", "-key", key, "-days", "90", "-subj", "/CN=localhost", "-out", cert], check=True, capture_output=True)
     assert re.search(rf"^ok    tls              {cert}, good for (89|90) days$", doctor(), re.M)
+    c.spawn()
+    assert clouds.until(lambda: f"{c.port}: brume serves there" in doctor(), 20)
 
 
 @pytest.mark.parametrize("method, path", [("GET", "/queues"), ("POST", "/v1/queues"), ("POST", "/auth/login"), ("GET", "/health/ready"),

@@ -4,7 +4,10 @@
 
 #include "roles/cli/cli.h"
 
+#include <limits.h>
+
 #include "base/clock.h"
+#include "os/file.h"
 
 static const char *next(int argc, const char *const *argv, int *at)
 {
@@ -220,6 +223,32 @@ static const char **setting(struct profile *p, const char *name)
     return NULL;
 }
 
+/* The value in the form in which it is kept, or NULL after a word about it. */
+static const char *checked(struct cli *c, const char *name, const char *value)
+{
+    char whole[PATH_MAX];
+    const char *out = value;
+    struct str pem;
+    struct err e;
+
+    if (!strcmp(name, "url")) {
+        out = profile_url(c->arena, value);
+        if (!out)
+            cli_usage(c, "\"%s\" is no address: give http://HOST:PORT, https://HOST or unix:/PATH",
+                      value);
+    } else if (!strcmp(name, "ca")) {
+        out = realpath(value, whole) ? arena_strdup(c->arena, whole) : NULL;
+        if (!out)
+            cli_usage(c, "%s: %s", value, strerror(errno));
+        else if (file_read(c->arena, out, MIB(4), &pem, &e) < 0 ||
+                 !memmem(pem.p, pem.n, "-----BEGIN ", 11)) {
+            cli_usage(c, "%s is no readable file of certificates in PEM", value);
+            out = NULL;
+        }
+    }
+    return out;
+}
+
 static int change(struct cli *c, struct profiles *all, bool set, const char *name,
                   const char *value)
 {
@@ -234,6 +263,8 @@ static int change(struct cli *c, struct profiles *all, bool set, const char *nam
                          c->profile_file);
     if (!setting(&dummy, name))
         return cli_usage(c, "a profile has url, tenant and ca");
+    if (set && *value && !(value = checked(c, name, value)))
+        return CLI_USAGE;
     if (!which)
         which = "default";
     if (!profile_name_ok(which))

@@ -41,6 +41,24 @@ static void over(const char **to, const char *v)
         *to = v;
 }
 
+/* The address in its one form; a key belongs to the cloud of its profile 'p': to another one it is
+ * not shown. */
+static int settle_url(struct cli *c, const struct profile *p)
+{
+    const char *own = p && p->url ? profile_url(c->arena, p->url) : NULL;
+    const char *url = profile_url(c->arena, c->who.url ? c->who.url : "http://127.0.0.1:8080");
+
+    if (!url)
+        return cli_usage(c,
+                         "\"%s\" is no address: give http://HOST:PORT, https://HOST or unix:/PATH",
+                         output_clean(c->arena, c->who.url, strlen(c->who.url), 0));
+    if (p && p->api_key && c->who.api_key == p->api_key && p->url &&
+        (!own || strcmp(own, url) != 0))
+        c->who.api_key = NULL;
+    c->who.url = url;
+    return CLI_OK;
+}
+
 int cli_who(struct cli *c)
 {
     const char *home = cli_env(c, "HOME");
@@ -68,13 +86,7 @@ int cli_who(struct cli *c)
     over(&c->who.url, c->common.url);
     over(&c->who.tenant, c->common.tenant);
     over(&c->who.ca, c->common.ca);
-    /* A key belongs to the cloud of its profile: to another one it is not shown. */
-    if (p && p->api_key && c->who.api_key == p->api_key && p->url && c->who.url &&
-        strcmp(p->url, c->who.url) != 0)
-        c->who.api_key = NULL;
-    if (!c->who.url)
-        c->who.url = "http://127.0.0.1:8080";
-    return CLI_OK;
+    return settle_url(c, p);
 }
 
 /* ---- a line that shows that something goes on, once it has taken a second */
@@ -154,15 +166,11 @@ static int nobody(struct cli *c, const struct err *e, const char *reason)
 static void fill(struct cli *c, struct arena *a, const char *path, struct client_request *q,
                  struct client_header *headers)
 {
-    size_t base = strlen(c->who.url);
-
-    while (base && c->who.url[base - 1] == '/')
-        base--;
     if (!strncmp(c->who.url, "unix:", 5)) {
         q->unix_socket = c->who.url + 5;
         q->url = arena_printf(a, "http://localhost%s", path);
     } else {
-        q->url = arena_printf(a, "%.*s%s", (int)base, c->who.url, path);
+        q->url = arena_printf(a, "%s%s", c->who.url, path);
     }
     q->ca_file = c->who.ca;
     q->max_body = MIB(64);
@@ -295,11 +303,15 @@ static const char *denied_advice(struct arena *a, const struct command *k, const
 {
     if (!strcmp(r->code, "quota_exceeded"))
         return "Delete something of that kind, or ask the operator for a larger plan.";
-    if (k && k->route->action && strstr(r->message, k->route->action))
+    if (k && k->route->action && strstr(r->message, k->route->action) &&
+        strstr(r->message, "scope"))
         return arena_printf(a,
                             "`brume key list` shows what your keys may do; this needs one with "
                             "the scope %s.",
                             k->route->action);
+    if (strstr(r->message, "viewer") || strstr(r->message, "admin") || strstr(r->message, "role"))
+        return "It is your role in the tenant that counts: `brume tenant member list TENANT` shows "
+               "who can change it.";
     if (strstr(r->message, "tenant"))
         return "`brume tenant list` shows where you are a member.";
     return r->help;
@@ -316,6 +328,8 @@ static const char *advice(const struct cli *c, struct arena *a, const struct com
         return k ? arena_printf(a, "`brume %s --help` shows what it takes.", cli_words_of(a, k))
                  : r->help;
     case 401:
+        if (k && k->route->public)
+            return "`brume auth forgot-password --email ADDRESS` mails a token that sets a new one.";
         return c->who.api_key ? "`brume login` gets a new one."
                               : "Run `brume login`, or set BRUME_API_KEY.";
     case 403:
@@ -421,10 +435,10 @@ int cli_refused(struct cli *c, const struct command *k, const struct cli_answer 
     if (one && json_type_of(one) == JSON_OBJ) {
         many = false;
         r.field = clean(&a, json_get_str(&a, one, "field", "it"));
-        r.message = arena_printf(&a, "%s %s", flag_of(&a, k, r.field),
+        r.message = arena_printf(&a, "%s%s%s", flag_of(&a, k, r.field), *r.field ? " " : "",
                                  clean(&a, json_get_str(&a, one, "message", "is wrong")));
     }
-    if (r.status == 401 && !strcmp(r.code, "unauthorized"))
+    if (r.status == 401 && !strcmp(r.code, "unauthorized") && !(k && k->route->public))
         r.message = unauthorized(c, &a);
     next = advice(c, &a, k, &r);
     fprintf(c->err, "brume: %s (%s)%s%s\n", r.message, r.code, next ? ". " : "", next ? next : "");

@@ -325,6 +325,14 @@ static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
         { "GET /things/x", 403,
           "{\"error\":{\"code\":\"forbidden\",\"message\":\"Missing scope: thing:get\"}}" },
         { "POST /things", 403,
+          "{\"error\":{\"code\":\"forbidden\",\"message\":\"A viewer may not do this: "
+          "thing:create\"}}" },
+        { "POST /auth/login", 401,
+          "{\"error\":{\"code\":\"unauthorized\",\"message\":\"Wrong password\"}}" },
+        { "POST /things", 400,
+          "{\"error\":{\"code\":\"invalid_request\",\"message\":\"x\",\"details\":["
+          "{\"field\":\"\",\"message\":\"the request must be an object\"}]}}" },
+        { "POST /things", 403,
           "{\"error\":{\"code\":\"quota_exceeded\",\"message\":\"quota 'things' is 1\"}}" },
         { "GET /things/x", 404, "{\"error\":{\"code\":\"not_found\",\"message\":\"no\"}}" },
         { "GET /parts/01890000-0000-7000-8000-000000000001", 404,
@@ -346,6 +354,11 @@ static void a_refusal_is_one_line_that_says_what_to_do(void **state _unused_)
     assert_says(run_env(key, ARGV("thing", "get", "x")), CLI_DENIED, "key in BRUME_API_KEY",
                 "`brume login`");
     assert_says(RUN("thing", "get", "x"), CLI_DENIED, "scope thing:get", "`brume key list`");
+    assert_says(RUN("thing", "create", "--name", "x"), CLI_DENIED, "A viewer", "your role");
+    assert_says(RUN("auth", "login", "-d", "{}"), CLI_DENIED, "brume: Wrong password",
+                "forgot-password");
+    assert_says(RUN("thing", "create", "-d", "[1]"), CLI_API,
+                "brume: the request must be an object", "`brume thing create --help`");
     assert_says(RUN("thing", "create", "--name", "x"), CLI_DENIED, "quota", "Delete something");
     assert_says(RUN("thing", "get", "x"), CLI_MISSING, "no (not_found)", "`brume thing list`");
     assert_says(RUN("part", "get", "01890000-0000-7000-8000-000000000001"), CLI_MISSING, "no",
@@ -493,6 +506,45 @@ static void exec_gives_the_commands_output_and_exit_code(void **state _unused_)
     assert_string_equal(r.err, "err\n");
 }
 
+static void exec_tells_of_output_that_is_cut(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":0,\"stdout\":\"out\\n\",\"stderr\":\"\",\"truncated\":true}" });
+    struct result r = RUN("thing", "exec", "a", "--", "yes");
+
+    assert_string_equal(r.out, "out\n");
+    assert_int_equal(r.rc, CLI_API);
+    assert_non_null(strstr(r.err, "brume: the output is cut"));
+    assert_int_equal(lines_in(r.err), 1);
+}
+
+static void exec_tells_of_time_that_is_up(void **state _unused_)
+{
+    SCRIPT({ "POST /things/a/exec", 200,
+             "{\"exit_code\":137,\"stdout\":\"\",\"stderr\":\"\",\"timed_out\":true}" });
+    struct result r = RUN("thing", "exec", "a", "--", "sleep", "100");
+
+    assert_int_equal(r.rc, 124);
+    assert_non_null(strstr(r.err, "--timeout"));
+    assert_int_equal(lines_in(r.err), 1);
+}
+
+static void execs_exit_code_does_not_depend_on_how_it_is_asked_or_shown(void **state _unused_)
+{
+#define SEVEN { "POST /things/a/exec", 200, "{\"exit_code\":7,\"stdout\":\"out\",\"stderr\":\"\"}" }
+    SCRIPT(SEVEN, SEVEN, SEVEN, SEVEN);
+    struct result r = RUN("thing", "exec", "a", "-o", "json", "--", "false");
+
+    assert_int_equal(r.rc, 7);
+    assert_non_null(strstr(r.out, "\"exit_code\": 7"));
+    assert_int_equal(RUN("thing", "exec", "a", "-o", "id", "--", "false").rc, 7);
+    r = RUN("thing", "exec", "a", "--cmd", "false");
+    assert_int_equal(r.rc, 7);
+    assert_string_equal(r.out, "out");
+    assert_int_equal(RUN("thing", "exec", "a", "-d", "{\"cmd\":[\"false\"]}").rc, 7);
+    assert_asked();
+}
+
 static void exec_gives_bytes_that_are_no_text_as_they_were(void **state _unused_)
 {
     SCRIPT({ "POST /things/a/exec", 200,
@@ -574,6 +626,41 @@ static void a_profiles_key_is_not_shown_to_another_cloud(void **state _unused_)
     assert_asked();
 }
 
+static void a_profiles_key_is_shown_to_its_cloud_however_that_is_written(void **state _unused_)
+{
+    SCRIPT({ "POST /auth/login", 200, "{\"api_key\":\"thecloud_secret\"}" },
+           { "GET /things/x", 200, "{\"id\":\"x\"}" }, { "GET /things/x", 200, "{\"id\":\"x\"}" });
+    char slash[96];
+
+    login_with("pw\n", ARGV("login", "--email", "a@b.c", "--profile", "p1"));
+    snprintf(slash, sizeof(slash), "%s/", url);
+    RUN("--profile", "p1", "--url", slash, "thing", "get", "x");
+    assert_string_equal(server.key[1], "thecloud_secret");
+    RUN("--profile", "p1", "--url", url + strlen("http://"), "thing", "get", "x");
+    assert_string_equal(server.key[2], "thecloud_secret");
+    assert_asked();
+    assert_says(RUN("--url", "ftp://x", "thing", "list"), CLI_USAGE, "ftp://x", "https://HOST");
+}
+
+static void what_is_set_in_a_profile_is_checked(void **state _unused_)
+{
+    char path[128];
+    struct err e;
+
+    snprintf(path, sizeof(path), "%s/ca.pem", home);
+    assert_says(RUN("config", "set", "url", "ftp://x"), CLI_USAGE, "ftp://x", "https://HOST");
+    assert_says(RUN("config", "set", "ca", path), CLI_USAGE, path, "No such file");
+    assert_int_equal(file_write(path, "words", 5, 0600, &e), 0);
+    assert_says(RUN("config", "set", "ca", path), CLI_USAGE, path, "PEM");
+    assert_int_equal(file_write(path, "-----BEGIN CERTIFICATE-----", 27, 0600, &e), 0);
+    assert_int_equal(RUN("config", "set", "ca", path, "--profile", "pem").rc, CLI_OK);
+    assert_int_equal(RUN("config", "set", "url", "One.example.com/", "--profile", "pem").rc,
+                     CLI_OK);
+    assert_string_equal(RUN("config", "get", "url", "--profile", "pem").out,
+                        "https://one.example.com\n");
+    RUN("config", "remove", "pem");
+}
+
 static void profiles_are_listed_used_and_removed(void **state _unused_)
 {
     assert_int_equal(RUN("config", "set", "url", "http://one", "--profile", "one").rc, CLI_OK);
@@ -643,8 +730,10 @@ static void completion_comes_from_the_tables(void **state _unused_)
     COMPLETES("remove\n", "config", "r");
     COMPLETES("purge\n", "help", "thing", "pu");
     COMPLETES("", "thing", "exec", "x", "--", "l");
-    assert_non_null(strstr(RUN("completion", "bash").out, "brume __complete"));
-    assert_int_equal(RUN("completion", "tcsh").rc, CLI_USAGE);
+    assert_non_null(strstr(RUN("completion", "bash").out, " __complete "));
+    assert_says(RUN("completion"), CLI_USAGE, "the shell is missing", "bash|zsh|fish");
+    assert_says(RUN("completion", "tcsh"), CLI_USAGE, "\"tcsh\"", "bash|zsh|fish");
+    assert_says(RUN("completion", "bash", "extra"), CLI_USAGE, "\"extra\"", "one word too many");
     assert_int_equal(RUN("completion", "--help").rc, CLI_OK);
 }
 
@@ -663,6 +752,7 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_int_equal(r.rc, CLI_OK);
     assert_non_null(strstr(r.out, "thing"));
     assert_non_null(strstr(r.out, "Exit codes"));
+    assert_non_null(strstr(r.out, "@FILE"));
     assert_non_null(strstr(RUN("thing", "--help").out, "thing purge THING"));
     r = RUN("thing", "create", "--help");
     assert_int_equal(r.rc, CLI_OK);
@@ -672,9 +762,11 @@ static void help_is_read_from_the_tables(void **state _unused_)
     assert_null(strstr(r.out, "--wanted"));
     assert_non_null(strstr(r.out, "--wait"));
     assert_non_null(strstr(r.out, "--ports TEXT,…"));
+    assert_non_null(strstr(r.out, "@@x is the text @x"));
     assert_non_null(strstr(RUN("thing", "import", "--help").out, "Its label. (required)"));
     assert_null(strstr(RUN("vpc", "send", "--help").out, "--wait"));
     assert_non_null(strstr(RUN("thing", "exec", "--help").out, "-- COMMAND"));
+    assert_non_null(strstr(RUN("thing", "exec", "--help").out, "Seconds. (60 if not given)"));
     assert_non_null(strstr(RUN("help", "serve").out, "brume serve"));
     assert_int_equal(RUN("help", "--help").rc, CLI_OK);
 }
@@ -703,10 +795,15 @@ int main(void)
         cmocka_unit_test(waiting_for_a_deletion_ends_when_it_is_gone),
         cmocka_unit_test(a_stream_is_passed_through_and_its_error_is_not),
         cmocka_unit_test(exec_gives_the_commands_output_and_exit_code),
+        cmocka_unit_test(exec_tells_of_output_that_is_cut),
+        cmocka_unit_test(exec_tells_of_time_that_is_up),
+        cmocka_unit_test(execs_exit_code_does_not_depend_on_how_it_is_asked_or_shown),
         cmocka_unit_test(exec_gives_bytes_that_are_no_text_as_they_were),
         cmocka_unit_test(a_file_is_sent_as_it_is),
         cmocka_unit_test(login_keeps_the_key_in_a_private_profile),
         cmocka_unit_test(a_profiles_key_is_not_shown_to_another_cloud),
+        cmocka_unit_test(a_profiles_key_is_shown_to_its_cloud_however_that_is_written),
+        cmocka_unit_test(what_is_set_in_a_profile_is_checked),
         cmocka_unit_test(profiles_are_listed_used_and_removed),
         cmocka_unit_test(completion_comes_from_the_tables),
         cmocka_unit_test(profiles_are_completed_by_name),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Completion: the shells' scripts only ask `brume __complete <words so far>`, and the tables
- * answer. */
+ * answer.  They ask the very program that is being typed, so that ./brume answers for itself. */
 
 #include "roles/cli/cli.h"
 
@@ -8,8 +8,9 @@ static const char bash_script[] =
     "# brume completion for bash: source this, or put it into /usr/share/bash-completion/completions/brume\n"
     "_brume()\n"
     "{\n"
-    "    local IFS=$'\\n'\n"
-    "    COMPREPLY=($(brume __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null))\n"
+    "    local IFS=$'\\n' program=${COMP_WORDS[0]/#'~/'/$HOME/}\n"
+    "    type -P \"$program\" >/dev/null || program=brume\n"
+    "    COMPREPLY=($(\"$program\" __complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null))\n"
     "}\n"
     "complete -o default -F _brume brume\n";
 
@@ -19,7 +20,9 @@ static const char zsh_script[] =
     "_brume()\n"
     "{\n"
     "    local -a found\n"
-    "    found=(${(f)\"$(brume __complete \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"})\n"
+    "    local program=${~words[1]}\n"
+    "    whence -p -- \"$program\" >/dev/null || program=brume\n"
+    "    found=(${(f)\"$(\"$program\" __complete \"${(@)words[2,CURRENT]}\" 2>/dev/null)\"})\n"
     "    if (( $#found )); then compadd -a found; else _files; fi\n"
     "}\n"
     "if [ \"$funcstack[1]\" = \"_brume\" ]; then _brume \"$@\"; else compdef _brume brume; fi\n";
@@ -29,7 +32,9 @@ static const char fish_script[] =
     "function __brume_complete\n"
     "    set -l words (commandline -opc)\n"
     "    set -l word (commandline -ct)\n"
-    "    brume __complete $words[2..-1] \"$word\" 2>/dev/null\n"
+    "    set -l program (string replace -r '^~/' \"$HOME/\" -- $words[1])\n"
+    "    command -q $program; or set program brume\n"
+    "    $program __complete $words[2..-1] \"$word\" 2>/dev/null\n"
     "end\n"
     "complete -c brume -f -a '(__brume_complete)'\n";
 
@@ -41,17 +46,24 @@ int cli_completion(struct cli *c, int argc, const char *const *argv)
 {
     bool help = argc && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"));
 
-    for (size_t i = 0; argc == 1 && i < ARRAY_LEN(shells); i++) {
+    if (help) {
+        cli_help_builtin("completion", c->out);
+        fputs("The first line of each script says where it goes.\n", c->out);
+        return CLI_OK;
+    }
+    if (argc == 0)
+        return cli_usage(c, "the shell is missing. Usage: brume completion bash|zsh|fish");
+    for (size_t i = 0; i < ARRAY_LEN(shells); i++) {
         if (strcmp(argv[0], shells[i].name) != 0)
             continue;
+        if (argc > 1)
+            return cli_usage(c, "\"%s\" is one word too many", argv[1]);
         fputs(shells[i].script, c->out);
         return CLI_OK;
     }
-    if (!help)
-        return cli_usage(c, "the shell is missing. Usage: brume completion bash|zsh|fish");
-    cli_help_builtin("completion", c->out);
-    fputs("The first line of each script says where it goes.\n", c->out);
-    return CLI_OK;
+    return cli_usage(
+        c, "there is no completion for the shell \"%s\". Usage: brume completion bash|zsh|fish",
+        argv[0]);
 }
 
 /* ---- candidates */

@@ -145,6 +145,31 @@ static int check_type(const struct field *f, struct str v, const char *flag, str
     return 0;
 }
 
+static bool is_json(struct str s, char first)
+{
+    struct err e;
+    struct json_value *v;
+
+    while (s.n && strchr(" \t\r\n", s.p[0]))
+        s = (struct str){ s.p + 1, s.n - 1 };
+    if (!s.n || (first && s.p[0] != first) || !(v = json_parse(s, &e)))
+        return false;
+    json_free(v);
+    return true;
+}
+
+/* "KEY=VALUE", or all of them as a JSON object. */
+static int check_pair(const struct field *f, struct str v, const char *flag, struct err *e)
+{
+    if (f->type != F_MAP || is_json(v, '{'))
+        return 0;
+    if (v.n && memchr(v.p, '=', v.n) && v.p[0] != '=')
+        return 0;
+    return err_set(e, ERR_INVALID, "%.*s takes KEY=VALUE, not \"%.*s\"",
+                   (int)MIN(strcspn(flag, "="), (size_t)60), flag, (int)MIN(v.n, (size_t)60),
+                   v.n ? v.p : "");
+}
+
 static int store_value(struct arena *a, const struct field *f, struct str v, const char *flag,
                        struct flag_value *to, size_t *n, struct err *e)
 {
@@ -155,6 +180,7 @@ static int store_value(struct arena *a, const struct field *f, struct str v, con
     if (f->type != F_INT && f->type != F_BOOL)
         TRY(value_read(a, f, v, &text, e));
     TRY(check_type(f, text, flag, e));
+    TRY(check_pair(f, text, flag, e));
     to[(*n)++] = (struct flag_value){ f, text, false };
     return 0;
 }
@@ -401,7 +427,10 @@ int value_read(struct arena *a, const struct field *f, struct str given, struct 
     if (str_is(given, "-"))
         return f && field_is_secret(f) ? ask_hidden(a, f->name, out, e)
                                        : read_stdin(a, false, out, e);
-    if (given.n > 1 && given.p[0] == '@') {
+    if (given.n > 1 && given.p[0] == '@' && given.p[1] == '@') {
+        given.p++;
+        given.n--;
+    } else if (given.n > 1 && given.p[0] == '@') {
         TRY(file_read(a, arena_dup(a, given.p + 1, given.n - 1), VALUE_FILE_MAX, out, e));
         if (f && field_is_secret(f) && out->n && out->p[out->n - 1] == '\n')
             out->n--;
@@ -416,38 +445,34 @@ int value_read(struct arena *a, const struct field *f, struct str given, struct 
     return 0;
 }
 
-static bool is_json(struct str s, char first)
-{
-    struct err e;
-    struct json_value *v;
-
-    while (s.n && strchr(" \t\r\n", s.p[0]))
-        s = (struct str){ s.p + 1, s.n - 1 };
-    if (!s.n || (first && s.p[0] != first) || !(v = json_parse(s, &e)))
-        return false;
-    json_free(v);
-    return true;
-}
-
 static const char *text_of(struct arena *a, struct str s)
 {
     return arena_dup(a, s.p ? s.p : "", s.n);
+}
+
+/* The elements of a JSON array, without its brackets. */
+static void put_elements(struct arena *a, struct json_out *o, struct str text)
+{
+    struct err e;
+    _cleanup_(json_freep) struct json_value *v = json_parse(text, &e);
+
+    for (size_t i = 0; i < json_len(v); i++)
+        json_raw(o, json_text(a, json_at(v, i)));
 }
 
 /* --cmd a --cmd b, or --cmd '["a","b"]'. */
 static void put_list(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
                      const struct field *f)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (v[i].field == f && is_json(v[i].text, '[')) {
-            json_raw(o, text_of(a, v[i].text));
-            return;
-        }
-    }
     json_open(o, '[');
-    for (size_t i = 0; i < n; i++)
-        if (v[i].field == f)
+    for (size_t i = 0; i < n; i++) {
+        if (v[i].field != f || v[i].clear)
+            continue;
+        if (is_json(v[i].text, '['))
+            put_elements(a, o, v[i].text);
+        else
             json_strn(o, v[i].text.p, v[i].text.n);
+    }
     json_close(o);
 }
 
@@ -455,23 +480,51 @@ static void put_list(struct arena *a, struct json_out *o, const struct flag_valu
 static void put_map(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
                     const struct field *f)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (v[i].field == f && is_json(v[i].text, '{')) {
-            json_raw(o, text_of(a, v[i].text));
-            return;
-        }
-    }
     json_open(o, '{');
     for (size_t i = 0; i < n; i++) {
-        const char *eq = v[i].text.n ? memchr(v[i].text.p, '=', v[i].text.n) : NULL;
-        size_t k = eq ? (size_t)(eq - v[i].text.p) : v[i].text.n;
+        struct str t = v[i].text;
+        const char *eq;
+        struct err e;
 
-        if (v[i].field != f)
+        if (v[i].field != f || v[i].clear)
             continue;
-        json_key(o, arena_dup(a, v[i].text.p, k));
-        json_strn(o, eq ? eq + 1 : "", eq ? v[i].text.n - k - 1 : 0);
+        if (is_json(t, '{')) {
+            _cleanup_(json_freep) struct json_value *all = json_parse(t, &e);
+            const char *key;
+
+            for (size_t j = 0; j < json_len(all); j++) {
+                const struct json_value *m = json_member(all, j, &key);
+
+                json_key(o, key);
+                json_raw(o, json_text(a, m));
+            }
+        } else if ((eq = memchr(t.p, '=', t.n))) {
+            json_key(o, arena_dup(a, t.p, (size_t)(eq - t.p)));
+            json_strn(o, eq + 1, (size_t)(t.p + t.n - eq) - 1);
+        }
     }
     json_close(o);
+}
+
+/* --ports a --ports b, --ports a,b or --ports '["a","b"]': texts between commas, or an array if
+ * one of them is. */
+static void put_texts(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
+                      const struct field *f)
+{
+    struct buf b = BUF(MIB(1));
+    bool array = false;
+
+    for (size_t i = 0; i < n; i++)
+        array |= v[i].field == f && is_json(v[i].text, '[');
+    if (array) {
+        put_list(a, o, v, n, f);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (v[i].field == f && !v[i].clear)
+            buf_printf(&b, "%s" STR_FMT, b.n ? "," : "", STR_ARG(v[i].text));
+    json_str(o, arena_strdup(a, buf_cstr(&b)));
+    buf_free(&b);
 }
 
 static void put_value(struct arena *a, struct json_out *o, const struct flag_value *v, size_t n,
@@ -486,6 +539,8 @@ static void put_value(struct arena *a, struct json_out *o, const struct flag_val
         put_list(a, o, v, n, f);
     else if (f->type == F_MAP)
         put_map(a, o, v, n, f);
+    else if (f->type == F_JSON && f->check_entry)
+        put_texts(a, o, v, n, f);
     else if (f->type == F_INT || f->type == F_BOOL || (f->type == F_MICRO && is_json(one->text, 0)))
         json_raw(o, text_of(a, one->text));
     else if ((f->type == F_JSON || f->type == F_ROW || f->type == F_ROWS) && is_json(one->text, 0))
@@ -547,7 +602,7 @@ int flags_body(struct arena *a, const struct command *c, const struct flags *f, 
     for (size_t i = 0; i < f->n_body; i++) {
         size_t later = i + 1;
 
-        /* The last one of a name counts; lists and maps take all, where the last stands. */
+        /* The last one of a name counts; what has entries takes all, where the last stands. */
         while (later < f->n_body && f->body[later].field != f->body[i].field)
             later++;
         if (later == f->n_body)

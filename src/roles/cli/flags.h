@@ -67,8 +67,8 @@ size_t flags_names(struct arena *a, const struct command *c, const char **out, s
 const char *word_nearest(const char *word, const char *const *all, size_t n);
 /* Parameters that every list has. */
 extern const struct record cli_paging_record;
-/* What a flag's or a field's value says: the text, "@file", "-" (standard input).  A secret is
- * taken from a file or standard input only, or asked for. */
+/* What a flag's or a field's value says: the text, "@file", "-" (standard input); "@@x" is the text
+ * "@x".  A secret is taken from a file or standard input only, or asked for. */
 int value_read(struct arena *a, const struct field *f, struct str given, struct str *out,
                struct err *e);
 bool field_is_secret(const struct field *f);

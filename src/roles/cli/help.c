@@ -94,6 +94,9 @@ static void everywhere(struct cli *c, FILE *to)
 
     fputs("\nFlags everywhere:\n", to);
     lines(cells, n, to);
+    fputs(
+        "\nA flag's text may be @FILE, which is read, or - for standard input; @@x is the text @x.\n",
+        to);
 }
 
 bool cli_help_builtin(const char *name, FILE *to)
@@ -138,7 +141,8 @@ void cli_help(struct cli *c, FILE *to)
     everywhere(c, to);
     fputs("\nExit codes: 0 done, 1 the API refused, 2 wrong command line, 3 nobody answers, 4 not\n"
           "logged in or not allowed, 5 there is no such thing, 6 in conflict with what there is,\n"
-          "7 too much at once: try again later. `brume instance exec` ends as its command does.\n",
+          "7 too much at once: try again later. `brume instance exec` ends as its command does,\n"
+          "with 124 if that took too long, and never with 0 if its output was cut.\n",
           to);
 }
 
@@ -254,6 +258,16 @@ struct flag_lines {
     size_t n;
 };
 
+/* " (60 if not given)", or ""; a default out of the range stands for something else. */
+static const char *default_of(struct arena *a, const struct command *k, const struct field *f)
+{
+    bool in_range = (!f->min && !f->max) || (f->dflt >= f->min && f->dflt <= f->max);
+
+    if (f->type != F_INT || !f->dflt || !in_range || k->route->method == PATCH || k->route->partial)
+        return "";
+    return arena_printf(a, " (%lld if not given)", (long long)f->dflt);
+}
+
 static void add_flag(void *ctx, const struct field *f)
 {
     struct flag_lines *x = ctx;
@@ -262,8 +276,9 @@ static void add_flag(void *ctx, const struct field *f)
     if (x->n == HELP_FLAGS)
         return;
     x->cells[2 * x->n] = arena_printf(a, "--%s%s%s", flag_name(a, f), *type ? " " : "", type);
-    x->cells[2 * x->n++ + 1] = arena_printf(a, "%s%s", f->doc ? upper_first(a, f->doc) : "",
-                                            flags_needs(x->command, f) ? " (required)" : "");
+    x->cells[2 * x->n++ + 1] =
+        arena_printf(a, "%s%s%s", f->doc ? upper_first(a, f->doc) : "",
+                     default_of(a, x->command, f), flags_needs(x->command, f) ? " (required)" : "");
 }
 
 void cli_help_command(struct cli *c, const struct command *k, FILE *to)

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <yaml.h>
 
+#include "codec/cidr.h"
 #include "codec/json.h"
+#include "codec/text.h"
 #include "os/file.h"
 
 enum { PROFILE_FILE_MAX = 256 * 1024 };
@@ -244,4 +246,59 @@ int profiles_save(const struct profiles *p, const char *path, struct err *e)
         rc = file_write_atomic(path, b.p, b.n, 0600, e);
     buf_free(&b);
     return rc;
+}
+
+/* ---- addresses */
+
+static bool is_this_machine(struct str host)
+{
+    struct ip ip;
+
+    if (str_is(host, "localhost") || str_is(host, "[::1]"))
+        return true;
+    return ip_parse(host, &ip) && ip.family == 4 && ip.b[0] == 127;
+}
+
+/* How long the host is that 's' begins with, 0 if what follows it is no port or path. */
+static size_t host_length(const char *s)
+{
+    const char *six = *s == '[' ? strchr(s, ']') : NULL;
+    size_t n = six ? (size_t)(six - s) + 1 : strcspn(s, "[:/");
+    const char *rest = s + n;
+    size_t digits = *rest == ':' ? strcspn(rest + 1, "/") : 0;
+    int64_t port;
+
+    if (*rest == ':' && !int_parse((struct str){ rest + 1, digits }, 1, 65535, &port))
+        return 0;
+    return *rest && *rest != ':' && *rest != '/' ? 0 : n;
+}
+
+const char *profile_url(struct arena *a, const char *text)
+{
+    char *host = arena_strdup(a, text);
+    const char *scheme = NULL;
+    size_t n = strlen(text);
+
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p <= ' ' || *p == 127 || strchr("?#@\"<>\\", *p))
+            return NULL;
+    if (!strncmp(text, "unix:", 5))
+        return text[5] == '/' ? host : NULL;
+    while (n && host[n - 1] == '/')
+        host[--n] = '\0';
+    if (!strncasecmp(host, "http://", 7))
+        scheme = "http";
+    else if (!strncasecmp(host, "https://", 8))
+        scheme = "https";
+    else if (strstr(host, "://"))
+        return NULL;
+    host += scheme ? strlen(scheme) + 3 : 0;
+    n = host_length(host);
+    if (!n)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        host[i] = (char)tolower((unsigned char)host[i]);
+    if (!scheme)
+        scheme = is_this_machine((struct str){ host, n }) ? "http" : "https";
+    return arena_printf(a, "%s://%s", scheme, host);
 }

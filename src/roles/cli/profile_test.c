@@ -105,12 +105,54 @@ static void damaged_files_are_refused_with_their_line(void **state _unused_)
     }
 }
 
+static void an_address_has_one_form(void **state _unused_)
+{
+    static const struct {
+        const char *given, *form;
+    } all[] = {
+        { "http://127.0.0.1:8080", "http://127.0.0.1:8080" },
+        { "http://127.0.0.1:8080//", "http://127.0.0.1:8080" },
+        { "127.0.0.1:8080", "http://127.0.0.1:8080" },
+        { "LocalHost:8080", "http://localhost:8080" },
+        { "[::1]:80/", "http://[::1]:80" },
+        { "cloud.example.com", "https://cloud.example.com" },
+        { "127.example.com", "https://127.example.com" },
+        { "HTTPS://Cloud.Example.com/Sub/", "https://cloud.example.com/Sub" },
+        { "unix:/run/brume.sock", "unix:/run/brume.sock" },
+        { "", NULL },
+        { "http://", NULL },
+        { "ftp://a", NULL },
+        { "unix:run", NULL },
+        { "http://a:x", NULL },
+        { "http://a:", NULL },
+        { "http://a:99999", NULL },
+        { "http://[::1", NULL },
+        { "http://[::1]x", NULL },
+        { "http://a b", NULL },
+        { "http://u:p@a", NULL },
+        { "http://a?b", NULL },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        const char *got = profile_url(&arena, all[i].given);
+
+        if (!all[i].form) {
+            assert_null(got);
+            continue;
+        }
+        assert_non_null(got);
+        assert_string_equal(got, all[i].form);
+        assert_string_equal(profile_url(&arena, got), got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_saved_is_loaded_and_is_private),
         cmocka_unit_test(a_missing_file_is_an_empty_one),
         cmocka_unit_test(removing_the_current_profile_leaves_none),
+        cmocka_unit_test(an_address_has_one_form),
         cmocka_unit_test(damaged_files_are_refused_with_their_line),
     };
 

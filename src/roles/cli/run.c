@@ -11,6 +11,7 @@
 #include "codec/text.h"
 
 enum { PAGES_MAX = 1000, OUTPUT_MAX = 256 << 20, PAGE = 100 };
+enum { RAN_TOO_LONG = 124 }; /* as of timeout(1) */
 
 static void print(struct cli *c, struct buf *b)
 {
@@ -301,20 +302,50 @@ static void put_bytes(struct arena *a, FILE *to, const char *text, const char *e
         fwrite(bytes, 1, n, to);
 }
 
-/* The result of a command run inside an instance: its output becomes ours, its exit code too. */
+static void show_value(struct cli *c, const struct command *k, const struct flags *f,
+                       const struct json_value *v)
+{
+    struct buf b = BUF(OUTPUT_MAX);
+
+    output_value(c->arena, k->route->out, v, f->common.format, clock_wall(clock_system()), &b);
+    print(c, &b);
+}
+
+/* Told beside the output, which alone does not show it. */
+static int ended_early(struct cli *c, const struct json_value *v, int code)
+{
+    if (json_get_bool(v, "truncated", false)) {
+        fputs("brume: the output is cut: the command printed more than an answer holds\n", c->err);
+        code = code ? code : CLI_API;
+    }
+    if (json_get_bool(v, "timed_out", false)) {
+        fputs("brume: the command was killed as its time was up; --timeout gives it more\n",
+              c->err);
+        code = RAN_TOO_LONG;
+    }
+    return code;
+}
+
+/* The result of a command run inside an instance: its exit code becomes ours, and its output too
+ * unless the answer is asked for in a format. */
 static bool ran_inside(struct cli *c, const struct command *k, const struct flags *f,
                        const struct json_value *v, int *rc)
 {
     const char *out, *err;
 
-    if (!f->n_rest || f->common.format_given || json_type_of(v) != JSON_OBJ ||
-        !json_get(v, "exit_code") || k->route->method != POST)
+    if (!flags_rest(k) || json_type_of(v) != JSON_OBJ || !json_get(v, "exit_code") ||
+        k->route->method != POST)
         return false;
-    out = member_of(c->arena, v, "stdout", "output");
-    err = json_get_str(c->arena, v, "stderr", NULL);
-    put_bytes(c->arena, c->out, out, json_get_str(c->arena, v, "stdout_encoding", NULL));
-    put_bytes(c->arena, c->err, err, json_get_str(c->arena, v, "stderr_encoding", NULL));
-    *rc = (int)(json_get_int(v, "exit_code", 0) & 0xff);
+    if (f->common.format_given) {
+        show_value(c, k, f, v);
+    } else {
+        out = member_of(c->arena, v, "stdout", "output");
+        err = json_get_str(c->arena, v, "stderr", NULL);
+        put_bytes(c->arena, c->out, out, json_get_str(c->arena, v, "stdout_encoding", NULL));
+        put_bytes(c->arena, c->err, err, json_get_str(c->arena, v, "stderr_encoding", NULL));
+        fflush(c->out);
+    }
+    *rc = ended_early(c, v, (int)(json_get_int(v, "exit_code", 0) & 0xff));
     return true;
 }
 
@@ -334,9 +365,7 @@ static int show(struct cli *c, const struct command *k, const struct flags *f,
     }
     if (ran_inside(c, k, f, x->json, &rc))
         return rc;
-    output_value(c->arena, k->route->out, x->json, f->common.format, clock_wall(clock_system()),
-                 &b);
-    print(c, &b);
+    show_value(c, k, f, x->json);
     return rc;
 }
 

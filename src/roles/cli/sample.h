@@ -68,7 +68,7 @@ static const struct record thing_record = RECORD(thing, "things", thing_fields, 
 #define T struct thing_exec
 static const struct field exec_fields[] = {
     FIELD_LIST(T, cmd,     FF_CREATE | FF_REQUIRED, .doc = "What to run."),
-    FIELD_INT (T, timeout, FF_CREATE, .doc = "Seconds."),
+    FIELD_INT (T, timeout, FF_CREATE, .min = 1, .max = 90, .dflt = 60, .doc = "Seconds."),
 };
 #undef T
 static const struct record exec_record = RECORD(thing_exec, NULL, exec_fields);

@@ -240,6 +240,43 @@ static void flags_become_json_of_their_fields_types(void **state _unused_)
                         "{\"name\":\"b\"}");
 }
 
+static void flags_of_what_has_entries_add_up(void **state _unused_)
+{
+    struct err e = { 0 };
+
+    assert_string_equal(BODY(POST, "/things", &e, "--ports", "1:1", "--ports", "2:2,3:3"),
+                        "{\"ports\":\"1:1,2:2,3:3\"}");
+    assert_string_equal(BODY(POST, "/things", &e, "--ports", "[\"1:1\"]", "--ports", "2:2"),
+                        "{\"ports\":[\"1:1\",\"2:2\"]}");
+    assert_string_equal(BODY(POST, "/things", &e, "--tags", "a", "--tags", "[\"b\",\"c\"]"),
+                        "{\"tags\":[\"a\",\"b\",\"c\"]}");
+    assert_string_equal(BODY(POST, "/things", &e, "--env", "{\"A\":\"1\"}", "--env", "B=2"),
+                        "{\"env\":{\"A\":\"1\",\"B\":\"2\"}}");
+}
+
+static void an_entry_of_a_map_has_a_key_and_a_value(void **state _unused_)
+{
+    struct err e = { 0 };
+
+    assert_null(BODY(POST, "/things", &e, "--env", "FOO"));
+    assert_string_equal(e.msg, "--env takes KEY=VALUE, not \"FOO\"");
+    assert_null(BODY(POST, "/things", &e, "--env=FOO"));
+    assert_string_equal(e.msg, "--env takes KEY=VALUE, not \"FOO\"");
+    assert_null(BODY(POST, "/things", &e, "--env", "=x"));
+    assert_null(BODY(POST, "/things", &e, "--env", "[1]"));
+    assert_string_equal(BODY(POST, "/things", &e, "--env", "A="), "{\"env\":{\"A\":\"\"}}");
+}
+
+static void a_text_that_begins_with_an_at_sign_is_given_by_two(void **state _unused_)
+{
+    struct err e = { 0 };
+
+    assert_string_equal(BODY(POST, "/things", &e, "--name", "@@ada"), "{\"name\":\"@ada\"}");
+    assert_string_equal(BODY(POST, "/things", &e, "--name", "@"), "{\"name\":\"@\"}");
+    assert_null(BODY(POST, "/things", &e, "--name", "@/nonexistent/file"));
+    assert_null(BODY(POST, "/things", &e, "--token", "@@secret"));
+}
+
 static void data_is_the_body_and_flags_go_over_it(void **state _unused_)
 {
     struct err e = { 0 };
@@ -343,6 +380,9 @@ int main(void)
         cmocka_unit_test(singulars_are_english_enough),
         cmocka_unit_test(a_path_is_filled_in_and_encoded),
         cmocka_unit_test(flags_become_json_of_their_fields_types),
+        cmocka_unit_test(flags_of_what_has_entries_add_up),
+        cmocka_unit_test(an_entry_of_a_map_has_a_key_and_a_value),
+        cmocka_unit_test(a_text_that_begins_with_an_at_sign_is_given_by_two),
         cmocka_unit_test(data_is_the_body_and_flags_go_over_it),
         cmocka_unit_test(what_stands_behind_two_dashes_is_the_command),
         cmocka_unit_test(a_field_is_cleared_only_where_it_can_be),

@@ -74,7 +74,7 @@ static const struct field instance_exec_result_fields[] = {
     FIELD_ENUM(T, stdout_encoding, enum encoding, 0, .names = encodings, .doc = "How stdout is written here; base64 where it is not text."),
     FIELD_ENUM(T, stderr_encoding, enum encoding, 0, .names = encodings, .doc = "How stderr is written here."),
     FIELD_BOOL(T, timed_out, 0, .doc = "It was killed because its time was up."),
-    FIELD_BOOL(T, truncated, 0, .doc = "It printed more than is shown."),
+    FIELD_BOOL(T, truncated, 0, .doc = "It printed more than is shown: 1 MiB each of stdout and stderr."),
 };
 #undef T
 /* clang-format on */
