@@ -366,6 +366,11 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
     memcpy(out->tenant_id.s, strstr(s, "stranger") ? tenant_two : tenant_one, 37);
     if (!uuid_is_nil(tenant) && strstr(s, "traveller"))
         out->tenant_id = *tenant;
+    out->account = out->tenant_id;
+    if (strstr(s, "sybil")) { /* one who makes many tenants */
+        out->account = out->user_id = (struct uuid){ "01890000-0000-7000-8000-0000000000b1" };
+        out->tenant_id = out->key_id;
+    }
     if (strstr(s, "viewer"))
         out->role = ROLE_VIEWER;
     if (strstr(s, "member"))

@@ -131,7 +131,7 @@ static int load_one(void *ctx, const struct col *c, size_t n, struct err *e _unu
     struct record_known k = { .seq = c[0].i, .until = c[4].i, .claim = c[5].i != 0 };
     struct uuid tenant = { "" };
     if (c[6].s && uuid_parse((struct str){ c[6].s, c[6].n }, &tenant)) {
-        struct flow f = { .key = flow_of_tenant(&tenant) };
+        struct flow f = { .key = flow_of(&tenant) };
 
         if (shares_take(app->shares, SHARE_KEYS, &f, 1) == FAIR_OK)
             k.flow = f.key;

@@ -431,9 +431,10 @@ void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
 bool dispatch_many(void *ctx, const struct ip *peer);
 const char *dispatch_allow(struct call_private *p);
-/* Whom it is counted for: its tenant, else its user, else the client's address (IPv6: its /64). */
+/* Whom it is counted for: its account (so that making tenants makes no shares), else its tenant or
+ * user, else the client's address (IPv6: its /64). */
 const struct flow *call_flow(struct call_private *p);
-uint64_t flow_of_tenant(const struct uuid *tenant);
+uint64_t flow_of(const struct uuid *id);
 /* Hands it to a lane: 0, or the refusal. */
 int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e) _must_check_;
 /* Of what is shared, until call_give() or the answer: 0, or the refusal. */

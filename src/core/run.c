@@ -22,9 +22,9 @@ struct db *io_reader(struct app *app, int io, struct err *e)
 
 /* ---- turns and shares */
 
-uint64_t flow_of_tenant(const struct uuid *tenant)
+uint64_t flow_of(const struct uuid *id)
 {
-    return flow_key(tenant->s, sizeof(tenant->s));
+    return flow_key(id->s, sizeof(id->s));
 }
 
 /* One who has a /64 has all addresses of it. */
@@ -43,7 +43,9 @@ const struct flow *call_flow(struct call_private *p)
         p->flow = client_flow(p);
         return &p->flow;
     }
-    p->flow.key = flow_of_tenant(uuid_is_nil(&who->tenant_id) ? &who->user_id : &who->tenant_id);
+    p->flow.key = flow_of(!uuid_is_nil(&who->account)     ? &who->account
+                          : !uuid_is_nil(&who->tenant_id) ? &who->tenant_id
+                                                          : &who->user_id);
     p->flow.weight = config_plan_or_free(who->plan)->weight;
     return &p->flow;
 }

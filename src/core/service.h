@@ -62,6 +62,7 @@ struct principal {
     struct uuid tenant_id;  /* the tenant this request acts in; nil for a user who is in none: only
                                routes of .own_account serve them */
     struct uuid project_id; /* project key: its project */
+    struct uuid account; /* owner of the tenant: all tenants of one have one share between them */
     enum mode mode;
     enum role role;     /* in tenant_id */
     bool operator;      /* runs this installation */

@@ -80,6 +80,23 @@ TEST(long_calls_of_one_tenant_keep_no_other_waiting)
     CHECK_EQ(own + full, 28);
 }
 
+TEST(who_makes_many_tenants_has_one_share)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    hold = true;
+    for (int i = 0; i < 40; i++)
+        fds[i] = ask_begin(w, POST, "/hold", fmt("test-sybil%d", i), NULL, NULL);
+    for (int i = 0; i < 2000 && holding < 24; i++)
+        usleep(2000);
+    usleep(50000);
+    CHECK_EQ(holding, 24);
+    others_notice_nothing(w);
+    hold = false;
+    for (int i = 0; i < 40; i++)
+        ask_end(w, fds[i]);
+}
+
 TEST(slow_reads_of_one_tenant_leave_threads_for_others)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -418,7 +435,7 @@ TEST(a_write_takes_its_tenants_turn_and_not_the_end_of_the_queue)
         usleep(2000);
     for (int i = 0; i <= MANY; i++) {
         many[i].job = (struct db_job){ .run = mark, .done = done, .ctx = &many[i] };
-        many[i].job.turn.flow.key = flow_of_tenant(i < MANY ? &one : &two);
+        many[i].job.turn.flow.key = flow_of(i < MANY ? &one : &two);
         CHECK(store_submit(s, &many[i].job));
     }
     hold = false;

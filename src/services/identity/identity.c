@@ -51,16 +51,17 @@ static int seat_read(void *ctx, const struct col *cols, size_t n _unused_, struc
     snprintf(s->p->plan, sizeof(s->p->plan), "%s", cols[1].s);
     s->active = strcmp(cols[2].s, "active") == 0;
     snprintf(s->p->version, sizeof(s->p->version), "%s", cols[3].s ? cols[3].s : "");
+    snprintf(s->p->account.s, sizeof(s->p->account.s), "%s", cols[4].s);
     return 0;
 }
 
 static const char sql_seat[] =
-    "SELECT m.role, t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2)"
-    " FROM tenant_members m JOIN tenants t ON t.id = m.tenant_id"
+    "SELECT m.role, t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2),"
+    " t.owner_id FROM tenant_members m JOIN tenants t ON t.id = m.tenant_id"
     " WHERE m.tenant_id = $1 AND m.user_id = $3";
 static const char sql_project_seat[] =
-    "SELECT 'admin', t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2)"
-    " FROM tenants t WHERE t.id = $1";
+    "SELECT 'admin', t.plan, t.status, (SELECT api_version FROM identity_keys WHERE id = $2),"
+    " t.owner_id FROM tenants t WHERE t.id = $1";
 
 /* A JSON list as its members with spaces between; "" for none.  False: it cannot be read, and what
  * it limits must not be taken for unlimited. */
@@ -146,6 +147,7 @@ static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, 
         return 0;
     /* Who was removed from their last tenant looks after their account, and makes another. */
     p->tenant_id = (struct uuid){ 0 };
+    p->account = p->user_id;
     p->role = ROLE_VIEWER;
     snprintf(p->plan, sizeof(p->plan), "%s", config_registration_plan(app_config(app)));
     return 0;
