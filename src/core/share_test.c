@@ -2,6 +2,8 @@
 /* One tenant holds all it may of each kind; what another one sees. */
 #include "tests/things.h"
 
+#include <sys/stat.h>
+
 enum { CROWD = 400 };
 static int fds[CROWD];
 
@@ -385,6 +387,35 @@ TEST(bodies_in_memory_are_bounded_for_each_tenant)
     for (int i = 0; i < 1000 && used(w, SHARE_BODY_BYTES); i++)
         usleep(2000);
     CHECK_EQ(used(w, SHARE_BODY_BYTES), 0);
+}
+
+/* SQLite's log cannot be put back into the database past what somebody still reads. */
+TEST(what_lasts_holds_no_snapshot_of_the_database)
+{
+    enum { MANY = 700 };
+    _cleanup_(world_freep) struct world *w = world_new();
+    static char thing[100000];
+    char log[300];
+    struct stat st;
+
+    if (world_is_postgres(w))
+        return;
+    snprintf(log, sizeof(log), "%s/store.db-wal", app_config(world_app(w))->state_dir);
+    hold = true;
+    int stream = ask_begin(w, GET, "/hold-stream", "test-owner", NULL, NULL);
+    int call = ask_begin(w, POST, "/hold", "test-owner", NULL, NULL);
+    for (int i = 0; i < 1000 && holding < 2; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 2);
+    for (int i = 0; i < MANY; i++) { /* 63 MB */
+        snprintf(thing, sizeof(thing), "{\"name\":\"n%d\",\"note\":\"%090000d\"}", i, 0);
+        CHECK_EQ(ask(w, POST, "/things", "test-rich", NULL, thing).status, 201);
+    }
+    CHECK_EQ(stat(log, &st), 0);
+    CHECK(st.st_size < 56 << 20);
+    hold = false;
+    ask_end(w, stream);
+    ask_end(w, call);
 }
 
 /* ---- the writer's queue */
