@@ -265,6 +265,28 @@ static void what_does_not_go_together_is_refused(void **state _unused_)
     is_fault(&bad, "platform.region");
 }
 
+static void shares_are_settings_by_plan(void **state _unused_)
+{
+    OUTCOME o = load("platform: {shares: '{\"streams\":{\"total\":40,\"free\":3}}'}", NULL, NULL);
+    OUTCOME bad = load("platform: {shares: '{\"streams\":{\"golden\":1,\"free\":0},\"dreams\":{},"
+                       "\"calls\":7}'}",
+                       NULL, NULL);
+    OUTCOME list = load("platform: {shares: '[]'}", NULL, NULL);
+
+    assert_non_null(o.c);
+    assert_int_equal(o.c->share[SHARE_STREAMS].total, 40);
+    assert_int_equal(config_share(o.c, "free", SHARE_STREAMS), 3);
+    assert_int_equal(config_share(o.c, "standard", SHARE_STREAMS), 32);
+    assert_int_equal(config_share(o.c, "no such plan", SHARE_STREAMS), 3);
+    assert_int_equal(o.c->share[SHARE_CALLS].total, share_rows[SHARE_CALLS].total);
+    assert_null(bad.c);
+    assert_non_null(strstr(bad.faults.p, "'golden' is neither total nor a plan"));
+    assert_non_null(strstr(bad.faults.p, "streams.free must be an integer from 1"));
+    assert_non_null(strstr(bad.faults.p, "'dreams' is no share"));
+    assert_non_null(strstr(bad.faults.p, "'calls' must be an object"));
+    assert_null(list.c);
+}
+
 static void the_instance_types_are_a_list_with_the_printed_one(void **state _unused_)
 {
     struct err e;
@@ -358,6 +380,7 @@ int main(void)
         cmocka_unit_test(who_may_register_depends_on_where_it_listens),
         cmocka_unit_test(a_password_in_a_flag_is_refused_with_the_way_to_do_it),
         cmocka_unit_test(what_does_not_go_together_is_refused),
+        cmocka_unit_test(shares_are_settings_by_plan),
         cmocka_unit_test(the_instance_types_are_a_list_with_the_printed_one),
         cmocka_unit_test(files_are_read_where_they_are_named),
         cmocka_unit_test(plans_and_quotas_are_those_of_the_table),
