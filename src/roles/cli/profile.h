@@ -32,6 +32,6 @@ void profiles_remove(struct profiles *p, const char *name);
 /* Letters, digits, '-', '_', '.', at most 64. */
 bool profile_name_ok(const char *name);
 /* The address of a cloud in the one form that two of them are compared in: with a scheme (https:
- * where none is given, but http: on this machine), scheme and host in lower case, no '/' at its end.
- * NULL if it is neither http://HOST[:PORT][/PATH] nor https:// nor unix:/PATH. */
+ * where none is given, but http: on this machine), scheme and host in lower case, no '/' at its
+ * end. NULL if it is neither http://HOST[:PORT][/PATH] nor https:// nor unix:/PATH. */
 const char *profile_url(struct arena *a, const char *text);
