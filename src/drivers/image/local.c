@@ -50,7 +50,7 @@ struct local {
     struct job *jobs; /* running, waiting and failed ones */
     struct import *imports;
     int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
-    bool collect_due;
+    bool collect_due, closing;
     atomic_int aside;     /* numbers what is set aside */
     atomic_bool removing; /* somebody is about to remove it */
 };
@@ -364,7 +364,7 @@ static void ask_run(void *ctx, void *worker _unused_)
 
     pthread_mutex_lock(&s->lock);
     struct job *j = job_find(s, ask->name);
-    bool mine = j && j->status == IMAGE_BUILDING && !j->begun;
+    bool mine = j && j->status == IMAGE_BUILDING && !j->begun && !s->closing;
     if (mine)
         j->begun = true;
     pthread_mutex_unlock(&s->lock);
@@ -752,6 +752,10 @@ static void local_free(struct image_store *store)
 {
     struct local *s = local_of(store);
 
+    pthread_mutex_lock(&s->lock);
+    s->closing =
+        true; /* what waits for its turn is begun by the next start, when it is asked for */
+    pthread_mutex_unlock(&s->lock);
     pool_free(s->pool);
     while (s->jobs)
         job_del(s, s->jobs);
