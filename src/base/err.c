@@ -6,8 +6,9 @@ static const struct {
     int status;
     const char *wire;
     bool retry;
-} codes[] = { [ERR_NONE] = { 200, "ok", false },
-#define X(sym, status, wire, retry) [ERR_##sym] = { status, wire, retry },
+    const char *doc;
+} codes[] = { [ERR_NONE] = { 200, "ok", false, "" },
+#define X(sym, status, wire, retry, doc) [ERR_##sym] = { status, wire, retry, doc },
               ERR_CODES(X)
 #undef X
 };
@@ -69,6 +70,11 @@ const char *err_wire(enum err_code code)
 bool err_retry(enum err_code code)
 {
     return codes[code].retry;
+}
+
+const char *err_doc(enum err_code code)
+{
+    return codes[code].doc;
 }
 
 enum err_code err_from_wire(const char *wire)

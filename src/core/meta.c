@@ -54,7 +54,7 @@ struct readiness {
     int64_t time;
 };
 struct error_help {
-    const char *code;
+    const char *code, *description;
     int64_t status;
     bool retry;
 };
@@ -123,9 +123,10 @@ static const struct field readiness_fields[] = {
 #undef T
 #define T struct error_help
 static const struct field error_help_fields[] = {
-    FIELD_STR (T, code,   FF_ALWAYS, .doc = "The word on the wire."),
-    FIELD_INT (T, status, 0, .doc = "The HTTP status."),
-    FIELD_BOOL(T, retry,  0, .doc = "Whether the same request may succeed later."),
+    FIELD_STR (T, code,        FF_ALWAYS, .doc = "The word on the wire."),
+    FIELD_STR (T, description, FF_ALWAYS, .doc = "What it means."),
+    FIELD_INT (T, status,      0, .doc = "The HTTP status."),
+    FIELD_BOOL(T, retry,       0, .doc = "Whether the same request may succeed later."),
 };
 #undef T
 static const struct record audit_record = RECORD(audit, NULL, audit_fields, .prefix = "aud");
@@ -270,7 +271,7 @@ static int error_get(struct call *c, struct err *e)
 
     if (strcmp(err_wire(code), word) != 0)
         return err_set(e, ERR_NOT_FOUND, "There is no such error code");
-    struct error_help h = { word, err_status(code), err_retry(code) };
+    struct error_help h = { word, err_doc(code), err_status(code), err_retry(code) };
     return reply_row(c, &error_help_record, &h);
 }
 

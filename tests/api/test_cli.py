@@ -78,7 +78,8 @@ def test_every_resource_is_used(cli):
     assert made(cli, "tenant", "get", "acme")["id"] == tenant["id"]
     assert "QUEUE" not in ok(cli, "audit", "list", "--action", "TENANT_CREATE", "--all")
     assert json.loads(ok(cli, "event", "list", "--limit", "500", "-o", "json"))
-    assert made(cli, "error", "get", "not_found")["status"] == 404
+    assert made(cli, "error", "get", "not_found") == {"code": "not_found", "description": "There is no such thing, or it is another tenant's.",
+                                                      "status": 404, "retry": False}
     assert json.loads(ok(cli, "openapi", "get", "-o", "json"))["openapi"].startswith("3.1")
     ok(cli, "health", "live")
     ok(cli, "health", "ready")
