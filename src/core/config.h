@@ -130,6 +130,9 @@ void config_print(const struct config *c, struct buf *out);
  * by where the API listens now. */
 const char *config_registration(const struct config *c);
 const char *config_registration_plan(const struct config *c);
+/* Where clients reach the API, without '/' at its end: server.public_url, else by server.listen; ""
+ * where that is every address, or a socket.  Never by a request, whose Host anybody chooses. */
+const char *config_public_url(const struct config *c, struct arena *a);
 /* NULL if there is no such plan: free starter standard professional enterprise. */
 const struct plan *config_plan(const struct config *c, const char *name);
 /* Most that a flow of this plan may have of a share; an unknown plan is free. */

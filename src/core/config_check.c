@@ -79,6 +79,21 @@ const char *config_registration_plan(const struct config *c)
     return on_loopback(c) ? c->default_plan : "free";
 }
 
+const char *config_public_url(const struct config *c, struct arena *a)
+{
+    const char *listen = c->listen, *colon = strrchr(listen, ':');
+    size_t n = strlen(c->public_url);
+
+    while (n && c->public_url[n - 1] == '/')
+        n--;
+    if (n)
+        return arena_dup(a, c->public_url, n);
+    if (starts(listen, "unix:") || starts(listen, "0.0.0.0:") || starts(listen, "[::]:") ||
+        !colon || strcmp(colon, ":0") == 0)
+        return "";
+    return arena_printf(a, "%s://%s", set(c->tls_cert) ? "https" : "http", listen);
+}
+
 static void check_server(struct config_load *l)
 {
     const struct config *c = l->c;

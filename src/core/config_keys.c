@@ -33,7 +33,7 @@ const struct config_key config_keys[] = {
     B("server.allow_plain",       "allow-plain", allow_plain,         "false",           "Serves plain HTTP on addresses other than loopback."),
     S("server.cors_origins",      NULL,          cors_origins,        "",                "Origins that browsers may call from, separated by commas; * is any.", .reload = true),
     S("server.trusted_proxies",   NULL,          trusted_proxies,     "",                "CIDRs of proxies whose X-Forwarded-For is believed, separated by commas.", .reload = true),
-    S("server.public_url",        "public-url",  public_url,          "",                "URL under which clients reach the API; empty: made from the request.", .reload = true),
+    S("server.public_url",        "public-url",  public_url,          "",                "URL under which clients reach the API, told in mails; empty: that of server.listen.", .reload = true),
     S("server.host_live",         NULL,          host_live,           "",                "Host name that takes live keys only; empty: the key decides.", .reload = true),
     S("server.host_test",         NULL,          host_test,           "",                "Host name that takes test keys only; empty: the key decides.", .reload = true),
     S("store.url",                "store",       store,               "",                "sqlite:PATH or postgres://USER@HOST/NAME; empty: store.db in places.state_dir."),

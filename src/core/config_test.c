@@ -211,6 +211,32 @@ static void who_may_register_depends_on_where_it_listens(void **state _unused_)
     is_fault(&bad, "must be one of: open invite off");
 }
 
+static void where_clients_reach_it_is_set_or_where_it_listens(void **state _unused_)
+{
+    static const struct {
+        const char *listen, *more, *url;
+    } all[] = {
+        { "127.0.0.1:80", NULL, "http://127.0.0.1:80" },
+        { "[::1]:80", NULL, "http://[::1]:80" },
+        { "192.0.2.1:80", NULL, "http://192.0.2.1:80" },
+        { "0.0.0.0:80", NULL, "" },
+        { "[::]:80", NULL, "" },
+        { "127.0.0.1:0", NULL, "" },
+        { "unix:/run/x", NULL, "" },
+        { "0.0.0.0:80", "--server.public_url=https://cloud.example.com/",
+          "https://cloud.example.com" },
+    };
+    struct arena a = ARENA(MIB(1));
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        OUTCOME o = load("", WORDS("--listen", all[i].listen, "--allow-plain", all[i].more), NULL);
+
+        assert_non_null(o.c);
+        assert_string_equal(config_public_url(o.c, &a), all[i].url);
+    }
+    arena_free(&a);
+}
+
 static void a_password_in_a_flag_is_refused_with_the_way_to_do_it(void **state _unused_)
 {
     static const char url[] = "--store=postgres://u:hunter2@db/brume";
@@ -378,6 +404,7 @@ int main(void)
         cmocka_unit_test(every_fault_is_reported_with_its_line),
         cmocka_unit_test(what_is_no_yaml_is_reported_with_its_line),
         cmocka_unit_test(who_may_register_depends_on_where_it_listens),
+        cmocka_unit_test(where_clients_reach_it_is_set_or_where_it_listens),
         cmocka_unit_test(a_password_in_a_flag_is_refused_with_the_way_to_do_it),
         cmocka_unit_test(what_does_not_go_together_is_refused),
         cmocka_unit_test(shares_are_settings_by_plan),

@@ -346,6 +346,13 @@ static const struct field mail_fields[] = {
 /* clang-format on */
 static const struct record mail_record = RECORD(mail_row, "mails", mail_fields);
 
+const char *mail_address(struct call *c)
+{
+    const char *url = config_public_url(app_config(c->app), c->arena);
+
+    return *url ? url : "<the cloud's address>";
+}
+
 int mail_queue(struct call *c, const char *address, const char *subject, const char *text,
                struct err *e)
 {
@@ -390,11 +397,15 @@ static int forgot_write(struct call *c, struct err *e)
                e));
     if (mails > MAILS_AN_HOUR)
         return reply_message(c, "%s", answer);
-    const char *text =
-        arena_printf(c->arena,
-                     "Hello %s,\n\nthis token sets a new password, once, within 30 minutes:\n\n"
-                     "    %s\n\nIf you did not ask for it, nothing has changed.\n",
-                     u.name, token);
+    const char *at = mail_address(c);
+    const char *text = arena_printf(
+        c->arena,
+        "Hello %s,\n\nthis token sets a new password at %s, once, within %d minutes:\n\n"
+        "    %s\n\nThis command asks for it and for the new password:\n\n"
+        "    brume --url %s auth reset-password\n\n"
+        "Or send it as 'token' beside 'new_password' to POST %s/auth/reset-password.\n"
+        "If you did not ask for it, nothing has changed.\n",
+        u.name, at, RESET_MINUTES, token, at, at);
     TRY(db_exec(c->db, sql_reset_old, ARGS(A(&u.id), A(c->now)), e));
     TRY(db_exec(c->db, sql_reset_new, ARGS(A(hash), A(&u.id), A(c->now + MINUTES(RESET_MINUTES))),
                 e));

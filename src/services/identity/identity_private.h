@@ -122,6 +122,8 @@ extern const struct reconciler mail_loop;
 int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,
               struct err *e) _must_check_;
 
+/* The cloud's address as mails tell it. */
+const char *mail_address(struct call *c);
 /* A mail that is sent once this has committed. */
 enum { MAILS_AN_HOUR = 3 }; /* of a kind to one address, whoever asks */
 int mail_queue(struct call *c, const char *address, const char *subject, const char *text,

@@ -128,6 +128,8 @@ TEST(a_reset_token_works_once_and_ends_what_was_logged_in)
     world_settle(w);
     const char *token = strstr(world_mail(w), "reset_");
     CHECK(token != NULL);
+    CHECK(strstr(world_mail(w), "POST http://127.0.0.1:") != NULL);
+    CHECK(strstr(world_mail(w), "brume --url http://127.0.0.1:") != NULL);
     token = fmt("%.46s", token);
     const char *body = fmt("{'token':'%s','new_password':'another one'}", token);
     CHECK_EQ(ask(w, POST, "/auth/reset-password", "", NULL, body).status, 200);
@@ -412,6 +414,7 @@ static const char *invited(struct world *w, const char *tenant, const char *emai
     CHECK_STR(member(r, "status"), "invited");
     CHECK(member(r, "user_id") == NULL);
     world_settle(w);
+    CHECK(strstr(world_mail(w), "brume --url http://127.0.0.1:") != NULL);
     return fmt("%.47s", strstr(world_mail(w), "invite_"));
 }
 

@@ -58,7 +58,7 @@ static int invite_allowed(struct call *c, const struct tenant *t, const char *em
 int invite_make(struct call *c, const struct tenant *t, const char *email, enum role role,
                 struct err *e)
 {
-    const struct config *cf = app_config(c->app);
+    const char *at = mail_address(c);
     struct invite i = { .tenant_id = t->id, .email = email, .role = role, .created_at = c->now };
     char token[SECRET_MAX], hash[65];
 
@@ -71,11 +71,12 @@ int invite_make(struct call *c, const struct tenant *t, const char *email, enum 
     TRY(db_insert(c->db, c->arena, &invite_record, &i, e));
     const char *text = arena_printf(
         c->arena,
-        "Hello,\n\n%s invites you to the tenant '%s'. This token lets you register with this"
-        " address,\nonce, within %d days:\n\n    %s\n\nSend it as 'invitation' beside your email,"
-        " password and name to\nPOST %s/auth/register. If you do not know what this is about, do"
-        " nothing.\n",
-        c->who->actor, t->slug, INVITE_DAYS, token, cf->public_url);
+        "Hello,\n\n%s invites you to the tenant '%s' at %s.\nThis token lets you register with this"
+        " address, once, within %d days:\n\n    %s\n\nThis command asks for it and for a"
+        " password:\n\n    brume --url %s auth register --email ADDRESS --name NAME --invitation -\n\n"
+        "Or send it as 'invitation' beside your email, password and name to\nPOST"
+        " %s/auth/register. If you do not know what this is about, do nothing.\n",
+        c->who->actor, t->slug, at, INVITE_DAYS, token, at, at);
     return mail_queue(c, email, "You are invited", text, e);
 }
 
