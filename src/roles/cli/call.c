@@ -46,12 +46,13 @@ static void over(const char **to, const char *v)
 static int settle_url(struct cli *c, const struct profile *p)
 {
     const char *own = p && p->url ? profile_url(c->arena, p->url) : NULL;
-    const char *url = profile_url(c->arena, c->who.url ? c->who.url : "http://127.0.0.1:8080");
+    const char *given = c->who.url ? c->who.url : "http://127.0.0.1:8080";
+    const char *url = profile_url(c->arena, given);
 
     if (!url)
         return cli_usage(c,
                          "\"%s\" is no address: give http://HOST:PORT, https://HOST or unix:/PATH",
-                         output_clean(c->arena, c->who.url, strlen(c->who.url), 0));
+                         output_clean(c->arena, given, strlen(given), 0));
     if (p && p->api_key && c->who.api_key == p->api_key && p->url &&
         (!own || strcmp(own, url) != 0))
         c->who.api_key = NULL;
