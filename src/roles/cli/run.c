@@ -17,7 +17,7 @@ static void print(struct cli *c, struct buf *b)
 {
     if (b->failed)
         fputs("brume: the answer is too large to show\n", c->err);
-    else
+    else if (b->n)
         fwrite(b->p, 1, b->n, c->out);
     fflush(c->out);
     buf_free(b);
