@@ -115,6 +115,19 @@ def make_cloud():
             c.remove()
 
 
+@pytest.fixture(params=["sqlite", "two over postgres"])
+def pair(request):
+    """Two clients of one account: at one process, or each at its own."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            one = request.getfixturevalue("make_cloud")().start()
+            apis = (one, one)
+        else:
+            apis = stack.enter_context(request.getfixturevalue("two_apis")())
+        u = apis[0].user()
+        yield [a.admin.as_key(u.key) for a in apis]
+
+
 @pytest.fixture(scope="session")
 def cloud():
     """The whole cloud, with real containers."""

@@ -1,23 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is deleted while it is in use by what is being deleted too: all of it goes, whoever comes first."""
 import concurrent.futures
-import contextlib
 
 import cloud as clouds
-import pytest
-
-
-@pytest.fixture(params=["sqlite", "two over postgres"])
-def pair(request):
-    """Two clients of one account: at one process, or each at its own."""
-    with contextlib.ExitStack() as stack:
-        if request.param == "sqlite":
-            one = request.getfixturevalue("make_cloud")().start()
-            apis = (one, one)
-        else:
-            apis = stack.enter_context(request.getfixturevalue("two_apis")())
-        u = apis[0].user()
-        yield [a.admin.as_key(u.key) for a in apis]
 
 
 def test_networks_images_and_instances_are_deleted_at_once_from_all_sides(pair):

@@ -2,25 +2,11 @@
 """Queues by HTTP: who waits is woken by whatever makes a message receivable, in one process and by another over one database; and what was
 reported of other queues."""
 import concurrent.futures
-import contextlib
 import socket
 import threading
 import time
 
 import pytest
-
-
-@pytest.fixture(params=["sqlite", "two over postgres"])
-def pair(request):
-    """Two clients of one account: at one process, or each at its own."""
-    with contextlib.ExitStack() as stack:
-        if request.param == "sqlite":
-            one = request.getfixturevalue("make_cloud")().start()
-            apis = (one, one)
-        else:
-            apis = stack.enter_context(request.getfixturevalue("two_apis")())
-        u = apis[0].user()
-        yield [a.admin.as_key(u.key) for a in apis]
 
 
 class Wait:

@@ -173,15 +173,22 @@ TEST(a_message_larger_than_its_queue_takes_is_refused)
     CHECK_STR(member(r, "error.details.0.code"), "too_long");
 }
 
+/* The queue "jobs", whose messages go to 'dead' when they have been received 'max' times; hidden
+ * for 'hidden' seconds each time. */
+static const char *jobs_new(struct world *w, const char *dead, int hidden, int max)
+{
+    return post(w, "/queues",
+                fmt("{'name':'jobs','visibility_timeout':%d,'max_receives':%d,"
+                    "'dead_letter_queue_id':'%s'}",
+                    hidden, max, dead))
+        .id;
+}
+
 TEST(what_is_received_too_often_goes_to_the_dead_letter_queue)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *dead = post(w, "/queues", "{'name':'dead'}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':1,'dead_letter_queue_id':'%s',"
-                             "'max_receives':2}",
-                             dead))
-                        .id;
+    const char *q = jobs_new(w, dead, 1, 2);
 
     post(w, fmt("/queues/%s/messages", q), "{'body':'poison'}");
     for (int i = 0; i < 2; i++) {
@@ -199,11 +206,7 @@ TEST(a_message_goes_to_the_dead_letter_queue_while_its_receiver_waits_on)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *dead = post(w, "/queues", "{'name':'dead'}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':1,'dead_letter_queue_id':'%s',"
-                             "'max_receives':1}",
-                             dead))
-                        .id;
+    const char *q = jobs_new(w, dead, 1, 1);
     struct reply r = { 0 };
 
     post(w, fmt("/queues/%s/messages", q), "{'body':'poison'}");
@@ -522,11 +525,7 @@ TEST(depth_and_in_flight_are_exact_at_every_step)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *d = post(w, "/queues", "{'name':'dead'}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':10,'max_receives':1,"
-                             "'dead_letter_queue_id':'%s'}",
-                             d))
-                        .id;
+    const char *q = jobs_new(w, d, 10, 1);
     const char *path = fmt("/queues/%s/messages", q);
 
     check_counts(w, q, 0, 0);
@@ -698,11 +697,7 @@ TEST(who_waits_is_woken_by_a_dead_letter_and_by_a_longer_retention)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *dead = post(w, "/queues", "{'name':'dead','retention_days':1}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':1,'max_receives':1,"
-                             "'dead_letter_queue_id':'%s'}",
-                             dead))
-                        .id;
+    const char *q = jobs_new(w, dead, 1, 1);
 
     send_one(w, q, "{'body':'poison'}");
     CHECK(receive_one(w, q) != NULL);
@@ -720,11 +715,7 @@ TEST(many_dead_letters_before_a_message_do_not_end_a_wait)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *dead = post(w, "/queues", "{'name':'dead'}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':1,'max_receives':1,"
-                             "'dead_letter_queue_id':'%s'}",
-                             dead))
-                        .id;
+    const char *q = jobs_new(w, dead, 1, 1);
 
     for (int i = 0; i < 120; i++)
         send_one(w, q, "{'body':'poison'}");
@@ -742,11 +733,7 @@ TEST(one_receive_hands_out_nothing_twice_and_nothing_that_it_gives_up)
 {
     _cleanup_(world_freep) struct world *w = world_new();
     const char *dead = post(w, "/queues", "{'name':'dead'}").id;
-    const char *q = post(w, "/queues",
-                         fmt("{'name':'jobs','visibility_timeout':0,'max_receives':1,"
-                             "'dead_letter_queue_id':'%s'}",
-                             dead))
-                        .id;
+    const char *q = jobs_new(w, dead, 0, 1);
 
     send_one(w, q, "{'body':'old'}");
     CHECK(receive_one(w, q) != NULL);
