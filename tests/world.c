@@ -375,6 +375,18 @@ bool world_is_postgres(struct world *w)
     return store_is_postgres(w->store);
 }
 
+int64_t world_int(struct world *w, const char *sql)
+{
+    struct err e;
+    struct db *db = store_reader(w->store, &e);
+    int64_t n = -1;
+
+    CHECK(db != NULL);
+    CHECK_EQ(db_int(db, sql, NO_ARGS, -1, &n, &e), 0);
+    store_reader_back(w->store, db);
+    return n;
+}
+
 int world_port(struct world *w)
 {
     return w->port;

@@ -110,6 +110,8 @@ struct reply ask_end(struct world *w, int fd);
 /* Stops the whole process' part and starts it anew over the same store. */
 void world_restart(struct world *w);
 bool world_is_postgres(struct world *w);
+/* The one number that a query gives. */
+int64_t world_int(struct world *w, const char *sql);
 int world_port(struct world *w);
 
 /* ---- what test files are made of */

@@ -205,14 +205,7 @@ static void taken_over(struct call *c)
 
 static int64_t claims(struct world *w, const char *like)
 {
-    struct err e;
-    struct db *db = store_reader(world_app(w)->store, &e);
-    int64_t n = 0;
-
-    CHECK(db && db_int(db, "SELECT count(*) FROM journal WHERE idem_answer LIKE $1", ARGS(A(like)),
-                       0, &n, &e) == 0);
-    store_reader_back(world_app(w)->store, db);
-    return n;
+    return world_int(w, fmt("SELECT count(*) FROM journal WHERE idem_answer LIKE '%s'", like));
 }
 
 TEST(a_run_that_a_retry_has_taken_over_does_nothing_more)
@@ -342,13 +335,7 @@ static int forget_records(struct db *db, void *ctx _unused_, struct err *e)
 
 static int64_t journal_rows(struct world *w)
 {
-    struct err e;
-    struct db *db = store_reader(world_app(w)->store, &e);
-    int64_t n = 0;
-
-    CHECK(db && db_int(db, "SELECT count(*) FROM journal", NO_ARGS, 0, &n, &e) == 0);
-    store_reader_back(world_app(w)->store, db);
-    return n;
+    return world_int(w, "SELECT count(*) FROM journal");
 }
 
 /* The ticker sweeps too, and may be at it. */
@@ -456,7 +443,8 @@ TEST(a_page_of_events_reads_no_more_rows_than_it_needs)
              200);
     int64_t before = rows_given(w);
     CHECK_EQ(get(w, "/v1/events?limit=1").len, 1);
-    CHECK(rows_given(w) - before < 20);
+    int64_t rows = rows_given(w) - before; /* counted on PostgreSQL alone */
+    CHECK(rows < 20 && (rows > 0) == world_is_postgres(w));
     CHECK_EQ(get(w, "/v1/events?limit=1&type=thing.updated").len, 1);
     for (const char *next = ""; next; seen++) {
         struct reply r =

@@ -238,9 +238,10 @@ def test_groups_keep_their_order_with_many_receivers_that_give_back(pair):
     for n in range(15):
         a.made(f"/queues/{q}/messages/batch", {"messages": [{"body": str(n), "group_id": f"g{g}"} for g in range(4)]})
     done, lock = {f"g{g}": [] for g in range(4)}, threading.Lock()
+    over = time.monotonic() + 60
 
     def work(c, k):
-        while sum(len(x) for x in done.values()) < 60:
+        while sum(len(x) for x in done.values()) < 60 and time.monotonic() < over:
             for m in c.get(f"/queues/{q}/messages?count=2&wait=1").json:
                 path = f"/queues/{q}/messages/{m['receipt_handle']}"
                 if (m["received_count"] + k) % 3 == 0:

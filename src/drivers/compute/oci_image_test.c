@@ -521,7 +521,7 @@ TEST_HOST(a_stop_is_said_by_the_signal_of_the_image)
 {
     HOST;
     static const char cmd[] = "[\"sh\",\"-c\",\"trap 'exit 5' TERM; trap 'exit 42' USR1; "
-                              "trap 'exit 43' 40; while :; do sleep 0.05; done\"]";
+                              "trap 'exit 43' 40; echo up; while :; do sleep 0.05; done\"]";
     static const struct {
         const char *said;
         int code;
@@ -532,7 +532,7 @@ TEST_HOST(a_stop_is_said_by_the_signal_of_the_image)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         make(h, arena_printf(&h->a, "{\"StopSignal\":\"%s\"}", cases[i].said), people, NULL);
         struct compute_spec s = start(h, cmd);
-        pause_ms(200);
+        await_output(h, &s.id);
         if (i == 0) { /* it is known to the next agent too */
             compute_free(h->c);
             h->c = open_driver(h);

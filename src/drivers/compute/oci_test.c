@@ -10,13 +10,13 @@ TEST_HOST(an_instance_runs_stops_keeps_its_data_and_is_gone)
     HOST;
     struct compute_spec s = spec_of(
         h,
-        "[\"sh\",\"-c\",\"trap 'exit 0' TERM; echo boot >>/data; while :; do sleep 0.1; done\"]");
+        "[\"sh\",\"-c\",\"trap 'exit 0' TERM; echo boot | tee -a /data; while :; do sleep 0.1; done\"]");
     struct compute_state st = ensure(h, &s);
     struct err e = { 0 };
 
     assert_int_equal(st.status, COMPUTE_RUNNING);
     assert_true(st.pid > 1);
-    pause_ms(300);
+    await_output(h, &s.id);
     s.revision = ++h->revision;
     s.want = COMPUTE_WANT_STOPPED;
     st = ensure(h, &s);
@@ -28,7 +28,8 @@ TEST_HOST(an_instance_runs_stops_keeps_its_data_and_is_gone)
     st = ensure(h, &s);
     assert_int_equal(st.status, COMPUTE_RUNNING);
     assert_int_equal(st.boot, 2);
-    pause_ms(300);
+    for (int i = 0; i < 200 && strlen(exec_in(h, &s.id, "[\"cat\",\"/data\"]").out.p) < 10; i++)
+        pause_ms(20);
     assert_string_equal(exec_in(h, &s.id, "[\"cat\",\"/data\"]").out.p, "boot\nboot\n");
     s.revision -= 2;
     assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), -1);
@@ -244,6 +245,7 @@ TEST_HOST(a_command_runs_inside_with_output_code_and_time_out)
     assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &x, &r, &e), 0);
     assert_true(r.timed_out);
     r = exec_in(h, &s.id, "[\"ps\"]");
+    assert_int_equal(r.exit_code, 0);
     assert_null(strstr(r.out.p, "sleep 77"));
 }
 
@@ -257,8 +259,7 @@ TEST_HOST(no_order_waits_for_the_grace_of_what_it_ends)
     int asked = 0, r;
 
     ensure(h, &s);
-    for (int i = 0; i < 500 && !*logs(h, &s.id, -1); i++)
-        pause_ms(10);
+    await_output(h, &s.id);
     s.want = COMPUTE_WANT_STOPPED;
     s.revision = ++h->revision;
     assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), 0);

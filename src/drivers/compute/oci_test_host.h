@@ -330,6 +330,14 @@ static inline const char *logs(struct host *h, const struct uuid *id, int64_t ta
     return text;
 }
 
+/* Waits until it has printed something. */
+static inline void await_output(struct host *h, const struct uuid *id)
+{
+    for (int i = 0; i < 500 && !*logs(h, id, -1); i++)
+        pause_ms(10);
+    assert_true(*logs(h, id, -1));
+}
+
 static inline struct compute_exec_result exec_in(struct host *h, const struct uuid *id,
                                                  const char *cmd)
 {
