@@ -324,7 +324,9 @@ static const struct migration test_migrations[] = {
 /* ---- who there is: the words after the dash of a credential say it */
 
 static _Atomic int lookups;
-static _Atomic bool doom; /* credentials with "doomed" in them are nobody's any more */
+static _Atomic bool doom;  /* credentials with "doomed" in them are nobody's any more */
+static _Atomic bool mute;  /* nobody can say whose they are */
+static _Atomic int unsaid; /* so often */
 static _Atomic int64_t touched_at;
 static char tenant_one[] = "01890000-0000-7000-8000-0000000000a1";
 static char tenant_two[] = "01890000-0000-7000-8000-0000000000a2";
@@ -352,6 +354,10 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
     snprintf(s, sizeof(s), "%.*s", (int)secret.n, secret.p);
     if (strncmp(s, "test-", 5) != 0 || (doom && strstr(s, "doomed")))
         return err_set(e, ERR_UNAUTHORIZED, "The credential is not valid");
+    if (mute && strstr(s, "doomed")) {
+        unsaid++;
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the store does not answer");
+    }
     lookups++;
     *out = (struct principal){ .role = ROLE_OWNER, .rate = 100000 };
     snprintf(out->scopes, sizeof(out->scopes), "*");

@@ -265,7 +265,6 @@ struct call_private {
     atomic_bool look_again;          /* its credential may be no longer what it was */
     int64_t looked;                  /* monotonic */
     uint64_t revocations;            /* there were, before its credential was looked up */
-    struct err ended;                /* why a stream was ended by us */
     struct uuid live_user, live_key; /* of its credential, while it is in the list */
     struct call_private *live_next, *live_prev;
 

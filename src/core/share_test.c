@@ -212,13 +212,14 @@ static int revoke_run(struct call *c, void *key_id, struct err *e _unused_)
 
 static void revoke_doomed(struct world *w)
 {
-    bool was = atomic_exchange(&doom, false);
+    bool was = atomic_exchange(&doom, false), was_mute = atomic_exchange(&mute, false);
     struct principal who = { 0 };
     struct uuid none = { "" };
     struct err e;
 
     CHECK_EQ(test_lookup(NULL, NULL, NULL, STR("test-doomed"), &none, &who, &e), 0);
     doom = was;
+    mute = was_mute;
     CHECK_EQ(app_write(world_app(w), revoke_run, &who.key_id, &e), 0);
 }
 
@@ -294,6 +295,36 @@ TEST(a_long_call_ends_with_its_peer_and_its_credential)
     CHECK_EQ(ask_end(w, fd).status, 503);
     hold = false;
     CHECK_EQ(ask_end(w, theirs).status, 200);
+    doom = false;
+}
+
+TEST(what_lasts_outlives_a_store_that_does_not_answer)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    doom = false;
+    hold = true;
+    int stream = ask_begin(w, GET, "/hold-stream", "test-doomed", NULL, NULL);
+    int fd = ask_begin(w, POST, "/hold", "test-doomed", NULL, NULL);
+    for (int i = 0; i < 1000 && holding < 2; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 2);
+    mute = true;
+    unsaid = 0;
+    revoke_doomed(w);
+    for (int i = 0; i < 2000 && unsaid < 4; i++)
+        usleep(2000);
+    CHECK(unsaid >= 4); /* each asks until it is told */
+    usleep(20000);
+    CHECK_EQ(holding, 2);
+    doom = true;
+    mute = false;
+    for (int i = 0; i < 2000 && holding > 0; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 0);
+    CHECK_EQ(ask_end(w, fd).status, 503);
+    close(stream);
+    hold = false;
     doom = false;
 }
 
