@@ -332,13 +332,13 @@ static void late_committed(void *ctx)
     call_publish(l->p);
 }
 
-/* The record of a LONG call that no transaction of its own has written. */
+/* The record of a LONG call that no transaction of its own has written.  What was done must be on
+ * record, however many writes of its tenant wait: it takes the system's turn.  They are no more
+ * than LONG calls at once. */
 static void write_late(struct call_private *p, enum outcome outcome, enum idem_step step)
 {
     struct late l = { p, outcome, step };
-    struct db_job job = {
-        .run = late_run, .committed = late_committed, .ctx = &l, .turn = { .flow = *call_flow(p) }
-    };
+    struct db_job job = { .run = late_run, .committed = late_committed, .ctx = &l };
     struct err e;
 
     call_undo(p);
