@@ -3,14 +3,9 @@
  * row, as the way of a request does, so that each is named and none is left to a "default". */
 #include "core/openapi_private.h"
 
-bool route_writes(const struct route *r)
+bool route_matches(const struct route *r)
 {
-    return r->method != GET && (r->work == WRITE || r->work == LONG);
-}
-
-bool route_keyed(const struct route *r)
-{
-    return route_writes(r) && !r->public;
+    return route_writes(r) && r->method != GET;
 }
 
 bool route_tagged(const struct route *r)
@@ -127,7 +122,7 @@ static bool can_answer(const struct entry *en, enum err_code code)
     case ERR_IDEMPOTENCY_KEY_REUSED:
         return route_keyed(r);
     case ERR_PRECONDITION_FAILED:
-        return route_writes(r) && strstr(en->path, "{id}");
+        return route_matches(r) && strstr(en->path, "{id}");
     case ERR_PRECONDITION_REQUIRED:
         return r->must_match;
     case ERR_RATE_LIMITED:
@@ -199,7 +194,7 @@ static unsigned headers_of(const struct entry *en, bool deleted)
         h |= RATE_HEADERS | BIT(H_VERSION);
     if (r->limit == LIMIT_AUTH)
         h |= RATE_HEADERS;
-    if (!deleted && (route_tagged(r) || (row && route_writes(r))))
+    if (!deleted && (route_tagged(r) || (row && route_matches(r))))
         h |= BIT(H_TAG);
     if (r->list || (r->rows && r->query))
         h |= BIT(H_LINK);

@@ -463,6 +463,9 @@ void crud_list_check(struct call *c, struct faults *f);
 
 /* ---- mount.c */
 int mount_all(struct app *app, struct err *e) _must_check_;
+/* What route_info says as .writes and .keyed, of a row alone. */
+bool route_writes(const struct route *r);
+bool route_keyed(const struct route *r);
 
 /* ---- app.c */
 bool app_runtime_ok(struct app *app);
