@@ -434,6 +434,9 @@ const char *dispatch_allow(struct call_private *p);
  * user, else the client's address (IPv6: its /64). */
 const struct flow *call_flow(struct call_private *p);
 uint64_t flow_of(const struct uuid *id);
+/* The flow of what one does in a tenant: all tenants of an account have one; 'tenant' alone where
+ * the account is not known. */
+uint64_t flow_of_tenant(const struct uuid *account, const struct uuid *tenant);
 /* Hands it to a lane: 0, or the refusal. */
 int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e) _must_check_;
 /* Of what is shared, until call_give() or the answer: 0, or the refusal. */

@@ -27,6 +27,11 @@ uint64_t flow_of(const struct uuid *id)
     return flow_key(id->s, sizeof(id->s));
 }
 
+uint64_t flow_of_tenant(const struct uuid *account, const struct uuid *tenant)
+{
+    return flow_of(uuid_is_nil(account) ? tenant : account);
+}
+
 /* One who has a /64 has all addresses of it. */
 static struct flow client_flow(const struct call_private *p)
 {
@@ -43,9 +48,8 @@ const struct flow *call_flow(struct call_private *p)
         p->flow = client_flow(p);
         return &p->flow;
     }
-    p->flow.key = flow_of(!uuid_is_nil(&who->account)     ? &who->account
-                          : !uuid_is_nil(&who->tenant_id) ? &who->tenant_id
-                                                          : &who->user_id);
+    p->flow.key = flow_of_tenant(&who->account,
+                                 uuid_is_nil(&who->tenant_id) ? &who->user_id : &who->tenant_id);
     p->flow.weight = config_plan_or_free(who->plan)->weight;
     return &p->flow;
 }

@@ -202,6 +202,20 @@ TEST(idempotency_records_are_shared_too)
     CHECK_EQ(keyed(w, "test-owner", 3).status, 201);
 }
 
+TEST(idempotency_records_of_many_tenants_are_one_share_after_a_restart_too)
+{
+    _cleanup_(world_freep) struct world *w = small_world();
+
+    if (world_is_postgres(w))
+        return;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(keyed(w, fmt("test-sybil%d", i), i).status, 201);
+    CHECK_EQ(keyed(w, "test-sybil3", 3).status, 503);
+    world_restart(w);
+    CHECK_EQ(keyed(w, "test-sybil3", 3).status, 503);
+    CHECK_EQ(keyed(w, "test-owner", 4).status, 201);
+}
+
 /* ---- what lasts ends with its credential */
 
 static int revoke_run(struct call *c, void *key_id, struct err *e _unused_)
