@@ -40,6 +40,9 @@ struct import {
     bool dropped; /* nobody wants it any more */
 };
 
+/* AGAIN: there is more than it has seen. */
+enum remover { REMOVER_IDLE, REMOVER_AT_WORK, REMOVER_AGAIN };
+
 struct local {
     struct image_store store;
     pthread_mutex_t lock;
@@ -50,9 +53,10 @@ struct local {
     struct job *jobs; /* running, waiting and failed ones */
     struct import *imports;
     int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
-    bool collect_due, closing;
-    atomic_int aside;     /* numbers what is set aside */
-    atomic_bool removing; /* somebody is about to remove it */
+    bool collect_due;
+    atomic_bool closing;
+    atomic_int aside;   /* numbers what is set aside */
+    atomic_int remover; /* enum remover: there is one at most */
 };
 
 static struct local *local_of(struct image_store *s)
@@ -235,12 +239,13 @@ static void keep_or_drop_layer(const struct local *s, const char *path, const ch
         set_aside(s, path, name, NULL);
 }
 
-static void remove_gone(const struct local *s _unused_, const char *path, const char *name,
+static void remove_gone(const struct local *s, const char *path, const char *name,
                         void *ctx _unused_)
 {
     struct err e;
 
-    if (strncmp(name, GONE, sizeof(GONE) - 1) == 0 && dir_remove(path, &e) < 0)
+    if (strncmp(name, GONE, sizeof(GONE) - 1) == 0 && !atomic_load(&s->closing) &&
+        dir_remove(path, &e) < 0)
         log_err(LOG_WARN, "image_rest_stays", &e);
 }
 
@@ -248,15 +253,22 @@ static void remove_gone(const struct local *s _unused_, const char *path, const 
 static void remove_aside(void *ctx, void *worker _unused_)
 {
     struct local *s = ctx;
+    int seen;
 
-    atomic_store(&s->removing, false); /* what is set aside from now on is for the next */
-    each(s, "tmp", remove_gone, NULL);
+    do {
+        atomic_store(&s->remover, REMOVER_AT_WORK);
+        each(s, "tmp", remove_gone, NULL);
+        seen = REMOVER_AT_WORK;
+    } while (!atomic_compare_exchange_strong(&s->remover, &seen, REMOVER_IDLE) &&
+             !atomic_load(&s->closing));
 }
 
+/* Under the lock. */
 static void remove_later(struct local *s)
 {
-    if (s->pool && !atomic_exchange(&s->removing, true) && !pool_submit(s->pool, remove_aside, s))
-        atomic_store(&s->removing, false); /* the next collecting, or the next start, does it */
+    if (s->pool && atomic_exchange(&s->remover, REMOVER_AGAIN) == REMOVER_IDLE &&
+        !pool_submit(s->pool, remove_aside, s))
+        atomic_store(&s->remover, REMOVER_IDLE); /* the next collecting, or start, does it */
 }
 
 /* Under the lock.  While something is being made its layers belong to nobody yet: then later. */
@@ -364,7 +376,7 @@ static void ask_run(void *ctx, void *worker _unused_)
 
     pthread_mutex_lock(&s->lock);
     struct job *j = job_find(s, ask->name);
-    bool mine = j && j->status == IMAGE_BUILDING && !j->begun && !s->closing;
+    bool mine = j && j->status == IMAGE_BUILDING && !j->begun && !atomic_load(&s->closing);
     if (mine)
         j->begun = true;
     pthread_mutex_unlock(&s->lock);
@@ -752,9 +764,9 @@ static void local_free(struct image_store *store)
 {
     struct local *s = local_of(store);
 
+    /* What waits for its turn is begun by the next start, when it is asked for. */
     pthread_mutex_lock(&s->lock);
-    s->closing =
-        true; /* what waits for its turn is begun by the next start, when it is asked for */
+    atomic_store(&s->closing, true);
     pthread_mutex_unlock(&s->lock);
     pool_free(s->pool);
     while (s->jobs)
@@ -895,6 +907,8 @@ struct image_store *image_local(const struct image_local_opts *o, struct err *e)
         free(s);
         return NULL;
     }
+    pthread_mutex_lock(&s->lock);
     remove_later(s);
+    pthread_mutex_unlock(&s->lock);
     return &s->store;
 }
