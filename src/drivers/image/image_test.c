@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -24,6 +25,7 @@
 #include "drivers/image/unpack.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "os/thread.h"
 
 static char top[64];
 static struct image_store *store;
@@ -616,6 +618,66 @@ static void an_import_that_nobody_waits_for_leaves_nothing(void **state _unused_
     assert_int_equal(image_remove(store, "late", &e), 0);
 }
 
+static ssize_t give_and_remove_another(void *ctx, void *p, size_t n, struct err *e)
+{
+    size_t had = files_in("images/layers");
+    struct err why;
+
+    if (image_remove(store, "another", &why) == 0 && files_in("images/layers") == had - 1)
+        *(bool *)ctx = true;
+    return give(&endless_left, p, n, e);
+}
+
+static void what_takes_long_to_make_does_not_hold_up_collecting(void **state _unused_)
+{
+    static const struct entry other[] = { { "other", S_IFREG, "o", 0644 }, { NULL, 0, NULL, 0 } };
+    static const struct entry own[] = { { "long", S_IFREG, "long", 0644 }, { NULL, 0, NULL, 0 } };
+    struct image_state st;
+    bool gone = false;
+    struct err e;
+
+    assert_int_equal(import("another", IMAGE_ROOTFS_TAR, NULL, make_tar(other, false), &st, &e), 0);
+    endless_left = make_tar(own, false);
+    assert_int_equal(image_import(store, &arena, "long", IMAGE_ROOTFS_TAR, NULL,
+                                  give_and_remove_another, &gone, &st, &e),
+                     0);
+    assert_true(gone);
+    assert_int_equal(image_remove(store, "long", &e), 0);
+}
+
+static void *collect_all_the_time(void *stop)
+{
+    struct err e;
+
+    while (!atomic_load((atomic_bool *)stop))
+        if (image_remove(store, "of-no-name", &e) < 0)
+            return stop;
+    return NULL;
+}
+
+static void collecting_takes_nothing_of_what_is_being_made(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct str archive = oci_archive(&o);
+    atomic_bool stop = false;
+    struct image_state st;
+    void *failed;
+    struct err e;
+
+    for (const char *const *one = (const char *const[]){ "app", "saved", NULL }; *one; one++)
+        assert_int_equal(image_remove(store, *one, &e), 0);
+    pthread_t thread = thread_start("collect", collect_all_the_time, &stop);
+    for (int i = 0; i < 30; i++) {
+        if (import("made", IMAGE_OCI_ARCHIVE, NULL, archive, &st, &e) < 0)
+            fail_msg("%s: %s", e.msg, e.cause);
+        check_two_layers(&st);
+        assert_int_equal(image_remove(store, "made", &e), 0);
+    }
+    atomic_store(&stop, true);
+    pthread_join(thread, &failed);
+    assert_null(failed);
+}
+
 static void a_full_disk_is_told_of_and_nothing_of_an_image_stays(void **state _unused_)
 {
     static char much[2 << 20];
@@ -926,6 +988,8 @@ int main(void)
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
         cmocka_unit_test(one_thread_removes_what_was_set_aside),
         cmocka_unit_test(an_import_that_nobody_waits_for_leaves_nothing),
+        cmocka_unit_test(what_takes_long_to_make_does_not_hold_up_collecting),
+        cmocka_unit_test(collecting_takes_nothing_of_what_is_being_made),
         cmocka_unit_test(a_full_disk_is_told_of_and_nothing_of_an_image_stays),
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
         cmocka_unit_test(an_internal_registry_is_refused_unless_it_is_listed),

@@ -30,6 +30,7 @@ struct job {
     uint64_t askers[ASKERS_MAX]; /* flows in whose turn it may begin */
     size_t n_askers;
     struct progress progress;
+    const struct manifest *making; /* while it is at work: its layers stay */
     char reason[160];
 };
 
@@ -37,7 +38,8 @@ struct job {
 struct import {
     struct import *next;
     const char *name;
-    bool dropped; /* nobody wants it any more */
+    struct manifest *making; /* its layers stay */
+    bool dropped;            /* nobody wants it any more */
 };
 
 /* AGAIN: there is more than it has seen. */
@@ -52,8 +54,7 @@ struct local {
     char *registries;
     struct job *jobs; /* running, waiting and failed ones */
     struct import *imports;
-    int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
-    bool collect_due;
+    int n_jobs;
     atomic_bool closing;
     atomic_int aside;   /* numbers what is set aside */
     atomic_int remover; /* enum remover: there is one at most */
@@ -197,6 +198,12 @@ struct collection {
     struct hex_set manifests, layers;
 };
 
+static void keep_layers(struct collection *c, const struct manifest *m)
+{
+    for (size_t i = 0; m && i < m->n_layers; i++)
+        set_add(&c->layers, m->layers[i]);
+}
+
 static void keep_or_drop_manifest(const struct local *s _unused_, const char *path,
                                   const char *name, void *ctx)
 {
@@ -213,8 +220,7 @@ static void keep_or_drop_manifest(const struct local *s _unused_, const char *pa
         log_err(LOG_WARN, "image_record_unreadable", &e);
         return;
     }
-    for (size_t i = 0; i < m.n_layers; i++)
-        set_add(&c->layers, m.layers[i]);
+    keep_layers(c, &m);
 }
 
 /* A tree of many files takes long to remove: under the lock it only gets out of the way. */
@@ -235,7 +241,8 @@ static void keep_or_drop_layer(const struct local *s, const char *path, const ch
 {
     struct collection *c = ctx;
 
-    if (!in_set(c->layers.hex, c->layers.n, name))
+    if (strncmp(name, LAYER_NEW, sizeof(LAYER_NEW) - 1) != 0 &&
+        !in_set(c->layers.hex, c->layers.n, name))
         set_aside(s, path, name, NULL);
 }
 
@@ -271,28 +278,23 @@ static void remove_later(struct local *s)
         atomic_store(&s->remover, REMOVER_IDLE); /* the next collecting, or start, does it */
 }
 
-/* Under the lock.  While something is being made its layers belong to nobody yet: then later. */
+/* Under the lock, under which a layer that is being made gets its name and its place in a manifest
+ * at once. */
 static void collect(struct local *s)
 {
     struct collection c = { 0 };
 
-    s->collect_due = s->busy > 0;
-    if (s->collect_due)
-        return;
     each(s, "names", see_name, &c.manifests);
     each(s, "holds", see_hold, &c.manifests);
     each(s, "manifests", keep_or_drop_manifest, &c);
+    for (const struct job *j = s->jobs; j; j = j->next)
+        keep_layers(&c, j->making);
+    for (const struct import *i = s->imports; i; i = i->next)
+        keep_layers(&c, i->making);
     each(s, "layers", keep_or_drop_layer, &c);
     free(c.manifests.hex);
     free(c.layers.hex);
     remove_later(s);
-}
-
-static void not_busy(struct local *s)
-{
-    s->busy--;
-    if (s->collect_due)
-        collect(s);
 }
 
 /* ---- jobs ---- */
@@ -345,20 +347,25 @@ static void job_do(struct job *j)
     const struct recipe *r = recipe_find(j->name);
     struct manifest *m = arena_new(&a, struct manifest);
     struct err e = { 0 };
+
+    pthread_mutex_lock(&s->lock);
+    j->making = m;
+    pthread_mutex_unlock(&s->lock);
     int result = r ? image_build(&s->paths, &a, r, &j->progress, m, &e)
                    : image_pull(&s->paths, &a, j->name, &j->progress, m, &e);
 
     pthread_mutex_lock(&s->lock);
+    j->making = NULL;
     if (result == 0)
         result = publish(s, j->name, r ? "recipe" : "registry", m, &e);
     if (result < 0) {
         log_err(LOG_WARN, "image_failed", &e);
         j->status = IMAGE_FAILED;
         snprintf(j->reason, sizeof(j->reason), "%s", e.msg);
+        collect(s);
     } else {
         job_del(s, j);
     }
-    not_busy(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -442,7 +449,6 @@ static struct job *job_start(struct local *s, const char *name, const char *shar
     j->next = s->jobs;
     s->jobs = j;
     s->n_jobs++;
-    s->busy++;
     return j;
 }
 
@@ -681,7 +687,7 @@ static int import_into(struct local *s, struct arena *a, const struct import *i,
                        struct err *e)
 {
     struct progress g = { .lock = &s->lock };
-    struct manifest *m = arena_new(a, struct manifest);
+    struct manifest *m = i->making;
     char tmp[512];
     int result;
 
@@ -712,13 +718,12 @@ static int local_import(struct image_store *store, struct arena *a, const char *
                         struct image_state *out, struct err *e)
 {
     struct local *s = local_of(store);
-    struct import i = { .name = name };
+    struct import i = { .name = name, .making = arena_new(a, struct manifest) };
 
     TRY(check_name(name, e));
     if (recipe_find(name))
         return err_set(e, ERR_ALREADY_EXISTS, "%s is a built-in image", name);
     pthread_mutex_lock(&s->lock);
-    s->busy++;
     i.next = s->imports;
     s->imports = &i;
     pthread_mutex_unlock(&s->lock);
@@ -728,9 +733,7 @@ static int local_import(struct image_store *store, struct arena *a, const char *
     struct job *j = job_find(s, name);
     if (result == 0 && j && j->status == IMAGE_FAILED)
         job_del(s, j);
-    /* What stood under the name before may be of no use now. */
-    s->collect_due = true;
-    not_busy(s);
+    collect(s); /* what stood under the name before may be of no use now */
     if (result == 0)
         *out = show(s, a, name);
     pthread_mutex_unlock(&s->lock);
@@ -859,7 +862,7 @@ void image_local_release(struct image_store *store, const struct uuid *user)
 
 static void drop_rest(const struct local *s, const char *path, const char *name, void *ctx)
 {
-    if (strncmp(name, ".new-", 5) == 0)
+    if (strncmp(name, LAYER_NEW, sizeof(LAYER_NEW) - 1) == 0)
         set_aside(s, path, name, ctx);
 }
 
@@ -901,6 +904,7 @@ struct image_store *image_local(const struct image_local_opts *o, struct err *e)
         abort();
     s->store.class = &local_class;
     pthread_mutex_init(&s->lock, NULL);
+    s->paths.lock = &s->lock;
     if (prepare(s, o, e) < 0 || !(s->pool = pool_new(&threads, e))) {
         pthread_mutex_destroy(&s->lock);
         free(s->registries);

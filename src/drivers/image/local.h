@@ -37,9 +37,12 @@ typedef ssize_t image_read_fn(void *ctx, void *p, size_t n, struct err *e);
 struct image_paths {
     char layers[400], tmp[400], cache[400], mirror[256];
     const char *registries; /* that may be at internal addresses */
+    pthread_mutex_t *lock;  /* of who collects layers: what a manifest names then stays */
 };
 
 /* ---- layers (layer.c) ---- */
+
+#define LAYER_NEW ".new-" /* begins the names of what is being made */
 
 /* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size.  It
  * is kept under its chain id (image specification, config.md): what a layer does not name of its
