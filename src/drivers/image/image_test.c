@@ -459,16 +459,91 @@ static ssize_t give_endless(void *ctx, void *p, size_t n, struct err *e)
 static void zeros_behind_an_archive_come_to_an_end(void **state _unused_)
 {
     struct str zeros = { arena_alloc(&arena, MIB(100)), MIB(100) };
-    struct unpack_opts o = { .read = give_endless, .ctx = &zeros, .max_bytes = MIB(1) };
+    struct unpack_counts most = unpack_most;
+    struct unpack_opts o = { .read = give_endless, .ctx = &zeros, .most = &most };
     struct unpack_result r;
     struct err e = { 0 };
 
+    most.read = MIB(50);
     assert_int_equal(mkdir(at("%s/zeros", top), 0755), 0);
     _cleanup_close_ int fd = open(at("%s/zeros", top), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     endless_left = make_tar(lower, false);
     assert_int_equal(unpack_tar(fd, &o, &r, &e), -1);
     assert_int_equal(e.code, ERR_TOO_LARGE);
     assert_true(zeros.n > 0);
+}
+
+/* Of several archives, one on the other, each of which keeps to the bound. */
+static int unpack_bounded(const struct unpack_counts *most, const struct entry *const *list,
+                          struct err *e)
+{
+    struct unpack_counts counts = { 0 };
+    int fds[4] = { -1, -1, -1, -1 }, rc = 0;
+    size_t n = 0;
+
+    for (; rc == 0 && list[n]; n++) {
+        struct str tar = make_tar(list[n], false);
+        const char *dir = at("%s/bounded-%zu", top, n);
+        struct unpack_result r;
+        assert_int_equal(mkdir(dir, 0755), 0);
+        fds[n] = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct unpack_opts o = { .read = give,
+                                 .ctx = &tar,
+                                 .layer = true,
+                                 .most = most,
+                                 .counts = &counts,
+                                 .below = { &fds[n - (n > 0)], n > 0 } };
+        rc = unpack_tar(fds[n], &o, &r, e);
+    }
+    while (n-- > 0) {
+        struct err ignored;
+        close(fds[n]);
+        assert_int_equal(dir_remove(at("%s/bounded-%zu", top, n), &ignored), 0);
+    }
+    return rc;
+}
+
+static void the_layers_of_an_image_keep_to_its_bounds_together(void **state _unused_)
+{
+    static const struct entry five[] = { { "a", S_IFREG, "12345", 0 },
+                                         { "b", S_IFREG, "12345", 0 },
+                                         { NULL, 0, NULL, 0 } };
+    static const struct entry deep[] = { { "x/y/z/f", S_IFREG, "12345", 0 }, { NULL, 0, NULL, 0 } };
+    static const struct entry links[] = { { "c", 0, "a", 0 },
+                                          { "d", 0, "b", 0 },
+                                          { NULL, 0, NULL, 0 } };
+    static const struct entry steps[] = { { "x/y/z/", S_IFDIR, NULL, 0 },
+                                          { "x/l", S_IFLNK, "y/../y/../y/../y", 0 },
+                                          { "x/l/f", S_IFREG, "", 0 },
+                                          { "h", 0, "x/l/f", 0 },
+                                          { NULL, 0, NULL, 0 } };
+    static const struct {
+        const struct entry *list[4];
+        struct unpack_counts least; /* what does not count has no bound */
+    } cases[] = {
+        { { five, five }, { .bytes = 20 } },        { { five, links }, { .bytes = 20 } },
+        { { five, five, five }, { .entries = 6 } }, { { deep, five }, { .entries = 6 } },
+        { { five, links }, { .entries = 6 } },      { { five, links }, { .copies = 2 } },
+        { { deep, deep }, { .steps = 6 } },         { { steps }, { .steps = 12 } },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct unpack_counts most = unpack_most;
+        int64_t *bounds[] = { &most.bytes, &most.entries, &most.copies, &most.steps };
+        const int64_t least[] = { cases[i].least.bytes, cases[i].least.entries,
+                                  cases[i].least.copies, cases[i].least.steps };
+        struct err e = { 0 };
+        for (size_t k = 0; k < ARRAY_LEN(least); k++)
+            *bounds[k] = least[k] ? least[k] : *bounds[k];
+        if (unpack_bounded(&most, cases[i].list, &e) < 0)
+            fail_msg("%zu: %s", i, e.msg);
+        for (size_t k = 0; k < ARRAY_LEN(least); k++)
+            *bounds[k] -= least[k] ? 1 : 0;
+        if (unpack_bounded(&most, cases[i].list, &e) == 0)
+            fail_msg("%zu keeps to less", i);
+        assert_int_equal(e.code, ERR_TOO_LARGE);
+        assert_non_null(strstr(e.msg, "the image "));
+    }
 }
 
 static void no_archive_leads_out_of_its_folder(void **state _unused_)
@@ -984,6 +1059,7 @@ int main(void)
         cmocka_unit_test(an_index_of_long_documents_is_refused_and_costs_no_more),
         cmocka_unit_test(a_fifo_in_an_archive_holds_up_nobody),
         cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
+        cmocka_unit_test(the_layers_of_an_image_keep_to_its_bounds_together),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
         cmocka_unit_test(one_thread_removes_what_was_set_aside),

@@ -7,7 +7,6 @@
 #include "base/log.h"
 #include "codec/text.h"
 #include "drivers/image/local.h"
-#include "drivers/image/unpack.h"
 #include "os/file.h"
 
 int layer_tmp(const struct image_paths *p, char out[512], struct err *e)
@@ -74,7 +73,7 @@ static int stack_open(const struct image_paths *p, const struct manifest *m, str
     return 0;
 }
 
-static int fill(const struct image_paths *p, const struct manifest *m, const char *path,
+static int fill(const struct image_paths *p, struct manifest *m, const char *path,
                 image_read_fn *read, void *ctx, struct unpack_result *r, struct err *e)
 {
     _cleanup_(stack_close) struct stack below = { .n = 0 };
@@ -84,9 +83,11 @@ static int fill(const struct image_paths *p, const struct manifest *m, const cha
     if (fd < 0 || fchmod(fd, 0755) < 0)
         return err_sys(e, errno, "open %s", path);
     TRY(stack_open(p, m, &below, e));
-    struct unpack_opts o = {
-        .read = read, .ctx = ctx, .layer = true, .below = { below.fds, below.n }
-    };
+    struct unpack_opts o = { .read = read,
+                             .ctx = ctx,
+                             .layer = true,
+                             .below = { below.fds, below.n },
+                             .counts = &m->counts };
     if (below.n) {
         if (fstat(below.fds[0], &st) < 0)
             return err_sys(e, errno, "stat a layer");

@@ -8,6 +8,7 @@
 
 #include "drivers/image/image.h"
 #include "drivers/image/recipe.h"
+#include "drivers/image/unpack.h"
 
 enum { IMAGE_HEX = 65, IMAGE_LAYERS_MAX = 128, IMAGE_NAME_MAX = 512 };
 
@@ -20,6 +21,7 @@ struct manifest {
     const char *cmd, *env, *cwd, *user; /* JSON, JSON, text, text; in an arena */
     const char *entrypoint;             /* JSON: what comes before cmd */
     const char *stop_signal;            /* a name or number; "": none is said */
+    struct unpack_counts counts;        /* of its layers, while they are made */
 };
 
 /* How far a job is; everything else in it is the store's. */
@@ -44,9 +46,10 @@ struct image_paths {
 
 #define LAYER_NEW ".new-" /* begins the names of what is being made */
 
-/* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size.  It
- * is kept under its chain id (image specification, config.md): what a layer does not name of its
- * folders comes from those below.  'diff': NULL, or gets its diff id. */
+/* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size, and
+ * counts against the bounds of m with what its other layers have.  It is kept under its chain id
+ * (image specification, config.md): what a layer does not name of its folders comes from those
+ * below.  'diff': NULL, or gets its diff id. */
 int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, struct manifest *m,
               char diff[IMAGE_HEX], struct err *e) _must_check_;
 /* From a file. */

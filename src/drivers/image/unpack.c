@@ -22,12 +22,19 @@
 enum {
     PATH_BYTES = 4096,
     BLOCK = 65536,
-    ENTRIES_MAX = 2000000,
     LINKS_MAX = 40,
     UPS_MAX = 400,
     ID_MAX = 65535,
     TAR_BLOCK = 512,
-    OVERHEAD = 64 << 20, /* heads and padding beside the content, and a quarter of its maximum */
+};
+
+/* Heads and padding come beside the content; no honest image has a quarter of any. */
+const struct unpack_counts unpack_most = {
+    .bytes = (int64_t)32 << 30,
+    .read = (int64_t)40 << 30,
+    .entries = 2000000,
+    .steps = 64000000,
+    .copies = 100000,
 };
 
 struct unpack {
@@ -39,7 +46,8 @@ struct unpack {
     bool source_failed;
     struct map *copied; /* entries that came from below: whiteouts hide them too */
     bool opaque;
-    int64_t bytes, entries;
+    struct unpack_counts *counts, own;
+    const struct unpack_counts *most;
     uint64_t given; /* bytes of the uncompressed archive so far */
     char in[BLOCK], mid[BLOCK];
 };
@@ -59,14 +67,25 @@ static la_ssize_t give_outer(struct archive *a, void *ctx, const void **p)
     return n;
 }
 
-static int64_t most(const struct unpack *u)
+/* '*sum' grows by 'n'; 'what' says in words what has come to too much. */
+static int count(const struct unpack *u, int64_t *sum, int64_t n, int64_t most, const char *what,
+                 struct err *e)
 {
-    return u->o->max_bytes ? u->o->max_bytes : (int64_t)32 << 30;
+    if (n > most - *sum)
+        return err_set(e, ERR_TOO_LARGE, "the %s %s %lld", u->o->layer ? "image" : "archive", what,
+                       (long long)most);
+    *sum += n;
+    return 0;
 }
 
-static int too_large(const struct unpack *u, struct err *e)
+static int count_bytes(struct unpack *u, int64_t n, struct err *e)
 {
-    return err_set(e, ERR_TOO_LARGE, "the archive holds more than %lld bytes", (long long)most(u));
+    return count(u, &u->counts->bytes, n, u->most->bytes, "holds more bytes than", e);
+}
+
+static int count_entry(struct unpack *u, struct err *e)
+{
+    return count(u, &u->counts->entries, 1, u->most->entries, "holds more files than", e);
 }
 
 static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
@@ -88,10 +107,10 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         memset(u->mid, 0, (size_t)n);
     }
     u->given += (uint64_t)n;
-    if (u->given > (uint64_t)most(u) + (uint64_t)most(u) / 4 + OVERHEAD) {
+    if (count(u, &u->counts->read, n, u->most->read, "is, unpacked, longer than", &u->source) < 0) {
         u->source_failed = true;
         archive_set_error(a, EFBIG, "too long");
-        return too_large(u, &u->source);
+        return -1;
     }
     return n;
 }
@@ -192,6 +211,7 @@ static int make_folder(struct unpack *u, const struct way *w, int dir, const cha
 {
     struct stat before, st;
 
+    TRY(count_entry(u, e));
     if (fstat(dir, &before) < 0 || mkdirat(dir, name, 0755) < 0)
         return err_sys(e, errno, "mkdir in a layer");
     _cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -216,9 +236,9 @@ static int copy_up(struct unpack *u, const struct way *w, int dir, const char *n
 
     if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
         return 0;
-    u->bytes += S_ISREG(st->st_mode) ? st->st_size : 0;
-    if (u->bytes > most(u))
-        return too_large(u, e);
+    TRY(count(u, &u->counts->copies, 1, u->most->copies, "copies more files than", e));
+    TRY(count_entry(u, e));
+    TRY(count_bytes(u, S_ISREG(st->st_mode) ? st->st_size : 0, e));
     if (fstat(dir, &before) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
     TRY(below_copy(from, st, dir, name, e));
@@ -237,6 +257,8 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
     char path[PATH_BYTES], target[PATH_BYTES];
     struct stat st = { 0 };
 
+    TRY(count(u, &u->counts->steps, 1, u->most->steps, "leads through more folders and links than",
+              e));
     if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a name in the archive is too long");
     int there = fstatat(*dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
@@ -354,9 +376,7 @@ static int put_content(struct unpack *u, int fd, struct err *e)
     int r;
 
     while ((r = archive_read_data_block(u->inner, &p, &n, &at)) == ARCHIVE_OK) {
-        u->bytes += (int64_t)n;
-        if (u->bytes > most(u))
-            return too_large(u, e);
+        TRY(count_bytes(u, (int64_t)n, e));
         for (const char *c = p; n;) {
             ssize_t did = pwrite(fd, c, n, at);
             if (did < 0 && errno == EFBIG)
@@ -597,8 +617,7 @@ static int put_all(struct unpack *u, struct err *e)
     int r;
 
     while ((r = archive_read_next_header(u->inner, &en)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
-        if (++u->entries > ENTRIES_MAX)
-            return err_set(e, ERR_TOO_LARGE, "the archive holds more than %d files", ENTRIES_MAX);
+        TRY(count_entry(u, e));
         TRY(put_entry(u, en, e));
     }
     if (r != ARCHIVE_EOF)
@@ -643,6 +662,9 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     if (!u)
         abort();
     u->o = o;
+    u->counts = o->counts ? o->counts : &u->own;
+    u->most = o->most ? o->most : &unpack_most;
+    int64_t before = u->counts->bytes;
     u->root = dir_fd;
     u->outer = archive_read_new();
     u->inner = archive_read_new();
@@ -654,7 +676,7 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     if (result == 0) {
         if (EVP_DigestFinal_ex(u->hash, out->digest, &n) != 1)
             abort();
-        out->bytes = u->bytes;
+        out->bytes = u->counts->bytes - before;
         out->opaque = u->opaque;
     }
     archive_read_free(u->inner);
