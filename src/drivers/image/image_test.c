@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -546,6 +547,31 @@ static void the_layers_of_an_image_keep_to_its_bounds_together(void **state _unu
     }
 }
 
+static void a_layer_that_cannot_be_looked_at_is_not_one_that_lacks_the_file(void **state _unused_)
+{
+    const char *dir = at("%s/below", top);
+    struct rlimit was, none;
+    struct stat st;
+    struct err e;
+    int fd;
+
+    assert_int_equal(dir_make(at("%s/a", dir), 0755, &e), 0);
+    _cleanup_close_ int layer = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct below b = { &layer, 1 };
+    assert_int_equal(below_open(&b, "a", &fd, &st, &e), 0);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(below_open(&b, "b", &fd, &st, &e), 0);
+    assert_int_equal(fd, -1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = (struct rlimit){ 3, was.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int rc = below_open(&b, "a", &fd, &st, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(rc, -1);
+    assert_int_equal(fd, -1);
+}
+
 static void no_archive_leads_out_of_its_folder(void **state _unused_)
 {
     const char *outside = at("%s/outside", top);
@@ -1060,6 +1086,7 @@ int main(void)
         cmocka_unit_test(a_fifo_in_an_archive_holds_up_nobody),
         cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
         cmocka_unit_test(the_layers_of_an_image_keep_to_its_bounds_together),
+        cmocka_unit_test(a_layer_that_cannot_be_looked_at_is_not_one_that_lacks_the_file),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
         cmocka_unit_test(one_thread_removes_what_was_set_aside),

@@ -180,6 +180,15 @@ static void keep_time(int dir, const struct stat *before)
     futimens(dir, t);
 }
 
+/* 1: it is there, 0: it is not. */
+static int look(int dir, const char *name, struct stat *st, struct err *e)
+{
+    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT || errno == ENAMETOOLONG ? 0
+                                                    : err_sys(e, errno, "stat a file of a layer");
+}
+
 static int no_folder(struct err *e)
 {
     return err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder");
@@ -217,7 +226,9 @@ static int make_folder(struct unpack *u, const struct way *w, int dir, const cha
     _cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, errno, "open a folder of a layer");
-    _cleanup_close_ int from = w->hidden || replaces ? -1 : below_open(&u->o->below, path, &st);
+    _cleanup_close_ int from = -1;
+    if (!w->hidden && !replaces)
+        TRY(below_open(&u->o->below, path, &from, &st, e));
     if (replaces)
         TRY(below_hide(fd, e));
     if (from >= 0 && S_ISDIR(st.st_mode))
@@ -232,8 +243,10 @@ static int copy_up(struct unpack *u, const struct way *w, int dir, const char *n
 {
     struct stat before;
     struct place place;
-    _cleanup_close_ int from = w->hidden ? -1 : below_open(&u->o->below, path, st);
+    _cleanup_close_ int from = -1;
 
+    if (!w->hidden)
+        TRY(below_open(&u->o->below, path, &from, st, e));
     if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
         return 0;
     TRY(count(u, &u->counts->copies, 1, u->most->copies, "copies more files than", e));
@@ -261,7 +274,8 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
               e));
     if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a name in the archive is too long");
-    int there = fstatat(*dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    int there = look(*dir, name, &st, e);
+    TRY(there);
     bool white = there && below_is_whiteout(&st);
     if (!there)
         TRY(there = copy_up(u, w, *dir, name, path, true, &st, e));
@@ -280,10 +294,12 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
     int next = there && !white ? openat(*dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                                : make_folder(u, w, *dir, name, path, white, e);
     if (next < 0)
-        return there && !white ? no_folder(e) : -1;
+        return there && !white ? err_sys(e, errno, "open a folder of a layer") : -1;
     close(*dir);
     *dir = next;
-    w->hidden = w->hidden || below_is_hidden(next);
+    int hidden = below_is_hidden(next, e);
+    TRY(hidden);
+    w->hidden = w->hidden || hidden;
     memcpy(w->at, path, strlen(path) + 1);
     return STEP_IN;
 }
@@ -344,7 +360,11 @@ static int open_folder(struct unpack *u, const char *path, struct err *e)
 
     if (fd >= 0)
         return fd;
-    return errno == ENOENT || errno == ENOTDIR ? walk(u, path, &w, e) : no_folder(e);
+    if (errno == ENOENT || errno == ENOTDIR)
+        return walk(u, path, &w, e);
+    return errno == ELOOP || errno == ENAMETOOLONG || errno == EXDEV
+               ? no_folder(e)
+               : err_sys(e, errno, "open a folder of a layer");
 }
 
 /* ---- one entry ---- */
@@ -357,8 +377,11 @@ static int make_way(struct unpack *u, int parent, const char *name, bool folder,
     struct place place;
 
     *white = false;
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || fstat(parent, &dir) < 0)
-        return 0;
+    int there = look(parent, name, &st, e);
+    if (there <= 0)
+        return there;
+    if (fstat(parent, &dir) < 0)
+        return err_sys(e, errno, "stat a folder of a layer");
     if (S_ISDIR(st.st_mode) && folder)
         return 0;
     *white = u->o->layer && below_is_whiteout(&st);
@@ -420,9 +443,13 @@ static int link_target(struct unpack *u, char *path, struct err *e)
     if (!*leaf ||
         snprintf(real, sizeof(real), "%s%s%s", w.at, *w.at ? "/" : "", leaf) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
-    if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    int there = look(dir, leaf, &st, e);
+    TRY(there);
+    if (!there)
         TRY(copy_up(u, &w, dir, leaf, real, false, &st, e));
     _cleanup_close_ int fd = openat(dir, leaf, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT && errno != ENAMETOOLONG)
+        return err_sys(e, errno, "open a file of a layer");
     if (fd < 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) || below_is_whiteout(&st))
         return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
     return TAKE_FD(fd);
@@ -503,7 +530,9 @@ static int hide(struct unpack *u, int parent, const char *name, struct err *e)
 
     if (fstat(parent, &dir) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    int there = look(parent, name, &st, e);
+    TRY(there);
+    if (there) {
         if (S_ISDIR(st.st_mode)) {
             _cleanup_close_ int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
             return below_hide(fd, e);
