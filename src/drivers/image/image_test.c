@@ -746,6 +746,29 @@ static void what_takes_long_to_make_does_not_hold_up_collecting(void **state _un
     assert_int_equal(image_remove(store, "long", &e), 0);
 }
 
+/* What is in use is not known then. */
+static void nothing_is_collected_while_a_record_cannot_be_read(void **state _unused_)
+{
+    static const struct entry own[] = { { "kept", S_IFREG, "k", 0644 }, { NULL, 0, NULL, 0 } };
+    const char *names = at("%s/images/names", top), *away = at("%s/images/away", top);
+    struct image_state st;
+    struct err e;
+
+    assert_int_equal(import("kept", IMAGE_ROOTFS_TAR, NULL, make_tar(own, false), &st, &e), 0);
+    size_t had = files_in("images/layers");
+    assert_int_equal(rename(names, away), 0);
+    assert_int_equal(image_remove(store, "of-no-name", &e), 0);
+    assert_int_equal(rename(away, names), 0);
+    assert_int_equal(files_in("images/layers"), had);
+    const char *record = at("%s/images/names/record", top);
+    assert_int_equal(symlink(record, record), 0);
+    assert_int_equal(image_remove(store, "kept", &e), 0);
+    assert_int_equal(files_in("images/layers"), had);
+    assert_int_equal(unlink(record), 0);
+    assert_int_equal(image_remove(store, "kept", &e), 0);
+    assert_int_equal(files_in("images/layers"), had - 1);
+}
+
 static void *collect_all_the_time(void *stop)
 {
     struct err e;
@@ -1092,6 +1115,7 @@ int main(void)
         cmocka_unit_test(one_thread_removes_what_was_set_aside),
         cmocka_unit_test(an_import_that_nobody_waits_for_leaves_nothing),
         cmocka_unit_test(what_takes_long_to_make_does_not_hold_up_collecting),
+        cmocka_unit_test(nothing_is_collected_while_a_record_cannot_be_read),
         cmocka_unit_test(collecting_takes_nothing_of_what_is_being_made),
         cmocka_unit_test(a_full_disk_is_told_of_and_nothing_of_an_image_stays),
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),

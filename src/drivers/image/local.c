@@ -152,8 +152,8 @@ static void set_add(struct hex_set *s, const char *hex)
     snprintf(s->hex[s->n++], IMAGE_HEX, "%s", hex);
 }
 
-/* Calls 'fn' with each file of a folder of the store. */
-static void each(const struct local *s, const char *folder,
+/* Calls 'fn' with each file of a folder of the store.  False, and told, if it cannot be read. */
+static bool each(const struct local *s, const char *folder,
                  void (*fn)(const struct local *s, const char *path, const char *name, void *ctx),
                  void *ctx)
 {
@@ -162,41 +162,64 @@ static void each(const struct local *s, const char *folder,
 
     snprintf(path, sizeof(path), "%s/%s", s->dir, folder);
     DIR *d = opendir(path);
+    errno = d ? 0 : errno;
     while (d && (f = readdir(d))) {
-        if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0)
-            continue;
-        snprintf(file, sizeof(file), "%s/%s", path, f->d_name);
-        fn(s, file, f->d_name, ctx);
+        if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0) {
+            snprintf(file, sizeof(file), "%s/%s", path, f->d_name);
+            fn(s, file, f->d_name, ctx);
+        }
+        errno = 0;
     }
+    int errnum = errno;
     if (d)
         closedir(d);
+    if (errnum) {
+        struct err e;
+        err_sys(&e, errnum, "read %s", path);
+        log_err(LOG_WARN, "image_folder_unreadable", &e);
+    }
+    return errnum == 0;
+}
+
+struct collection {
+    struct hex_set manifests, layers;
+    bool unsure; /* something that may be in use could not be read */
+};
+
+/* A record that makes no sense is of no use to anybody; one that cannot be read now may be. */
+static void unreadable(struct collection *c, const struct err *e)
+{
+    log_err(LOG_WARN, "image_record_unreadable", e);
+    c->unsure = c->unsure || e->code != ERR_INVALID;
 }
 
 static void see_name(const struct local *s _unused_, const char *path, const char *name _unused_,
                      void *ctx)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct collection *c = ctx;
     struct name_record r;
     struct err e;
 
-    if (name_read(&a, path, &r, &e) == 0)
-        set_add(ctx, r.digest);
+    if (name_read(&a, path, &r, &e) < 0)
+        unreadable(c, &e);
+    else
+        set_add(&c->manifests, r.digest);
 }
 
 static void see_hold(const struct local *s _unused_, const char *path, const char *name _unused_,
                      void *ctx)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct collection *c = ctx;
     struct str text;
     struct err e;
 
-    if (file_read(&a, path, 4096, &text, &e) == 0 && image_hex_ok(text.p))
-        set_add(ctx, text.p);
+    if (file_read(&a, path, 4096, &text, &e) < 0)
+        unreadable(c, &e);
+    else if (image_hex_ok(text.p))
+        set_add(&c->manifests, text.p);
 }
-
-struct collection {
-    struct hex_set manifests, layers;
-};
 
 static void keep_layers(struct collection *c, const struct manifest *m)
 {
@@ -218,6 +241,7 @@ static void keep_or_drop_manifest(const struct local *s _unused_, const char *pa
     }
     if (manifest_read(&a, path, &m, &e) < 0) {
         log_err(LOG_WARN, "image_record_unreadable", &e);
+        c->unsure = true; /* instances may run on its layers */
         return;
     }
     keep_layers(c, &m);
@@ -278,20 +302,27 @@ static void remove_later(struct local *s)
         atomic_store(&s->remover, REMOVER_IDLE); /* the next collecting, or start, does it */
 }
 
+/* Under the lock.  What is in use is known whole, or nothing goes. */
+static bool see_all(struct local *s, struct collection *c)
+{
+    if (!each(s, "names", see_name, c) || !each(s, "holds", see_hold, c) || c->unsure ||
+        !each(s, "manifests", keep_or_drop_manifest, c))
+        return false;
+    for (const struct job *j = s->jobs; j; j = j->next)
+        keep_layers(c, j->making);
+    for (const struct import *i = s->imports; i; i = i->next)
+        keep_layers(c, i->making);
+    return !c->unsure;
+}
+
 /* Under the lock, under which a layer that is being made gets its name and its place in a manifest
  * at once. */
 static void collect(struct local *s)
 {
     struct collection c = { 0 };
 
-    each(s, "names", see_name, &c.manifests);
-    each(s, "holds", see_hold, &c.manifests);
-    each(s, "manifests", keep_or_drop_manifest, &c);
-    for (const struct job *j = s->jobs; j; j = j->next)
-        keep_layers(&c, j->making);
-    for (const struct import *i = s->imports; i; i = i->next)
-        keep_layers(&c, i->making);
-    each(s, "layers", keep_or_drop_layer, &c);
+    if (see_all(s, &c))
+        each(s, "layers", keep_or_drop_layer, &c);
     free(c.manifests.hex);
     free(c.layers.hex);
     remove_later(s);
