@@ -77,8 +77,8 @@ def plain_env(**more):
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **more}
 
 
-def places(program, **env):
-    text = run([program, "config"], env=plain_env(**env)).stdout
+def places(program, *flags, **env):
+    text = run([program, "config", *flags], env=plain_env(**env)).stdout
     return {k: yaml.safe_load(text)["places"][k] for k in ("state_dir", "run_dir")}
 
 
@@ -88,6 +88,11 @@ def test_a_program_in_its_clone_has_the_clones_places(tmp_path):
     text = run([clouds.BRUME, "config"], env=plain_env()).stdout
     assert text.count("From: the clone that it runs from") == 2
     assert places(clouds.BRUME, BRUME_PLACES_STATE_DIR="/x") == {**dev, "state_dir": "/x"}
+    file = tmp_path / "brume.yaml"
+    file.write_text("places:\n  state_dir: /f\n")
+    assert places(clouds.BRUME, "--config", file) == {**dev, "state_dir": "/f"}
+    assert places(clouds.BRUME, "--config", file, BRUME_PLACES_STATE_DIR="/x") == {**dev, "state_dir": "/x"}
+    assert places(clouds.BRUME, "--config", file, "--state-dir", "/y") == {**dev, "state_dir": "/y"}
     elsewhere = tmp_path / "brume"
     shutil.copy(clouds.BRUME, elsewhere)
     assert places(elsewhere) == {"state_dir": "/var/lib/brume", "run_dir": "/run/brume"}
