@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A program that runs from the clone it was built in keeps its state outside of that, under names
  * made from the clone's path, so that the api's user can reach it wherever the clone lies, and two
- * clones do not meet.  The build leaves the path beside the program, in a file that is never
- * installed. */
+ * clones do not meet.  The build leaves the way from the program's folder to the clone beside the
+ * program, in a file that is never installed: it leads to the right one in a copy too. */
 
 #include <sodium.h>
 
@@ -30,12 +30,15 @@ const char *clone_root(struct arena *a)
         return NULL;
     self[n] = '\0';
     *strrchr(self, '/') = '\0';
-    const char *path = arena_printf(a, "%s/clone", self);
-    if (access(path, F_OK) < 0 || file_read(a, path, sizeof(real), &text, &e) < 0)
+    const char *file = arena_printf(a, "%s/clone", self);
+    if (access(file, F_OK) < 0)
         return NULL;
+    if (file_read(a, file, sizeof(real), &text, &e) < 0)
+        return arena_strdup(a, self);
     while (text.n && text.p[text.n - 1] == '\n')
         text.n--;
-    return realpath(arena_dup(a, text.p, text.n), real) ? arena_strdup(a, real) : NULL;
+    const char *root = arena_printf(a, "%s/" STR_FMT, self, STR_ARG(text));
+    return arena_strdup(a, realpath(root, real) ? real : self);
 }
 
 const char *clone_command(struct arena *a)
