@@ -32,10 +32,11 @@ uint64_t flow_of_tenant(const struct uuid *account, const struct uuid *tenant)
     return flow_of(uuid_is_nil(account) ? tenant : account);
 }
 
-/* One who has a /64 has all addresses of it. */
 static struct flow client_flow(const struct call_private *p)
 {
-    return (struct flow){ .key = flow_key(p->client.b, p->client.family == 6 ? 8 : 4) };
+    struct cidr c = cidr_of_client(&p->client);
+
+    return (struct flow){ .key = flow_key(c.ip.b, (size_t)c.bits / 8) };
 }
 
 const struct flow *call_flow(struct call_private *p)
