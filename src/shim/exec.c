@@ -8,7 +8,7 @@
  * <errno>" (no such folder), "X <errno>" (no such command), "R <status>" (the runtime failed).  The
  * pipes of its output belong to -e, so that it may open /dev/stderr.  What the command leaves
  * running lives on unless -k: its output is taken and dropped, for who writes to a closed pipe dies
- * of it.  The group goes with the last of them. */
+ * of it.  Where brume-init is killed, all of it is.  The group goes with the last of them. */
 #include "shim/shim.h"
 
 #include <errno.h>
@@ -32,6 +32,7 @@ enum {
     LAST_BYTES = 2 << 20, /* of output that is still carried after the end */
     LAST_MS = 5000,
     KILL_MS = 5000,
+    RMDIR_TRIES = 200, /* 5 ms apart */
 };
 
 struct tube { /* of one stream of output */
@@ -201,23 +202,29 @@ static bool kill_all_but(pid_t spared)
     return !found;
 }
 
-/* brume-init last, which then has nobody left to wait for and ends by itself: what it leaves would
- * be the instance's first process's, which may never ask for its end. */
+/* brume-init last, which then has nobody left to wait for and ends by itself, also where the
+ * command has stopped it: what it leaves would be the instance's first process's, which may never
+ * ask for its end. */
 static void kill_group(void)
 {
     pid_t init = init_pid();
 
     if (!init || !kill_all_but(init))
         kill_all_but(0);
+    else
+        kill(init, SIGCONT);
 }
 
+/* Who was killed, or has ended just now, may still be on the way out. */
 static void remove_group(void)
 {
+    const struct timespec moment = { .tv_nsec = 5000000 };
     char path[512];
 
     for (int i = 0; i < x.args->groups.n; i++) {
         group_path(path, x.args->groups.at[i], "");
-        rmdir(path);
+        for (int k = 0; k < RMDIR_TRIES && rmdir(path) < 0 && errno == EBUSY; k++)
+            nanosleep(&moment, NULL);
     }
 }
 
@@ -298,7 +305,8 @@ static void reap(void)
     }
     if (pid < 0 && errno == ECHILD) {
         x.ended = true;
-        over('E', code_of(x.last)); /* where init was killed before it said so */
+        kill_all_but(0); /* where init was killed: nobody is there to end them in time */
+        over('E', code_of(x.last));
     }
 }
 

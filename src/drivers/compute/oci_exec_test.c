@@ -34,6 +34,22 @@ static bool goes(struct host *h, const struct uuid *id, const char *what)
     return false;
 }
 
+/* The groups of its commands go with the last of their processes. */
+static bool groups_go(struct host *h, const struct uuid *id)
+{
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+    const char *group = arena_printf(&h->a, "brume/%s/%s", installation, id->s), **names;
+    size_t n = 1;
+
+    for (int i = 0; i < 200 && n > 0; i++) {
+        pause_ms(10);
+        assert_int_equal(cgroup_children(g, &h->a, group, &names, &n, &e), 0);
+    }
+    cgroups_close(g);
+    return n == 0;
+}
+
 TEST_HOST(any_bytes_go_in_and_come_out)
 {
     HOST;
@@ -179,8 +195,34 @@ TEST_HOST(a_command_that_is_killed_shows_as_128_and_the_signal)
 
     ensure(h, &s);
     assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -TERM $$\"]").exit_code, 143);
-    assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -KILL $PPID; sleep 5\"]").exit_code,
-                     137);
+}
+
+TEST_HOST(a_command_that_ends_its_init_ends_with_it)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"kill -KILL $PPID; sleep 306\"]" };
+
+    ensure(h, &s);
+    assert_int_equal(exec_with(h, &s.id, x).exit_code, 137);
+    assert_true(goes(h, &s.id, "sleep 306"));
+    x.kill_background = true;
+    assert_int_equal(exec_with(h, &s.id, x).exit_code, 137);
+    assert_true(goes(h, &s.id, "sleep 306"));
+    assert_true(groups_go(h, &s.id));
+}
+
+TEST_HOST(a_command_that_stops_its_init_is_killed_in_time_and_leaves_nothing)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"kill -STOP $PPID; sleep 307\"]",
+                              .timeout = MILLIS(300) };
+
+    ensure(h, &s);
+    assert_true(exec_with(h, &s.id, x).timed_out);
+    assert_true(goes(h, &s.id, "sleep 307"));
+    assert_true(groups_go(h, &s.id));
 }
 
 /* An agent that has a command run and is killed meanwhile. */
@@ -226,19 +268,7 @@ TEST_HOST(an_agent_that_dies_leaves_no_command_without_its_time_out)
         ;
     assert_null(strstr(processes(h, &s.id), "sleep 79"));
     const char *dir = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
-    struct cgroups *g = cgroups_open(&(struct err){ 0 });
-    const char **names;
-    size_t n = 1;
-    for (int i = 0; i < 200 && n > 0; i++) {
-        struct err e = { 0 };
-        pause_ms(10);
-        assert_int_equal(cgroup_children(g, &h->a,
-                                         arena_printf(&h->a, "brume/%s/%s", installation, s.id.s),
-                                         &names, &n, &e),
-                         0);
-    }
-    assert_int_equal(n, 0); /* its group has gone with it */
-    cgroups_close(g);
+    assert_true(groups_go(h, &s.id));
     DIR *d = opendir(dir);
     for (struct dirent *f; (f = readdir(d));)
         assert_int_not_equal(strncmp(f->d_name, "exec-", 5), 0);
@@ -316,6 +346,8 @@ int main(void)
         HOST_TEST(what_a_command_leaves_running_lives_on_unless_asked),
         HOST_TEST(many_commands_leave_no_zombie),
         HOST_TEST(a_command_that_is_killed_shows_as_128_and_the_signal),
+        HOST_TEST(a_command_that_ends_its_init_ends_with_it),
+        HOST_TEST(a_command_that_stops_its_init_is_killed_in_time_and_leaves_nothing),
         HOST_TEST(an_agent_that_dies_leaves_no_command_without_its_time_out),
         HOST_TEST(a_command_runs_as_the_images_user),
         HOST_TEST(commands_run_beside_each_other),
