@@ -263,10 +263,10 @@ static void log_rotate(void)
 
     close(shim.log);
     shim.log_number++;
-    log_open();
     log_name(oldest, shim.log_number - LOG_FILES);
-    if (shim.log_number > LOG_FILES)
+    if (shim.log_number > LOG_FILES) /* first: the new one may find room only then */
         unlink(oldest);
+    log_open();
 }
 
 static struct { /* whole records, all of one source */
