@@ -167,6 +167,8 @@ static int kill_listed(const char *path, pid_t spared)
 
     if (fd >= 0)
         close(fd);
+    while (n > 0 && text[n - 1] != '\n') /* of a longer list a number may have come in part */
+        n--;
     text[n > 0 ? n : 0] = '\0';
     for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
         pid_t pid = (pid_t)shim_get_number(p);
