@@ -573,8 +573,8 @@ int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **faile
     return r;
 }
 
-/* Under the lock: asks once.  False: its time is up. */
-static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t grace)
+/* Under the lock: asks once, by 'signum'.  False: its time is up. */
+static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int signum, int64_t grace)
 {
     int64_t now = clock_mono(clock_system());
     struct err e;
@@ -583,7 +583,7 @@ static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t g
         i->stopping = true;
         i->stop_by = now + grace;
         if (grace > 0 && i->init_fd >= 0)
-            pidfd_send_signal(i->init_fd, oci_config_stop_signal(o, a, &i->id), NULL, 0);
+            pidfd_send_signal(i->init_fd, signum, NULL, 0);
         /* What cannot be thawed is killed, which thaws by itself. */
         if (i->state.status == COMPUTE_PAUSED &&
             cgroup_freeze(o->groups, oci_group(o, a, &i->id), false, &e) < 0)
@@ -596,12 +596,13 @@ static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t g
 int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
+    int signum = grace > 0 ? oci_config_stop_signal(o, &a, &i->id) : SIGKILL;
 
     {
         OCI_LOCK(o);
         if (i->shim_fd < 0)
             return 0;
-        if (ask_to_end(o, &a, i, grace))
+        if (ask_to_end(o, &a, i, signum, grace))
             return 1;
         if (i->init_fd >= 0)
             pidfd_send_signal(i->init_fd, SIGKILL, NULL, 0);
