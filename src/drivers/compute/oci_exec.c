@@ -19,7 +19,7 @@ enum {
     OUTPUT_MAX = 1 << 20,
     MAX_ARGS = 64,
     SHIM_GRACE_S = 15,
-    END_LOOKS = 150
+    END_LOOKS = 3, /* of a second each */
 };
 
 #define FOLDER "exec-"
@@ -269,14 +269,11 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
  * not is killed here. */
 static void end_group(struct oci *o, const char *group)
 {
-    const struct timespec moment = { .tv_nsec = 20 * 1000000 };
     struct err e;
 
-    for (int i = 0; i < END_LOOKS; i++) {
+    for (int i = 0; i < END_LOOKS; i++)
         if (cgroup_remove(o->groups, group, &e) == 0)
             return;
-        nanosleep(&moment, NULL);
-    }
     if (cgroup_kill(o->groups, group, SECONDS(5), &e) < 0 ||
         cgroup_remove(o->groups, group, &e) < 0)
         log_err(LOG_WARN, "exec_group_stays", &e);

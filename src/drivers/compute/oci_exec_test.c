@@ -225,6 +225,16 @@ TEST_HOST(a_command_that_stops_its_init_is_killed_in_time_and_leaves_nothing)
     assert_true(groups_go(h, &s.id));
 }
 
+/* Waits for the file that a command makes first. */
+static void await_began(struct host *h, const struct uuid *id)
+{
+    const char *upper = arena_printf(&h->a, "%s/instances/%s/upper/began", h->dir, id->s);
+
+    for (int i = 0; i < 500 && access(upper, F_OK) < 0; i++)
+        pause_ms(10);
+    assert_int_equal(access(upper, F_OK), 0);
+}
+
 /* An agent that has a command run and is killed meanwhile. */
 static void die_in_the_middle(struct host *h, const struct compute_spec *s, int64_t timeout)
 {
@@ -241,10 +251,7 @@ static void die_in_the_middle(struct host *h, const struct compute_spec *s, int6
             _exit(1);
         _exit(compute_exec_in(h->c, &h->a, &s->id, &x, &r, &e) < 0 ? 2 : 3);
     }
-    const char *upper = arena_printf(&h->a, "%s/instances/%s/upper/began", h->dir, s->id.s);
-    for (int i = 0; i < 500 && access(upper, F_OK) < 0; i++)
-        pause_ms(10);
-    assert_int_equal(access(upper, F_OK), 0);
+    await_began(h, &s->id);
     assert_int_equal(kill(pid, SIGKILL), 0);
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -303,13 +310,14 @@ struct call {
     struct host *h;
     struct uuid id;
     int64_t code;
+    const char *cmd;
 };
 
 static void *one_call(void *ctx)
 {
     struct call *c = ctx;
     _cleanup_(arena_free) struct arena a = ARENA(MIB(16));
-    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"sleep 0.2; exit 9\"]" };
+    struct compute_exec x = { .cmd = c->cmd };
     struct compute_exec_result r = { .exit_code = -1 };
     struct err e;
 
@@ -327,13 +335,62 @@ TEST_HOST(commands_run_beside_each_other)
     s.pids = 256;
     ensure(h, &s);
     for (int i = 0; i < 8; i++) {
-        c[i] = (struct call){ h, s.id, 0 };
+        c[i] = (struct call){ h, s.id, 0, "[\"sh\",\"-c\",\"sleep 0.2; exit 9\"]" };
         t[i] = thread_start("exec", one_call, &c[i]);
     }
     for (int i = 0; i < 8; i++) {
         pthread_join(t[i], NULL);
         assert_int_equal(c[i].code, 9);
     }
+}
+
+/* The shim of the one command that runs: of those that stand in the group of shims. */
+static pid_t shim_of_command(struct host *h)
+{
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+    const char *group = arena_printf(&h->a, "brume/%s/shims", installation), **files;
+    size_t n;
+    int pid = 0;
+
+    assert_int_equal(cgroup_procs_files(g, &h->a, group, &files, &n, &e), 0);
+    cgroups_close(g);
+    FILE *f = fopen(files[0], "re");
+    assert_non_null(f);
+    while (fscanf(f, "%d", &pid) == 1) {
+        const char *words = arena_printf(&h->a, "/proc/%d/cmdline", pid);
+        char text[512] = "";
+        FILE *in = fopen(words, "re");
+        size_t got = in ? fread(text, 1, sizeof(text) - 1, in) : 0;
+        if (in)
+            fclose(in);
+        if (got && strcmp(text + strlen(text) + 1, "exec") == 0)
+            break;
+        pid = 0;
+    }
+    fclose(f);
+    return pid;
+}
+
+TEST_HOST(a_command_whose_shim_was_killed_is_ended_within_seconds)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct call c = { h, s.id, 0, "[\"sh\",\"-c\",\"touch /began; sleep 308\"]" };
+    pid_t shim = 0;
+
+    ensure(h, &s);
+    pthread_t t = thread_start("exec", one_call, &c);
+    await_began(h, &s.id);
+    for (int i = 0; i < 200 && !(shim = shim_of_command(h)); i++)
+        pause_ms(20);
+    int64_t began = clock_mono(clock_system());
+    assert_int_equal(kill(shim, SIGKILL), 0);
+    pthread_join(t, NULL);
+    assert_true(clock_mono(clock_system()) - began < SECONDS(15));
+    assert_int_equal(c.code, -1);
+    assert_true(goes(h, &s.id, "sleep 308"));
+    assert_true(groups_go(h, &s.id));
 }
 
 int main(void)
@@ -351,6 +408,7 @@ int main(void)
         HOST_TEST(an_agent_that_dies_leaves_no_command_without_its_time_out),
         HOST_TEST(a_command_runs_as_the_images_user),
         HOST_TEST(commands_run_beside_each_other),
+        HOST_TEST(a_command_whose_shim_was_killed_is_ended_within_seconds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
