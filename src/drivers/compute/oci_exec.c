@@ -285,8 +285,7 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     struct process_result got = { 0 };
     struct words w = { .n = 0 };
 
-    TRY(cgroup_make(o->groups, r->group, e));
-    TRY(shim_words(o, a, id, x, r, &w, e));
+    int done = shim_words(o, a, id, x, r, &w, e);
     struct process_opts p = { .argv = w.at,
                               .input = x->input,
                               .timeout =
@@ -294,7 +293,8 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
                               .stop = x->gone,
                               .stop_ctx = x->gone_ctx,
                               .max_output = OUTPUT_MAX + 1 };
-    int done = process_run(a, &p, &got, e);
+    if (done == 0)
+        done = process_run(a, &p, &got, e);
     *out = (struct compute_exec_result){ .out = got.out, .err = got.err };
     out->truncated = got.out.n > OUTPUT_MAX || got.err.n > OUTPUT_MAX;
     out->out.n = MIN(out->out.n, (size_t)OUTPUT_MAX);
@@ -306,8 +306,7 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     return done;
 }
 
-/* Also the first of its ids. */
-static int is_running(struct oci *o, const struct uuid *id, int64_t *first_id, struct err *e)
+static int must_run(struct oci *o, const struct uuid *id, struct err *e)
 {
     OCI_LOCK(o);
     const struct inst *i = map_get(o->instances, id->s, strlen(id->s));
@@ -316,8 +315,42 @@ static int is_running(struct oci *o, const struct uuid *id, int64_t *first_id, s
         return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
     if (i->state.status != COMPUTE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "the instance is not running");
-    *first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
     return 0;
+}
+
+static void forget(const struct running *r)
+{
+    struct err e;
+
+    if (dir_remove(r->dir, &e) < 0)
+        log_err(LOG_WARN, "exec_folder_stays", &e);
+}
+
+static int make_place(struct oci *o, struct arena *a, const struct inst *i,
+                      const struct compute_exec *x, struct running *r, struct err *e)
+{
+    TRY(must_run(o, &i->id, e));
+    r->first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
+    TRY(dir_make(r->dir, 0700, e));
+    if (write_process(a, oci_path(o, a, &i->id, "config.json"), x, r, e) == 0 &&
+        cgroup_make(o->groups, r->group, e) == 0)
+        return 0;
+    forget(r);
+    return -1;
+}
+
+/* Its folder and its group, which no order can take away meanwhile: what an instance had does not
+ * come back once it is gone. */
+static int prepare(struct oci *o, struct arena *a, const struct uuid *id,
+                   const struct compute_exec *x, struct running *r, struct err *e)
+{
+    TRY(must_run(o, id, e)); /* what is being started is not waited for */
+    struct inst *i = oci_take(o, id);
+    if (!i)
+        return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
+    int done = make_place(o, a, i, x, r, e);
+    oci_release(o, i);
+    return done;
 }
 
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
@@ -326,26 +359,19 @@ int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
     struct oci *o = oci_of(h);
     struct compute_exec_result result;
     struct uuid number;
-    struct err later;
-    int64_t first_id;
 
-    TRY(is_running(o, id, &first_id, e));
     if (x->cwd && x->cwd[0] != '/')
         return err_set(e, ERR_INVALID, "the working directory must begin with '/'");
     uuid_new(clock_system(), &number);
     const char *name = arena_printf(a, FOLDER "%s", number.s);
     struct running r = { .dir = oci_path(o, a, id, name),
-                         .first_id = first_id,
                          .group = arena_printf(a, "%s/%s", oci_group(o, a, id), name) };
     r.process = arena_printf(a, "%s/process.json", r.dir);
     r.log = arena_printf(a, "%s/runtime.log", r.dir);
     r.end = arena_printf(a, "%s/end", r.dir);
-    TRY(dir_make(r.dir, 0700, e));
-    int done = write_process(a, oci_path(o, a, id, "config.json"), x, &r, e);
-    if (done == 0)
-        done = run(o, a, id, x, &r, &result, e);
-    if (dir_remove(r.dir, &later) < 0)
-        log_err(LOG_WARN, "exec_folder_stays", &later);
+    TRY(prepare(o, a, id, x, &r, e));
+    int done = run(o, a, id, x, &r, &result, e);
+    forget(&r);
     if (done == 0)
         *out = result;
     return done;

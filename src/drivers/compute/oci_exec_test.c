@@ -311,6 +311,7 @@ struct call {
     struct uuid id;
     int64_t code;
     const char *cmd;
+    bool again; /* until it fails */
 };
 
 static void *one_call(void *ctx)
@@ -321,7 +322,9 @@ static void *one_call(void *ctx)
     struct compute_exec_result r = { .exit_code = -1 };
     struct err e;
 
-    c->code = compute_exec_in(c->h->c, &a, &c->id, &x, &r, &e) < 0 ? -1 : r.exit_code;
+    do
+        c->code = compute_exec_in(c->h->c, &a, &c->id, &x, &r, &e) < 0 ? -1 : r.exit_code;
+    while (c->again && c->code >= 0);
     return NULL;
 }
 
@@ -393,6 +396,36 @@ TEST_HOST(a_command_whose_shim_was_killed_is_ended_within_seconds)
     assert_true(groups_go(h, &s.id));
 }
 
+TEST_HOST(a_command_that_comes_while_its_instance_goes_brings_nothing_back)
+{
+    HOST;
+    struct call c[4];
+    pthread_t t[4];
+
+    for (int k = 0; k < 10; k++) {
+        struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+        const char *dir = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
+        const char *group = arena_printf(&h->a, "brume/%s/%s", installation, s.id.s);
+        struct err e = { 0 };
+
+        ensure(h, &s);
+        for (int i = 0; i < 4; i++) {
+            c[i] = (struct call){ h, s.id, 0, "[\"true\"]", .again = true };
+            t[i] = thread_start("exec", one_call, &c[i]);
+        }
+        pause_ms(30);
+        assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+        for (int i = 0; i < 4; i++) {
+            pthread_join(t[i], NULL);
+            assert_int_equal(c[i].code, -1);
+        }
+        struct cgroups *g = cgroups_open(&e);
+        assert_int_equal(group_folders(g, h, group), 0);
+        cgroups_close(g);
+        assert_int_equal(access(dir, F_OK), -1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +442,7 @@ int main(void)
         HOST_TEST(a_command_runs_as_the_images_user),
         HOST_TEST(commands_run_beside_each_other),
         HOST_TEST(a_command_whose_shim_was_killed_is_ended_within_seconds),
+        HOST_TEST(a_command_that_comes_while_its_instance_goes_brings_nothing_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
