@@ -182,6 +182,7 @@ TEST_HOST(many_commands_leave_no_zombie)
         assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &rest, &r, &e), 0);
         killed.gone = at_once; /* and those that are given up */
         assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &killed, &r, &e), -1);
+        assert_int_equal(e.code, ERR_ENGINE_UNAVAILABLE);
         killed.gone = NULL;
     }
     assert_true(goes(h, &s.id, "sleep 30"));
