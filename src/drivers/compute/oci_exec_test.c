@@ -427,6 +427,25 @@ TEST_HOST(a_command_that_comes_while_its_instance_goes_brings_nothing_back)
     }
 }
 
+TEST_HOST(groups_that_nobody_is_in_go_when_an_agent_begins)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+
+    ensure(h, &s);
+    exec_in(h, &s.id, "[\"sh\",\"-c\",\"sleep 309 & echo\"]");
+    compute_free(h->c);
+    const char *left = /* by one that was killed before its shim began */
+        arena_printf(&h->a, "brume/%s/%s/exec-left", installation, s.id.s);
+    assert_int_equal(cgroup_make(g, left, &e), 0);
+    h->c = open_driver(h);
+    assert_int_equal(group_folders(g, h, left), 0);
+    cgroups_close(g);
+    assert_non_null(strstr(processes(h, &s.id), "sleep 309"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,6 +463,7 @@ int main(void)
         HOST_TEST(commands_run_beside_each_other),
         HOST_TEST(a_command_whose_shim_was_killed_is_ended_within_seconds),
         HOST_TEST(a_command_that_comes_while_its_instance_goes_brings_nothing_back),
+        HOST_TEST(groups_that_nobody_is_in_go_when_an_agent_begins),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
