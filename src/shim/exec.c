@@ -358,7 +358,7 @@ static void become_runtime(int init, int report, int out, int err)
     shim_join_groups(&x.args->groups);
     shim_enter_mounts(x.args);
     if (x.args->dir)
-        shim_must(mount(x.args->dir, SHIM_BUNDLE, "none", MS_BIND, NULL), "place the bundle");
+        shim_must(mount(x.args->dir, x.args->bundle, "none", MS_BIND, NULL), "place the bundle");
     shim_oom_score("0");
     execv(x.args->runtime[0], x.args->runtime);
     shim_must(-1, x.args->runtime[0]);

@@ -244,8 +244,10 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
         add(w, "-k", "1");
     if (cgroups_hybrid(o->groups))
         add(w, "-x", cgroups_hybrid(o->groups));
-    if (o->runtime == OCI_RUNC) /* it starts from the bundle's folder */
+    if (o->runtime == OCI_RUNC) { /* it starts from the bundle's folder */
         add(w, "-d", oci_path(o, a, id, NULL));
+        add(w, "-b", OCI_BUNDLE);
+    }
     TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), &first, e));
     TRY(add_groups(o, a, w, "-g", r->group, &first, e));
     add(w, "--", o->runtime_path);

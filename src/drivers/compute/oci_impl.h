@@ -25,7 +25,8 @@ enum {
 };
 #define OCI_FIRST_ID 1879048192u
 /* Where the runtime finds an instance's folder: the shim places it there, in a mount namespace of
- * the runtime's own, for the way to the real one is closed to the instance's root. */
+ * the runtime's own, for the way to the real one is closed to the instance's root.  A folder that
+ * every machine has, everybody may enter, and no runtime looks for. */
 #define OCI_BUNDLE "/dev/shm"
 
 enum oci_runtime { OCI_CRUN, OCI_RUNC };

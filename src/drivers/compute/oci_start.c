@@ -289,6 +289,8 @@ static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int rea
     add(w, "run");
     add(w, "-d");
     add(w, oci_path(o, a, &i->id, NULL));
+    add(w, "-b");
+    add(w, OCI_BUNDLE);
     add_fd(a, w, "-r", ready);
     add_fd(a, w, "-m", b->root);
     add_fd(a, w, "-u", b->userns);
