@@ -170,6 +170,8 @@ int oci_layers_drop(struct oci *o, struct inst *i, struct arena *a, struct err *
  * cannot be run. */
 int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
                      struct err *e);
+/* Where its command starts: absolute, never NULL. */
+const char *oci_config_cwd(struct arena *a, const struct image_state *config);
 /* What asks the instance to end, as its image has it. */
 int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id);
 void oci_seccomp(struct json_out *o);

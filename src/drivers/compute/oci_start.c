@@ -356,11 +356,33 @@ static void hear(int fd, char *out, size_t size)
     out[n] = '\0';
 }
 
+/* The folder itself, or one above it that it lies in. */
+static bool names_folder(const char *path, const char *folder)
+{
+    size_t n = strcspn(path, "`'\": ");
+
+    return n > 1 && strncmp(path, folder, n) == 0 && (!folder[n] || folder[n] == '/');
+}
+
+/* Runtimes make it where it is missing, and name what they cannot make or enter. */
+static bool is_of_cwd(const char *text, const char *cwd)
+{
+    if (strstr(text, "chdir") || strstr(text, "cwd"))
+        return true;
+    for (const char *p = text; (p = strstr(p, "mkdir "));) {
+        p += strlen("mkdir ");
+        if (names_folder(p + strspn(p, "`'\""), cwd))
+            return true;
+    }
+    return false;
+}
+
 /* The runtime's complaint in plain words. */
 static const char *explain(struct oci *o, const struct oci_boot *b, struct inst *i,
                            const char *said, const char *command)
 {
     struct arena *a = b->a;
+    const char *cwd = oci_config_cwd(a, &b->config);
     struct str log;
     struct err e;
 
@@ -380,8 +402,8 @@ static const char *explain(struct oci *o, const struct oci_boot *b, struct inst 
         return arena_printf(a, "command '%s' is no program that this machine can run", command);
     if (strstr(text, "ermission denied"))
         return arena_printf(a, "command '%s' cannot be executed", command);
-    if (strstr(text, "chdir") || strstr(text, "cwd") || strstr(text, "mkdir "))
-        return arena_printf(a, "the working directory '%s' is no folder", b->config.cwd);
+    if (is_of_cwd(text, cwd))
+        return arena_printf(a, "the working directory '%s' is no folder", cwd);
     size_t n = strlen(text);
     return arena_printf(a, "it cannot be started: %s", n > 400 ? text + n - 400 : text);
 }
