@@ -17,7 +17,6 @@
 enum {
     PROCESS_MAX = 1 << 20,
     OUTPUT_MAX = 1 << 20,
-    MAX_ARGS = 64,
     SHIM_GRACE_S = 15,
     END_LOOKS = 3, /* of a second each */
 };
@@ -201,69 +200,40 @@ static int read_end(struct arena *a, const struct running *r, struct compute_exe
 
 /* ---- the shim ---- */
 
-struct words {
-    const char *at[MAX_ARGS];
-    size_t n;
-};
-
-static void add(struct words *w, const char *flag, const char *value)
-{
-    if (w->n + 3 > MAX_ARGS)
-        return;
-    w->at[w->n++] = flag;
-    if (value)
-        w->at[w->n++] = value;
-}
-
-static int add_groups(struct oci *o, struct arena *a, struct words *w, const char *flag,
-                      const char *group, const char **first, struct err *e)
-{
-    const char **files;
-    size_t n;
-
-    TRY(cgroup_procs_files(o->groups, a, group, &files, &n, e));
-    for (size_t k = 0; k < n; k++)
-        add(w, flag, files[k]);
-    *first = files[0];
-    return 0;
-}
-
 static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
-                      const struct compute_exec *x, const struct running *r, struct words *w,
+                      const struct compute_exec *x, const struct running *r, struct oci_words *w,
                       struct err *e)
 {
-    const char *first;
     int64_t timeout = x->timeout ? x->timeout : SECONDS(60), owner = r->first_id + r->uid;
 
-    add(w, o->shim, "exec");
-    add(w, "-o", r->end);
-    add(w, "-i", o->init);
-    add(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
-    add(w, "-e", arena_printf(a, "%lld", (long long)owner));
+    oci_word(w, o->shim, "exec");
+    oci_word(w, "-o", r->end);
+    oci_word(w, "-i", o->init);
+    oci_word(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
+    oci_word(w, "-e", arena_printf(a, "%lld", (long long)owner));
     if (x->kill_background)
-        add(w, "-k", "1");
+        oci_word(w, "-k", "1");
     if (cgroups_hybrid(o->groups))
-        add(w, "-x", cgroups_hybrid(o->groups));
+        oci_word(w, "-x", cgroups_hybrid(o->groups));
     if (o->runtime == OCI_RUNC) { /* it starts from the bundle's folder */
-        add(w, "-d", oci_path(o, a, id, NULL));
-        add(w, "-b", OCI_BUNDLE);
+        oci_word(w, "-d", oci_path(o, a, id, NULL));
+        oci_word(w, "-b", OCI_BUNDLE);
     }
-    TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), &first, e));
-    TRY(add_groups(o, a, w, "-g", r->group, &first, e));
-    add(w, "--", o->runtime_path);
-    add(w, "--root", o->runtime_root);
-    add(w, "--log", r->log);
+    TRY(oci_word_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
+    TRY(oci_word_groups(o, a, w, "-g", r->group, e));
+    const char *v1 = strstr(w->at[w->n - 1], "/tasks");
+    oci_word(w, "--", o->runtime_path);
+    oci_word(w, "--root", o->runtime_root);
+    oci_word(w, "--log", r->log);
     if (o->runtime == OCI_CRUN)
-        add(w, "--cgroup-manager=disabled", NULL);
-    add(w, "exec", "--detach");
+        oci_word(w, "--cgroup-manager=disabled", NULL);
+    oci_word(w, "exec", "--detach");
     if (o->runtime == OCI_RUNC) /* it moves the command into groups by itself */
-        add(w, "--cgroup",
-            arena_printf(a, "%s%s", strstr(first, "/tasks") ? "pids:" : "",
-                         strrchr(r->group, '/') + 1));
-    add(w, "--preserve-fds", "2");
-    add(w, "--process", r->process);
-    add(w, id->s, NULL);
-    w->at[w->n] = NULL;
+        oci_word(w, "--cgroup",
+                 arena_printf(a, "%s%s", v1 ? "pids:" : "", strrchr(r->group, '/') + 1));
+    oci_word(w, "--preserve-fds", "2");
+    oci_word(w, "--process", r->process);
+    oci_word(w, id->s, NULL);
     return 0;
 }
 
@@ -285,7 +255,7 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
                const struct running *r, struct compute_exec_result *out, struct err *e)
 {
     struct process_result got = { 0 };
-    struct words w = { .n = 0 };
+    struct oci_words w = { .n = 0 };
 
     int done = shim_words(o, a, id, x, r, &w, e);
     struct process_opts p = { .argv = w.at,

@@ -137,6 +137,17 @@ struct oci_boot {
     struct image_state config; /* of the image */
     struct json_value *cmd;
 };
+/* A shim's words, NULL behind the last. */
+enum { OCI_MAX_WORDS = 2 * OCI_MAX_PORTS + 128 };
+struct oci_words {
+    const char *at[OCI_MAX_WORDS];
+    size_t n;
+};
+/* 'value' NULL: one word. */
+void oci_word(struct oci_words *w, const char *flag, const char *value);
+/* 'flag' and each file by which a process gets into 'group'. */
+int oci_word_groups(struct oci *o, struct arena *a, struct oci_words *w, const char *flag,
+                    const char *group, struct err *e) _must_check_;
 /* Starts it. 0 with *failed NULL: it runs; 0 with a text: it cannot be started, in plain words. */
 int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e);
 /* Asks it to end, or kills it once the grace of the first asking is over: 0 it has ended; 1 it

@@ -29,7 +29,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-enum { MAX_LAYERS = 128, MAX_ARGS = 160, START_TIMEOUT_MS = 30000, STACK_BYTES = 16384 };
+enum { MAX_LAYERS = 128, START_TIMEOUT_MS = 30000, STACK_BYTES = 16384 };
 
 struct cgroup_limits oci_limits(const struct compute_spec *s)
 {
@@ -226,84 +226,68 @@ static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk
 
 /* ---- the shim ---- */
 
-struct words {
-    const char *at[MAX_ARGS];
-    size_t n;
-};
-
-static void add(struct words *w, const char *s)
+void oci_word(struct oci_words *w, const char *flag, const char *value)
 {
-    if (w->n < MAX_ARGS - 1)
-        w->at[w->n++] = s;
+    if (w->n + 3 > OCI_MAX_WORDS)
+        abort(); /* ports and trees have bounds */
+    w->at[w->n++] = flag;
+    if (value)
+        w->at[w->n++] = value;
+    w->at[w->n] = NULL;
 }
 
-static void add_fd(struct arena *a, struct words *w, const char *flag, int fd)
-{
-    if (fd < 0)
-        return;
-    add(w, flag);
-    add(w, arena_printf(a, "%d", fd));
-}
-
-static int add_groups(struct oci *o, struct arena *a, struct words *w, const char *flag,
-                      const char *group, struct err *e)
+int oci_word_groups(struct oci *o, struct arena *a, struct oci_words *w, const char *flag,
+                    const char *group, struct err *e)
 {
     const char **files;
     size_t n;
 
     TRY(cgroup_procs_files(o->groups, a, group, &files, &n, e));
-    for (size_t k = 0; k < n; k++) {
-        add(w, flag);
-        add(w, files[k]);
-    }
+    for (size_t k = 0; k < n; k++)
+        oci_word(w, flag, files[k]);
     return 0;
 }
 
-static void add_runtime(struct oci *o, struct arena *a, struct words *w, const struct uuid *id)
+static void add_fd(struct arena *a, struct oci_words *w, const char *flag, int fd)
+{
+    if (fd >= 0)
+        oci_word(w, flag, arena_printf(a, "%d", fd));
+}
+
+static void add_runtime(struct oci *o, struct arena *a, struct oci_words *w, const struct uuid *id)
 {
     const char *dir = oci_path(o, a, id, NULL);
 
-    add(w, "--");
-    add(w, o->runtime_path);
-    add(w, "--root");
-    add(w, o->runtime_root);
-    add(w, "--log");
-    add(w, arena_printf(a, "%s/runtime.log", dir));
+    oci_word(w, "--", o->runtime_path);
+    oci_word(w, "--root", o->runtime_root);
+    oci_word(w, "--log", arena_printf(a, "%s/runtime.log", dir));
     if (o->runtime == OCI_CRUN)
-        add(w, "--cgroup-manager=disabled");
-    add(w, "run");
-    add(w, "--detach");
-    add(w, "--bundle");
-    add(w, OCI_BUNDLE);
-    add(w, "--pid-file");
-    add(w, arena_printf(a, "%s/init.pid", dir));
-    add(w, id->s);
+        oci_word(w, "--cgroup-manager=disabled", NULL);
+    oci_word(w, "run", "--detach");
+    oci_word(w, "--bundle", OCI_BUNDLE);
+    oci_word(w, "--pid-file", arena_printf(a, "%s/init.pid", dir));
+    oci_word(w, id->s, NULL);
 }
 
-static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int ready, struct words *w,
-                      struct err *e)
+static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int ready,
+                      struct oci_words *w, struct err *e)
 {
     struct arena *a = b->a;
 
-    add(w, o->shim);
-    add(w, "run");
-    add(w, "-d");
-    add(w, oci_path(o, a, &i->id, NULL));
-    add(w, "-b");
-    add(w, OCI_BUNDLE);
+    oci_word(w, o->shim, "run");
+    oci_word(w, "-d", oci_path(o, a, &i->id, NULL));
+    oci_word(w, "-b", OCI_BUNDLE);
     add_fd(a, w, "-r", ready);
     add_fd(a, w, "-m", b->root);
     add_fd(a, w, "-u", b->userns);
     add_fd(a, w, "-n", b->netns);
     for (size_t k = 0; k < b->n_publish; k++)
         add_fd(a, w, "-c", b->listen[k]);
-    if (cgroups_hybrid(o->groups)) {
-        add(w, "-x");
-        add(w, cgroups_hybrid(o->groups));
-    }
-    TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
+    if (cgroups_hybrid(o->groups))
+        oci_word(w, "-x", cgroups_hybrid(o->groups));
+    TRY(oci_word_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
     if (o->runtime == OCI_CRUN)
-        TRY(add_groups(o, a, w, "-g", oci_group(o, a, &i->id), e));
+        TRY(oci_word_groups(o, a, w, "-g", oci_group(o, a, &i->id), e));
     add_runtime(o, a, w, &i->id);
     return 0;
 }
@@ -320,8 +304,8 @@ static int spawn_shim(struct oci *o, struct inst *i, struct oci_boot *b, int rea
 {
     char *const env[] = { arena_strdup(b->a, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), NULL };
     posix_spawn_file_actions_t actions;
-    struct words w = { .n = 0 };
-    char *argv[MAX_ARGS];
+    struct oci_words w = { .n = 0 };
+    char *argv[OCI_MAX_WORDS];
 
     TRY(shim_words(o, i, b, ready, &w, e));
     for (size_t k = 0; k < w.n; k++)
