@@ -4,7 +4,7 @@
 /* The api role as one object: what roles/api.c and the test world put together. Services do not
  * include this. */
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "core/service.h"
 #include "http/server.h"
 

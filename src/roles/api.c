@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "core/app.h"
-#include "core/seal.h"
+#include "core/secret/seal.h"
 #include "drivers/compute/remote.h"
 #include "drivers/image/image.h"
 #include "drivers/mail/mail.h"

@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include "core/config.h"
+#include "core/config/config.h"
 
 enum { LISTENERS_MAX = 64 };
 

@@ -5,7 +5,7 @@
  * (instance.c), as the hosts see them (instance_loop.c), and what is done with a running one
  * (instance_use.c). */
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"

@@ -6,7 +6,7 @@
  * (identity.c). */
 
 #include "codec/id.h"
-#include "core/config.h"
+#include "core/config/config.h"
 #include "services/identity/identity.h"
 
 enum user_status { USER_ACTIVE, USER_SUSPENDED };

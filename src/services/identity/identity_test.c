@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/config.h"
+#include "core/config/config.h"
 #include "tests/world.h"
 
 static const char secret_of_nobody[] = "thecloud_0000000000000000000000000000000000000000";
