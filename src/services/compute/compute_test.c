@@ -793,6 +793,29 @@ static void check_dependants(struct world *w, const struct dependants *d, int st
     CHECK_EQ(del(w, "/vpcs/%s", d->vpc).status, status);
 }
 
+TEST(the_name_of_an_import_that_is_being_deleted_is_free)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *up = "/images/import?name=mine&format=rootfs",
+               *tar = "Content-Type: application/x-tar";
+    struct reply first = ask(w, POST, up, NULL, tar, "one");
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    const char *i = post(w, "/instances", "{'name':'a','image':'mine'}").id;
+    world_settle(w);
+    CHECK_EQ(ask(w, POST, up, NULL, tar, "two").status, 409);
+    CHECK_EQ(del(w, "/instances/%s", i).status, 200);
+    CHECK_EQ(del(w, "/images/%s", first.id).status, 200);
+    CHECK_STR(member(get(w, "/images/%s", first.id), "status"), "deleting");
+    struct reply second = ask(w, POST, up, NULL, tar, "two");
+    CHECK_EQ(second.status, 201);
+    CHECK_STR(get(w, "/images/mine").id, second.id);
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(2));
+    CHECK_EQ(get(w, "/images").len, 1);
+}
+
 TEST(what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -1450,6 +1473,7 @@ TESTS(compute, a_command_takes_and_gives_any_bytes, every_fault_of_a_command_is_
       a_tenant_has_so_many_bytes_of_images,
       a_deleted_instance_is_terminating_on_every_view_until_it_is_gone,
       the_name_of_what_is_deleted_is_free_at_once,
+      the_name_of_an_import_that_is_being_deleted_is_free,
       what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it,
       a_deletion_that_takes_too_long_is_an_error_and_goes_on,
       a_launch_waits_for_what_a_terminating_instance_still_holds,

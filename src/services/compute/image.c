@@ -451,7 +451,8 @@ void image_import_check(struct call *c)
 }
 
 static const char sql_name_taken[] =
-    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3";
+    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3"
+    " AND deleted_at = 0";
 
 int image_import_admit(struct call *c, struct err *e)
 {
