@@ -128,6 +128,7 @@ const char *check_env(const char *key, const char *value, const char **code);
 
 int instance_logs(struct call *c, struct err *e);
 int instance_stats(struct call *c, struct err *e);
+void instance_exec_check(struct call *c);
 int instance_exec(struct call *c, struct err *e);
 int instance_console(struct call *c, struct err *e);
 extern const struct record instance_logs_query, instance_exec_record, instance_exec_result_record;

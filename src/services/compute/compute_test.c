@@ -1438,6 +1438,10 @@ TEST(every_fault_of_a_command_is_named)
     CHECK_EQ(r.status, 400);
     for (int i = 0; i < 3; i++)
         CHECK(member(r, fmt("error.details.%d.field", i)) != NULL);
+    r = EXEC(",'cwd':'etc','input':'?','input_encoding':'base64'");
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "cwd");
+    CHECK_STR(member(r, "error.details.1.field"), "input");
     CHECK_EQ(EXEC(",'env':{'':'c'}").status, 400);
     r = EXEC(",'cwd':'/nope'");
     CHECK_EQ(r.status, 400);
