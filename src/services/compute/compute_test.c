@@ -396,7 +396,7 @@ static enum compute_status host_says(struct compute *h, const char *id)
 static struct {
     const struct compute_class *real;
     struct compute_class class;
-    bool refuses, deaf, breaks, cuts;
+    bool refuses, deaf, breaks, cuts, cuts_err; /* the last: alone */
     char names[256], entrypoint[64];
 } host;
 
@@ -447,7 +447,8 @@ static int host_exec(struct compute *h _unused_, struct arena *a, const struct u
 {
     *out = (struct compute_exec_result){ .out = x->input };
     out->err = str_of(x->kill_background ? "kills" : "keeps");
-    out->truncated = host.cuts;
+    out->err_cut = host.cuts;
+    out->out_cut = host.cuts && !host.cuts_err;
     if (x->cwd && strcmp(x->cwd, "/nope") == 0)
         out->cwd_fault = arena_strdup(a, "does not exist in the instance");
     return 0;
@@ -461,7 +462,7 @@ static void host_take(struct world *w)
     host.class.names = host_names;
     host.class.logs = host_logs;
     host.class.exec = host_exec;
-    host.refuses = host.deaf = host.breaks = host.cuts = false;
+    host.refuses = host.deaf = host.breaks = host.cuts = host.cuts_err = false;
     host.names[0] = '\0';
     world_compute(w)->class = &host.class;
 }
@@ -1422,6 +1423,12 @@ TEST(a_command_takes_and_gives_any_bytes)
     host.cuts = true;
     r = EXEC(",'input':'YcM=','input_encoding':'base64'");
     CHECK_STR(member(r, "stdout"), "a"); /* half a character was cut off */
+    CHECK_STR(member(r, "truncated"), "true");
+    host.cuts_err = true;
+    r = EXEC(",'input':'YcM=','input_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "YcM="); /* the other was: this is what was printed */
+    CHECK_STR(member(r, "truncated"), "true");
+    host.cuts_err = false;
     r = EXEC(",'input':'Yf8=','input_encoding':'base64'");
     CHECK_STR(member(r, "stdout"), "Yf8=");
     CHECK_EQ(EXEC(",'input':'?','input_encoding':'base64'").status, 400);

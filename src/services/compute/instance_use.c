@@ -249,9 +249,9 @@ int instance_exec(struct call *c, struct err *e)
     }
     struct instance_exec_result out = { .exit_code = r.exit_code,
                                         .timed_out = r.timed_out,
-                                        .truncated = r.truncated };
-    out.stdout_text = show_bytes(c, r.out, r.truncated, in->output_encoding, &out.stdout_encoding);
-    out.stderr_text = show_bytes(c, r.err, r.truncated, in->output_encoding, &out.stderr_encoding);
+                                        .truncated = r.out_cut || r.err_cut };
+    out.stdout_text = show_bytes(c, r.out, r.out_cut, in->output_encoding, &out.stdout_encoding);
+    out.stderr_text = show_bytes(c, r.err, r.err_cut, in->output_encoding, &out.stderr_encoding);
     return reply_row(c, &instance_exec_result_record, &out);
 }
 
