@@ -9,6 +9,7 @@
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"
+#include "services/network/network.h"
 
 /* Texts of two rows; NULL is absent, and equal to itself alone. */
 static inline bool same_text(const char *a, const char *b)
@@ -66,9 +67,8 @@ int image_delete(struct call *c, struct err *e);
 
 /* ---- instances */
 
-/* No way from a state to another takes longer.  What waits for instances to be gone is told of it,
- * and looks by itself too. */
-enum { TRANSITION_MINUTES = 30, DELETION_LOOK_SECONDS = 60 };
+/* No way from a state to another takes longer, and so no end that a deletion waits for. */
+enum { TRANSITION_MINUTES = DELETION_MINUTES };
 
 enum instance_status {
     INSTANCE_PENDING,

@@ -683,7 +683,7 @@ static int deleting_visit(struct visit *v, const struct image *now, struct err *
         TRY(visit_write(v, image_end, NULL, &ran, e));
         return visit_again(v, 0);
     }
-    if (now->status != IMAGE_ROW_ERROR && v->now > now->deleted_at + MINUTES(TRANSITION_MINUTES))
+    if (now->status != IMAGE_ROW_ERROR && v->now > now->deleted_at + MINUTES(DELETION_MINUTES))
         TRY(visit_write(v, image_late, NULL, &ran, e));
     return visit_again(v, ran ? SECONDS(DELETION_LOOK_SECONDS) : 0);
 }

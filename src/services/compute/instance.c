@@ -4,7 +4,6 @@
 #include "codec/id.h"
 #include "codec/text.h"
 #include "services/compute/compute_private.h"
-#include "services/network/network.h"
 
 extern const struct migration compute_migrations[];
 

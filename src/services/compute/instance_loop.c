@@ -7,7 +7,6 @@
  * a store restored from an old backup must not destroy what it has never heard of. */
 #include "codec/id.h"
 #include "services/compute/compute_private.h"
-#include "services/network/network.h"
 
 enum {
     IMAGE_WAIT_MS = 250,
