@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the files of the compute service share: images (image.c), instances as the API sees them
- * (instance.c), as the hosts see them (instance_loop.c), and what is done with a running one
- * (instance_use.c). */
+/* What the files of the compute service share: images as the API sees them (image.c), as the hosts
+ * have them (image_loop.c), instances as the API sees them (instance.c), as the hosts see them
+ * (instance_loop.c), and what is done with a running one (instance_use.c). */
 
 #include "core/config.h"
 #include "drivers/compute/compute.h"
@@ -47,6 +47,15 @@ void image_check(struct call *c, const char *name);
  * or registry name that it has none of yet. */
 int image_for_launch(struct call *c, const char *name, struct image *out,
                      struct err *e) _must_check_;
+/* Built-in images are everybody's; the bytes of all others are their tenant's. */
+int64_t image_own_bytes(const struct image *i);
+/* How many instances are of it, with those that are being ended. */
+int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *e) _must_check_;
+/* The row goes; the loop removes what the host has of it. */
+int image_erase(struct call *c, const struct image *i, struct err *e) _must_check_;
+/* An import that was not done by then is looked at. */
+enum { IMPORT_HOURS = 2 };
+
 /* What the host's store calls it. */
 const char *image_store_name(struct arena *a, const struct image *i);
 
