@@ -205,6 +205,30 @@ static void rage(bool drain)
     pool_free(pool);
 }
 
+/* ---- who is there before it */
+
+static int early;
+
+static void come_early(struct house *h)
+{
+    early = peer_open(h);
+    peer_say(early, "GET /?i HTTP/1.1\r\nHost: a\r\n\r\n");
+    nap(100);
+    assert_int_equal(atomic_load(&h->rounds), 0);
+}
+
+static void a_server_is_known_before_it_serves(void **state _unused_)
+{
+    HOUSE(h);
+    ANSWER(a);
+
+    h.before = come_early;
+    house_open(&h, spots, ARRAY_LEN(spots));
+    assert_true(peer_answer(early, &a));
+    assert_int_equal(a.status, 200);
+    close(early);
+}
+
 static void peers_may_break_off_anywhere(void **state _unused_)
 {
     rage(false);
@@ -218,6 +242,7 @@ static void a_server_may_drain_in_the_middle_of_it(void **state _unused_)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_server_is_known_before_it_serves),
         cmocka_unit_test(peers_may_break_off_anywhere),
         cmocka_unit_test(a_server_may_drain_in_the_middle_of_it),
     };
