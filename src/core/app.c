@@ -349,6 +349,13 @@ void app_stop(struct app *app)
     }
 }
 
+static void opened(void *ctx, struct http_server *s)
+{
+    struct app *app = ctx;
+
+    app->server = s;
+}
+
 struct http_app app_http(struct app *app)
 {
     return (struct http_app){
@@ -358,12 +365,8 @@ struct http_app app_http(struct app *app)
         .on_round = dispatch_round,
         .on_sent = dispatch_sent,
         .many = dispatch_many,
+        .on_open = opened,
     };
-}
-
-void app_set_server(struct app *app, struct http_server *s)
-{
-    app->server = s;
 }
 
 /* ---- parts, for services */
