@@ -117,7 +117,7 @@ struct app {
     _Atomic int64_t swept;        /* when the journal was last */
     _Atomic int64_t limits_saved; /* when the rate limits were last */
     size_t started;               /* services whose start() has been called */
-    struct app_told {             /* what rooms above the request hear of a commit; NULL: none does */
+    struct app_told { /* what rooms above the request hear of a commit; NULL: none does */
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
