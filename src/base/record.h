@@ -50,6 +50,7 @@ struct enum_name {
     const char *name;
 };
 
+struct quota; /* core/config/quota.h */
 struct record;
 
 /* A form that texts have: what is right in it, and the same in the words of JSON Schema.  The two
@@ -115,7 +116,8 @@ struct record {
     const char *prefix;      /* TypeID prefix, "q"; NULL: ids stay UUIDs on the platform surface */
     const char *arn_service; /* NULL: has no ARN */
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
-    struct unique unique;    /* beside that of the name; zeros: none says more */
+    const struct quota *quota; /* that a row takes one of while it is there; may be NULL */
+    struct unique unique;      /* beside that of the name; zeros: none says more */
 };
 
 /* clang-format off */

@@ -67,6 +67,28 @@ static int check_route(const struct route *r, struct err *e)
     return check_record(r->out, e);
 }
 
+/* A quota is of one service, and the service whose routes show a record has its quota. */
+static int check_quotas(const struct service *const *services, const struct service *s,
+                        struct err *e)
+{
+    for (const struct quota *const *q = s->quotas; q && *q; q++)
+        for (const struct service *const *o = services; *o != s; o++)
+            for (const struct quota *const *k = (*o)->quotas; k && *k; k++)
+                if (strcmp((*k)->name, (*q)->name) == 0)
+                    return err_set(e, ERR_INTERNAL, "quota '%s' is of services %s and %s",
+                                   (*q)->name, (*o)->name, s->name);
+    for (const struct route *r = s->routes; r && r->path; r++) {
+        const struct quota *const *q = s->quotas, *want = r->out ? r->out->quota : NULL;
+
+        while (want && q && *q && *q != want)
+            q++;
+        if (want && (!q || !*q))
+            return err_set(e, ERR_INTERNAL, "route %s: quota '%s' is none of service %s", r->path,
+                           want->name, s->name);
+    }
+    return 0;
+}
+
 /* ---- what is worked out once */
 
 static void upper(char *out, size_t n, const char *s)
@@ -230,11 +252,13 @@ int mount_all(struct app *app, struct err *e)
     if (!app->infos)
         abort();
     app->router = router_new();
-    for (const struct service *const *s = app->services; *s; s++)
+    for (const struct service *const *s = app->services; *s; s++) {
+        TRY(check_quotas(app->services, *s, e));
         for (const struct route *r = (*s)->routes; r && r->path; r++) {
             TRY(check_route(r, e));
             info_fill(&app->infos[at++], *s, r);
         }
+    }
     app->n_infos = n;
     for (size_t i = 0; i < n; i++) {
         find_record(app, &app->infos[i]);

@@ -12,6 +12,7 @@
 #include "base/record.h"
 #include "codec/http1.h"
 #include "codec/json.h"
+#include "core/config/quota.h"
 #include "db/db.h"
 
 struct app; /* the whole api role: store, routes, caches, drivers, configuration (core/app.h) */
@@ -159,10 +160,11 @@ struct route {
 struct reconciler;
 struct service {
     const char *name, *doc;
-    const struct migration *migrations;           /* ends with { 0 } */
-    const struct route *routes;                   /* ends with { 0 } */
-    const struct reconciler *const *loops;        /* ends with NULL; may be NULL */
-    const struct auth_class *auth;                /* of one service only */
+    const struct migration *migrations;    /* ends with { 0 } */
+    const struct route *routes;            /* ends with { 0 } */
+    const struct reconciler *const *loops; /* ends with NULL; may be NULL */
+    const struct quota *const *quotas;     /* all that it counts by; ends with NULL; may be NULL */
+    const struct auth_class *auth;         /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);
 };
@@ -254,9 +256,10 @@ void call_revoke(struct call *c, const struct uuid *user_id, const struct uuid *
 /* What happened, for the audit record: the object, if it is not the route's {id}. */
 void call_audit_object(struct call *c, const char *kind, const struct uuid *id);
 
-/* Takes n of a quota of the tenant ("instances"), 403 quota_exceeded if it is not there; negative
- * gives back.  Inside a transaction. */
-int quota_take(struct call *c, const char *what, int64_t n, struct err *e) _must_check_;
+/* Takes n of a quota of the tenant, 403 quota_exceeded if it is not there; negative gives back.
+ * Inside a transaction.  What a record's .quota counts, call_insert() and call_delete() take and
+ * give. */
+int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e) _must_check_;
 
 /* Wakes whoever is parked on 'topic', after the commit. */
 void call_signal(struct call *c, const char *topic);

@@ -7,12 +7,11 @@
 
 #include "base/base.h"
 #include "base/buf.h"
+#include "core/config/quota.h"
 
 /* Read when no other file is named, if it is there. */
 #define CONFIG_DEFAULT_FILE "/etc/brume/brume.yaml"
 enum { CONFIG_MAX_KEYS = 64 };
-
-enum { PLANS = 5 };
 struct plan {
     const char *name;
     int64_t rate, burst;
@@ -148,6 +147,5 @@ int64_t config_share(const struct config *c, const char *plan, enum share_kind k
 const struct plan *config_plan_at(size_t i);
 /* As config_plan(), for whom a plan's name is on record: an unknown one is free. */
 const struct plan *config_plan_or_free(const char *name);
-/* The limit of a quota ("instances", "vpcs", "queues"…) for a plan; INT64_MAX if unbounded.  An
- * unknown plan has the limits of free. */
-int64_t config_quota(const struct config *c, const char *plan, const char *what);
+/* The limit of a quota for a plan; an unknown one has the limits of free. */
+int64_t config_quota(const struct config *c, const char *plan, const struct quota *q);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The facts of the configuration: every key, the plans and their quotas, the instance types.  Code
- * that reads them is in config.c. */
+/* The facts of the configuration: every key, the plans, the instance types.  Code that
+ * reads them is in config.c; quotas stand in their services. */
 #include "core/config/config.h"
 
 #include "base/record.h"
@@ -94,26 +94,6 @@ const struct share_row share_rows[SHARE_KINDS] = {
     [SHARE_BODY_BYTES]   = { "body_bytes",   "bytes of bodies at once",       MB(256), {  MB(4),   MB(8),  MB(16),    MB(48),   MB(96) } },
     [SHARE_KEYS]         = { "keys",         "idempotency keys on record",    2000000, {  10000,   20000,  100000,    200000,   500000 } },
 };
-
-#define GB(n) ((int64_t)(n) << 30)
-/* What a tenant may have at once.  'tenants' counts what one tenant's members made from it. */
-static const struct quota {
-    const char *name;
-    int64_t limit[PLANS];
-} quotas[] = {
-    /*               free  starter standard professional  enterprise */
-    { "instances", {    3,     10,      50,         200,      10000 } },
-    { "vcpus",     {    4,     20,     100,         500,      40000 } },
-    { "memory_mb", { 4096,  32768,  204800,     1048576,  100000000 } },
-    { "vpcs",      {    2,      5,      20,          50,       5000 } },
-    { "subnets",   {    4,     20,     100,         500,      50000 } },
-    { "images",    {    5,     20,     100,         500,      10000 } },
-    /* Of imports and of what registries gave; built-in images are everybody's. */
-    { "image_bytes", { GB(2), GB(20),  GB(100),     GB(500),  GB(10240) } },
-    { "queues",    {    5,     20,     200,        1000,     100000 } },
-    { "keys",      {   10,     25,     100,         500,      10000 } },
-    { "tenants",   {    2,      5,      20,         100,      10000 } },
-};
 /* clang-format on */
 
 static size_t plan_index(const char *name)
@@ -151,13 +131,10 @@ int64_t config_share(const struct config *c, const char *plan, enum share_kind k
     return c->share[kind].limit[i < PLANS ? i : 0];
 }
 
-int64_t config_quota(const struct config *c, const char *plan, const char *what)
+int64_t config_quota(const struct config *c, const char *plan, const struct quota *q)
 {
     size_t i = plan_index(plan);
 
     (void)c;
-    for (size_t q = 0; q < ARRAY_LEN(quotas); q++)
-        if (strcmp(quotas[q].name, what) == 0)
-            return quotas[q].limit[i < PLANS ? i : 0];
-    return INT64_MAX;
+    return q->limit[i < PLANS ? i : 0];
 }

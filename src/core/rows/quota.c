@@ -13,20 +13,21 @@ static const char sql_give[] =
     " WHERE tenant_id = $1 AND name = $2";
 static const char sql_used[] = "SELECT used FROM core_quota WHERE tenant_id = $1 AND name = $2";
 
-int quota_take(struct call *c, const char *what, int64_t n, struct err *e)
+int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e)
 {
-    int64_t limit = config_quota(c->app->config, c->who->plan, what);
+    int64_t limit = config_quota(c->app->config, c->who->plan, q);
     int64_t changed = 0, used;
 
     if (n == 0 || uuid_is_nil(&c->tenant))
         return 0;
     if (n < 0)
-        return db_exec(c->db, sql_give, ARGS(A(&c->tenant), A(what), A(-n)), e);
+        return db_exec(c->db, sql_give, ARGS(A(&c->tenant), A(q->name), A(-n)), e);
     if (n <= limit)
-        TRY(db_exec_n(c->db, sql_take, ARGS(A(&c->tenant), A(what), A(n), A(limit)), &changed, e));
+        TRY(db_exec_n(c->db, sql_take, ARGS(A(&c->tenant), A(q->name), A(n), A(limit)), &changed,
+                      e));
     if (changed)
         return 0;
-    TRY(db_int(c->db, sql_used, ARGS(A(&c->tenant), A(what)), 0, &used, e));
-    return err_set(e, ERR_QUOTA_EXCEEDED, "quota '%s' is %lld and %lld are in use", what,
+    TRY(db_int(c->db, sql_used, ARGS(A(&c->tenant), A(q->name)), 0, &used, e));
+    return err_set(e, ERR_QUOTA_EXCEEDED, "quota '%s' is %lld and %lld are in use", q->name,
                    (long long)limit, (long long)used);
 }

@@ -8,10 +8,14 @@
 static const char sql_schema[] = "CREATE TABLE core_quota (tenant_id TEXT NOT NULL, name TEXT NOT"
                                  " NULL, used BIGINT NOT NULL, PRIMARY KEY (tenant_id, name))";
 
+static const struct quota instances = { "instances", { 3, 10, 50, 200, 10000 } };
+static const struct quota queues = { "queues", { 5, 20, 200, 1000, 100000 } };
+
 struct taking {
     struct app *app;
     struct store *s;
-    const char *tenant, *plan, *what;
+    const char *tenant, *plan;
+    const struct quota *what;
     int64_t n;
 };
 
@@ -26,7 +30,7 @@ static int take_run(struct db *db, void *ctx, struct err *e)
     return quota_take(&c, t->what, t->n, e);
 }
 
-static int take(struct fixture *f, const char *tenant, const char *plan, const char *what,
+static int take(struct fixture *f, const char *tenant, const char *plan, const struct quota *what,
                 int64_t n)
 {
     struct app app = { 0 };
@@ -42,16 +46,16 @@ static void what_is_over_a_quota_is_refused_with_its_numbers(void **state)
     fixture_open(f);
     ok(f, fixture_write(f, sql_schema));
     for (int i = 0; i < 10; i++)
-        ok(f, take(f, "a", "starter", "instances", 1));
-    fails_with(f, take(f, "a", "starter", "instances", 1), ERR_QUOTA_EXCEEDED);
+        ok(f, take(f, "a", "starter", &instances, 1));
+    fails_with(f, take(f, "a", "starter", &instances, 1), ERR_QUOTA_EXCEEDED);
     assert_string_equal(f->e.msg, "quota 'instances' is 10 and 10 are in use");
-    ok(f, take(f, "b", "starter", "instances", 10));
-    ok(f, take(f, "a", "starter", "queues", 1));
-    ok(f, take(f, "a", "starter", "instances", -3));
-    ok(f, take(f, "a", "starter", "instances", 2));
-    fails_with(f, take(f, "a", "starter", "instances", 2), ERR_QUOTA_EXCEEDED);
-    ok(f, take(f, "a", "starter", "instances", 1));
-    fails_with(f, take(f, "c", "starter", "instances", 11), ERR_QUOTA_EXCEEDED);
+    ok(f, take(f, "b", "starter", &instances, 10));
+    ok(f, take(f, "a", "starter", &queues, 1));
+    ok(f, take(f, "a", "starter", &instances, -3));
+    ok(f, take(f, "a", "starter", &instances, 2));
+    fails_with(f, take(f, "a", "starter", &instances, 2), ERR_QUOTA_EXCEEDED);
+    ok(f, take(f, "a", "starter", &instances, 1));
+    fails_with(f, take(f, "c", "starter", &instances, 11), ERR_QUOTA_EXCEEDED);
     assert_string_equal(f->e.msg, "quota 'instances' is 10 and 0 are in use");
 }
 
@@ -61,17 +65,16 @@ static void giving_back_never_goes_below_nothing(void **state)
 
     fixture_open(f);
     ok(f, fixture_write(f, sql_schema));
-    ok(f, take(f, "a", "starter", "instances", -5));
-    ok(f, take(f, "a", "starter", "instances", 2));
-    ok(f, take(f, "a", "starter", "instances", -5));
+    ok(f, take(f, "a", "starter", &instances, -5));
+    ok(f, take(f, "a", "starter", &instances, 2));
+    ok(f, take(f, "a", "starter", &instances, -5));
     assert_int_equal(fixture_int(f, "SELECT used FROM core_quota"), 0);
-    ok(f, take(f, "a", "free", "instances", 1));
-    ok(f, take(f, "a", "enterprise", "instances", 50));
-    ok(f, take(f, "a", "free", "instances", -1)); /* over the plan, and still given back */
+    ok(f, take(f, "a", "free", &instances, 1));
+    ok(f, take(f, "a", "enterprise", &instances, 50));
+    ok(f, take(f, "a", "free", &instances, -1)); /* over the plan, and still given back */
     assert_int_equal(fixture_int(f, "SELECT used FROM core_quota"), 50);
-    ok(f, take(f, "", "free", "instances", 1)); /* of no tenant */
+    ok(f, take(f, "", "free", &instances, 1)); /* of no tenant */
     assert_int_equal(fixture_int(f, "SELECT COUNT(*) FROM core_quota"), 1);
-    ok(f, take(f, "a", "free", "unheard of", INT64_C(1) << 40));
 }
 
 struct racer {
@@ -83,7 +86,7 @@ static void *racer_main(void *arg)
 {
     struct racer *r = arg;
     struct app app = { 0 };
-    struct taking t = { &app, r->f->s, "a", "standard", "instances", 1 };
+    struct taking t = { &app, r->f->s, "a", "standard", &instances, 1 };
     struct err e;
 
     for (int i = 0; i < 30; i++)

@@ -308,6 +308,8 @@ int call_insert(struct call *c, const struct record *r, void *row, struct err *e
 
     if (id && uuid_is_nil(FIELD_CAT(row, id, struct uuid)))
         uuid_new(c->app->clock, FIELD_AT(row, id, struct uuid));
+    if (r->quota)
+        TRY(quota_take(c, r->quota, 1, e));
     stamp_uuid(r, row, "tenant_id", &c->tenant);
     stamp_uuid(r, row, "user_id", &c->who->user_id);
     stamp_uuid(r, row, "project_id", &c->who->project_id);
@@ -386,7 +388,7 @@ int call_delete(struct call *c, const struct record *r, const void *row, struct 
         return no_such(r, e);
     call_changed(c, r, id);
     event_of(c, r, "deleted", row, NULL);
-    return 0;
+    return r->quota ? quota_take(c, r->quota, -1, e) : 0;
 }
 
 /* ---- what single columns are read into */

@@ -39,6 +39,7 @@ struct image {
     int64_t deleted_at; /* 0: it stays */
 };
 extern const struct record image_record;
+extern const struct quota quota_images, quota_image_bytes;
 extern const struct reconciler image_loop;
 
 /* A fault if it can be the name of none. */
@@ -122,6 +123,7 @@ struct instance {
     const char *gateway_ip, *dns_ip, *vpc_cidr, *subnet_cidr;
 };
 extern const struct record instance_record;
+extern const struct quota quota_instances, quota_vcpus, quota_memory_mb;
 /* The route's instance, to look into: 409 if it is being deleted. */
 int instance_there(struct call *c, struct instance *out, struct err *e) _must_check_;
 /* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */

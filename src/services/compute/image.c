@@ -68,8 +68,14 @@ static const struct field image_fields[] = {
 };
 #undef T
 /* clang-format on */
-const struct record image_record = RECORD(image, "images", image_fields, .prefix = "img",
-                                          .arn_service = "compute", .arn_type = "image");
+#define GB(n) ((int64_t)(n) << 30)
+const struct quota quota_images = { "images", { 5, 20, 100, 500, 10000 } };
+/* Of imports and of what registries gave; built-in images are everybody's. */
+const struct quota quota_image_bytes = { "image_bytes",
+                                         { GB(2), GB(20), GB(100), GB(500), GB(10240) } };
+const struct record image_record =
+    RECORD(image, "images", image_fields, .prefix = "img", .arn_service = "compute",
+           .arn_type = "image", .quota = &quota_images);
 
 enum import_format { IMPORT_OCI = 1, IMPORT_ROOTFS };
 static const struct enum_name format_names[] = { { IMPORT_OCI, "oci" },
@@ -127,7 +133,6 @@ static int image_make(struct call *c, struct image *i, struct err *e)
 {
     i->source = is_recipe(i->name) ? IMAGE_RECIPE : IMAGE_REGISTRY;
     i->status = IMAGE_ROW_PENDING;
-    TRY(quota_take(c, "images", 1, e));
     TRY(call_insert(c, &image_record, i, e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
@@ -231,8 +236,7 @@ static const char sql_staying[] =
 int image_erase(struct call *c, const struct image *i, struct err *e)
 {
     TRY(call_delete(c, &image_record, i, e));
-    TRY(quota_take(c, "images", -1, e));
-    TRY(quota_take(c, "image_bytes", -image_own_bytes(i), e));
+    TRY(quota_take(c, &quota_image_bytes, -image_own_bytes(i), e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -343,7 +347,6 @@ static int import_begin(struct call *c, struct err *e)
     TRY(again);
     if (again)
         return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
-    TRY(quota_take(c, "images", 1, e));
     TRY(call_insert(c, &image_record, i, e));
     return call_due(c, &image_loop, &i->id, c->now + HOURS(IMPORT_HOURS), e);
 }
@@ -381,7 +384,7 @@ static int import_done(struct call *c, struct err *e)
     struct image *i = c->in, old;
 
     TRY(import_row(c, &old, e));
-    TRY(quota_take(c, "image_bytes", i->size_bytes - image_own_bytes(&old), e));
+    TRY(quota_take(c, &quota_image_bytes, i->size_bytes - image_own_bytes(&old), e));
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
 }

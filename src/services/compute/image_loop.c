@@ -54,7 +54,7 @@ static int visit_quota(struct call *c, int64_t n, struct err *e)
 
     of_tenant.who = &who;
     TRY(db_each(c->db, sql_plan, ARGS(A(&c->tenant)), plan_read, &who, e));
-    return quota_take(&of_tenant, "image_bytes", n, e);
+    return quota_take(&of_tenant, &quota_image_bytes, n, e);
 }
 
 /* What is more than the tenant may have is an error, and no bytes of his. */

@@ -295,6 +295,10 @@ static const struct field instance_fields[] = {
 };
 #undef T
 /* clang-format on */
+const struct quota quota_instances = { "instances", { 3, 10, 50, 200, 10000 } };
+const struct quota quota_vcpus = { "vcpus", { 4, 20, 100, 500, 40000 } };
+const struct quota quota_memory_mb = { "memory_mb", { 4096, 32768, 204800, 1048576, 100000000 } };
+
 const struct record instance_record =
     RECORD(instance, "instances", instance_fields, .prefix = "inst", .arn_service = "compute",
            .arn_type = "instance",
@@ -392,9 +396,9 @@ static int instance_launch(struct call *c, struct err *e)
     struct err other; /* an image that is not there either is named beside it */
     TRY(image_for_launch(c, i->image, &image, placed < 0 ? &other : e));
     TRY(placed);
-    TRY(quota_take(c, "instances", 1, e));
-    TRY(quota_take(c, "vcpus", type->vcpus, e));
-    TRY(quota_take(c, "memory_mb", type->memory_mb, e));
+    TRY(quota_take(c, &quota_instances, 1, e));
+    TRY(quota_take(c, &quota_vcpus, type->vcpus, e));
+    TRY(quota_take(c, &quota_memory_mb, type->memory_mb, e));
     i->status = INSTANCE_PENDING;
     i->image = image.name;
     i->image_id = image.id;
@@ -680,10 +684,15 @@ static const struct route compute_routes[] = {
 };
 /* clang-format on */
 
+static const struct quota *const compute_quotas[] = { &quota_instances,   &quota_vcpus,
+                                                      &quota_memory_mb,   &quota_images,
+                                                      &quota_image_bytes, NULL };
+
 const struct service compute_service = {
     .name = "compute",
     .doc = "Instances and images.",
     .migrations = compute_migrations,
     .routes = compute_routes,
     .loops = compute_loops,
+    .quotas = compute_quotas,
 };

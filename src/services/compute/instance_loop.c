@@ -206,9 +206,9 @@ static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, st
 
     TRY(call_delete(c, &instance_record, &i, e));
     TRY(image_left(c, &i.image_id, e)); /* before the quotas: a launch locks them in this order */
-    TRY(quota_take(c, "instances", -1, e));
-    TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
-    TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
+    TRY(quota_take(c, &quota_instances, -1, e));
+    TRY(quota_take(c, &quota_vcpus, -i.cpu_limit / 1000, e));
+    TRY(quota_take(c, &quota_memory_mb, -i.memory_limit, e));
     TRY(network_address_release(c, &i.id, e));
     return instance_bury(c, &i, e);
 }

@@ -332,11 +332,14 @@ static const struct route identity_routes[] = {
 };
 /* clang-format on */
 
+static const struct quota *const identity_quotas[] = { &quota_tenants, NULL };
+
 const struct service identity_service = {
     .name = "identity",
     .doc = "Users, their keys, and tenants.",
     .migrations = identity_migrations,
     .routes = identity_routes,
     .loops = identity_loops,
+    .quotas = identity_quotas,
     .auth = &identity_auth,
 };

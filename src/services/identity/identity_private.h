@@ -32,6 +32,7 @@ struct tenant {
     int64_t revision, created_at, updated_at;
 };
 extern const struct record tenant_record;
+extern const struct quota quota_tenants;
 
 enum key_kind { KEY_USER, KEY_LOGIN, KEY_PROJECT };
 enum key_status { KEY_ACTIVE, KEY_EXPIRED };

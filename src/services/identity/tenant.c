@@ -216,6 +216,9 @@ static int own_plan(struct call *c, const char **out, struct err *e)
     return 0;
 }
 
+/* Of what one tenant's members made from it. */
+const struct quota quota_tenants = { "tenants", { 2, 5, 20, 100, 10000 } };
+
 int tenant_create(struct call *c, struct err *e)
 {
     struct tenant *t = c->in;
@@ -226,7 +229,7 @@ int tenant_create(struct call *c, struct err *e)
     /* Their own are counted, the first one beside: a tenant that made others would begin anew. */
     TRY(user_lock(c, &c->who->user_id, e));
     TRY(own_plan(c, &t->plan, e));
-    limit = config_quota(app_config(c->app), t->plan, "tenants");
+    limit = config_quota(app_config(c->app), t->plan, &quota_tenants);
     TRY(db_int(c->db, sql_owned, ARGS(A(&c->who->user_id)), 0, &owned, e));
     if (owned > limit)
         return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'tenants' is %lld and %lld are in use",

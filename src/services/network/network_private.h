@@ -28,6 +28,7 @@ int subnet_delete_all(struct call *c, const struct vpc *vpc, int64_t *left,
 
 /* What is deleted while instances in it are still being ended is visited until they have gone. */
 extern const struct reconciler vpc_loop, subnet_loop;
+extern const struct quota quota_subnets;
 /* The oldest subnet of the VPC, or a new one "default": the first /24 (or the whole of a smaller
  * VPC). */
 int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out,

@@ -31,8 +31,10 @@ static const struct field subnet_fields[] = {
 };
 #undef T
 /* clang-format on */
-const struct record subnet_record = RECORD(subnet, "subnets", subnet_fields, .prefix = "sub",
-                                           .arn_service = "vpc", .arn_type = "subnet");
+const struct quota quota_subnets = { "subnets", { 4, 20, 100, 500, 50000 } };
+const struct record subnet_record =
+    RECORD(subnet, "subnets", subnet_fields, .prefix = "sub", .arn_service = "vpc",
+           .arn_type = "subnet", .quota = &quota_subnets);
 
 /* First and last address an instance can have, as numbers. */
 static int subnet_range(const struct subnet *s, int64_t *first, int64_t *last, struct err *e)
@@ -108,7 +110,6 @@ static int subnet_make(struct call *c, const struct vpc *vpc, struct subnet *s, 
     s->gateway_ip = ip_text(c->arena, (uint32_t)(first - RESERVED_FIRST + 1));
     if (!s->availability_zone)
         s->availability_zone = arena_printf(c->arena, "%sa", app_config(c->app)->region);
-    TRY(quota_take(c, "subnets", 1, e));
     TRY(call_insert(c, &subnet_record, s, e));
     s->available_ips = last - first + 1;
     return 0;
@@ -163,8 +164,7 @@ static int subnet_erase(struct call *c, const struct subnet *s, struct err *e)
 {
     TRY(db_exec(c->db, "DELETE FROM network_counters WHERE name = $1", ARGS(A(&s->id)), e));
     TRY(call_delete(c, &subnet_record, s, e));
-    TRY(call_due(c, &vpc_loop, &s->vpc_id, c->now, e));
-    return quota_take(c, "subnets", -1, e);
+    return call_due(c, &vpc_loop, &s->vpc_id, c->now, e);
 }
 
 static int subnet_status_set(struct call *c, const struct subnet *old, struct subnet *s,

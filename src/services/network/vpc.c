@@ -60,8 +60,10 @@ static const struct field vpc_fields[] = {
 };
 #undef T
 /* clang-format on */
+static const struct quota quota_vpcs = { "vpcs", { 2, 5, 20, 50, 5000 } };
 const struct record vpc_record =
-    RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc");
+    RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc",
+           .quota = &quota_vpcs);
 
 static const char sql_counter[] =
     "INSERT INTO network_counters (name, value) VALUES ($1, $2)"
@@ -92,7 +94,6 @@ static void vpc_check(struct call *c, const char *field, const struct vpc *v)
 
 static int vpc_make(struct call *c, struct vpc *v, struct err *e)
 {
-    TRY(quota_take(c, "vpcs", 1, e));
     TRY(network_counter(c->db, "vxlan", VXLAN_FIRST, &v->vxlan_id, e));
     if (v->vxlan_id > VXLAN_LAST)
         return err_set(e, ERR_QUOTA_EXCEEDED, "this installation has no network number left");
@@ -119,12 +120,6 @@ static int vpc_create(struct call *c, struct err *e)
 
 /* ---- the end of a VPC: with its last subnet, which goes with its last instance */
 
-static int vpc_erase(struct call *c, const struct vpc *v, struct err *e)
-{
-    TRY(call_delete(c, &vpc_record, v, e));
-    return quota_take(c, "vpcs", -1, e);
-}
-
 static int vpc_status_set(struct call *c, const struct vpc *old, struct vpc *v, struct err *e)
 {
     const struct record *r = &vpc_record;
@@ -144,7 +139,7 @@ static int vpc_delete(struct call *c, struct err *e)
         return reply_deleted(c, "vpc is being deleted");
     TRY(subnet_delete_all(c, &old, &left, e));
     if (!left) {
-        TRY(vpc_erase(c, &old, e));
+        TRY(call_delete(c, &vpc_record, &old, e));
         return reply_deleted(c, "vpc deleted");
     }
     v = old;
@@ -160,7 +155,7 @@ static const char sql_subnets[] = "SELECT count(*) FROM subnets WHERE vpc_id = $
 
 static int vpc_end(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
 {
-    return vpc_erase(c, v->row, e);
+    return call_delete(c, &vpc_record, v->row, e);
 }
 
 static int vpc_late(struct visit *v, struct call *c, void *arg _unused_, struct err *e)
@@ -277,10 +272,13 @@ static const struct route network_routes[] = {
 
 static const struct reconciler *const network_loops[] = { &subnet_loop, &vpc_loop, NULL };
 
+static const struct quota *const network_quotas[] = { &quota_vpcs, &quota_subnets, NULL };
+
 const struct service network_service = {
     .name = "network",
     .doc = "Isolated networks and their subnets.",
     .migrations = network_migrations,
     .routes = network_routes,
     .loops = network_loops,
+    .quotas = network_quotas,
 };

@@ -41,8 +41,11 @@ static const struct field queue_fields[] = {
 };
 #undef T
 /* clang-format on */
-const struct record queue_record = RECORD(queue, "queues", queue_fields, .prefix = "q",
-                                          .arn_service = "queue", .arn_type = "queue");
+static const struct quota quota_queues = { "queues", { 5, 20, 200, 1000, 100000 } };
+static const struct quota *const queue_quotas[] = { &quota_queues, NULL };
+const struct record queue_record =
+    RECORD(queue, "queues", queue_fields, .prefix = "q", .arn_service = "queue",
+           .arn_type = "queue", .quota = &quota_queues);
 
 static const struct reconciler queue_sweep;
 
@@ -143,7 +146,6 @@ static int queue_create(struct call *c, struct err *e)
     struct queue *q = c->in;
 
     TRY(queue_check(c, q, e));
-    TRY(quota_take(c, "queues", 1, e));
     uuid_new(app_clock(c->app), &q->box_id);
     TRY(call_insert(c, &queue_record, q, e));
     TRY(call_due(c, &queue_sweep, &q->id, c->now + queue_sweep.every, e));
@@ -192,7 +194,6 @@ static int queue_delete(struct call *c, struct err *e)
                        q.name, (long long)users, users == 1 ? "" : "s");
     TRY(db_exec(c->db, sql_box_dies, ARGS(A(&q.box_id), A(&q.id)), e));
     TRY(call_delete(c, &queue_record, &q, e));
-    TRY(quota_take(c, "queues", -1, e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
     call_signal(c, q.box_id.s);
     return reply_deleted(c, "queue deleted");
@@ -366,4 +367,5 @@ const struct service queue_service = {
     .migrations = queue_migrations,
     .routes = queue_routes,
     .loops = queue_loops,
+    .quotas = queue_quotas,
 };
