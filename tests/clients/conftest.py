@@ -2,7 +2,7 @@
 """Other people's tools, and a cloud that they look at.
 
 All of them come pinned from PyPI and npm: Node, Go and a Java runtime too, so that nothing of the machine's is used.
-What is installed and generated is in build/clients."""
+What is installed, generated and kept is in build/clients, which is home to them."""
 import importlib.util
 import json
 import os
@@ -21,9 +21,19 @@ def package(name):
     return pathlib.Path(importlib.util.find_spec(name).origin).parent
 
 
+def tool_env(**more):
+    """What a tool finds around it: a home of its own to keep things in, and the settings of who runs it (proxies, mirrors)."""
+    home, user = WORK / "home", pathlib.Path.home()
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {"HOME": home, "npm_config_cache": home / "npm", "GOPATH": home / "go", "GOMODCACHE": home / "go/pkg/mod", "GOCACHE": home / "go-build"}
+    settings = {"npm_config_userconfig": user / ".npmrc", "GOENV": user / ".config/go/env"}
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    return {**{k: str(v) for k, v in settings.items()}, **plain, **{k: str(v) for k, v in kept.items()}, **more}
+
+
 def run(argv, cwd=WORK, timeout=300, env=None, ends=0):
     """Runs a tool to its end, which must be this; its output."""
-    p = subprocess.run([str(x) for x in argv], cwd=cwd, env=dict(os.environ, **(env or {})), stdin=subprocess.DEVNULL,
+    p = subprocess.run([str(x) for x in argv], cwd=cwd, env=tool_env(**(env or {})), stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False)
     out = p.stdout.decode(errors="replace")
     assert p.returncode in (ends if isinstance(ends, tuple) else (ends,)), f"{argv[:3]} ended with {p.returncode}:\n{out[-4000:]}"

@@ -151,7 +151,7 @@ func main() {
 }
 """)
     go = package("go")
-    env = {"GOROOT": str(go), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "URL": f"http://127.0.0.1:{server.port}", "KEY": server.key}
+    env = {"GOROOT": str(go), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod -modcacherw", "URL": f"http://127.0.0.1:{server.port}", "KEY": server.key}
     run([go / "bin/go", "vet", "./main"], cwd=top, env=env)
     run([go / "bin/go", "build", "-o", "reads", "./main"], cwd=top, env=env)
     read(subprocess.run([top / "reads"], env=env, stdout=subprocess.PIPE, timeout=60, check=True).stdout.decode())
