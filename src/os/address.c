@@ -4,7 +4,11 @@
 #include "os/address.h"
 
 #include <ifaddrs.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#undef MIN /* sys/param.h has its own */
+#undef MAX
+#include <resolv.h>
 
 bool ip_of_sockaddr(const struct sockaddr *sa, struct ip *out)
 {
@@ -37,4 +41,23 @@ bool ip_is_own(const struct ip *ip)
               memcmp(one.b, ip->b, sizeof(one.b)) == 0;
     freeifaddrs(all);
     return own;
+}
+
+int ip_resolve(const char *name, struct ip *out, int max)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG }, *all = NULL;
+    int n = 0;
+
+    /* This thread's own: as the file says it now, but soon tired. */
+    if (res_init() == 0) {
+        _res.retrans = 2;
+        _res.retry = 2;
+        _res.options &= ~(unsigned long)(RES_DEFNAMES | RES_DNSRCH);
+    }
+    if (getaddrinfo(name, NULL, &hints, &all) != 0)
+        return 0;
+    for (const struct addrinfo *i = all; i && n < max; i = i->ai_next)
+        n += ip_of_sockaddr(i->ai_addr, &out[n]);
+    freeaddrinfo(all);
+    return n;
 }

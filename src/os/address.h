@@ -12,3 +12,7 @@
 bool ip_of_sockaddr(const struct sockaddr *sa, struct ip *out);
 /* Whether one of this machine's interfaces has this address; true also when that cannot be told. */
 bool ip_is_own(const struct ip *ip);
+/* Up to 'max' addresses of a name in the order of RFC 6724, 0 if there is none; blocks for some
+ * seconds where no name server answers.  The name is taken as whole: no search domain is put behind
+ * it. */
+int ip_resolve(const char *name, struct ip *out, int max);

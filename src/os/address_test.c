@@ -41,11 +41,25 @@ static void this_machine_knows_its_own(void **state _unused_)
     assert_false(ip_is_own(&other));
 }
 
+static void a_name_is_resolved(void **state _unused_)
+{
+    struct ip out[4], four = ip("127.0.0.1"), six = ip("::1");
+    int n = ip_resolve("localhost", out, 4);
+
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++)
+        assert_true(memcmp(&out[i], &four, sizeof(four)) == 0 ||
+                    memcmp(&out[i], &six, sizeof(six)) == 0);
+    assert_int_equal(ip_resolve("localhost", out, 0), 0);
+    assert_int_equal(ip_resolve("no name", out, 4), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_address_is_read_from_a_socket_s),
         cmocka_unit_test(this_machine_knows_its_own),
+        cmocka_unit_test(a_name_is_resolved),
     };
 
     return cmocka_run_group_tests_name("address", tests, NULL, NULL);
