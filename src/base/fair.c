@@ -223,6 +223,28 @@ enum fair_result fair_wait(struct fair *f, struct fair_job *job)
     return FAIR_OK;
 }
 
+bool fair_drop(struct fair *f, struct fair_job *job)
+{
+    struct member *m = find(f, job->flow.key);
+    struct fair_job *before = NULL, *at = m ? m->first : NULL;
+
+    for (; at && at != job; at = at->next)
+        before = at;
+    if (!at)
+        return false;
+    if (before)
+        before->next = job->next;
+    else
+        m->first = job->next;
+    if (m->last == job)
+        m->last = before;
+    f->waiting--;
+    if (--m->waiting == 0)
+        ring_out(f, m);
+    settle(f, m);
+    return true;
+}
+
 /* The next whose turn it is and who may take a seat.  Those before it hold some already, so they
  * are no more than there are seats. */
 static struct member *turn(const struct fair *f)

@@ -55,6 +55,9 @@ enum fair_result fair_take(struct fair *f, const struct flow *flow, int64_t n);
 void fair_give(struct fair *f, uint64_t key, int64_t n);
 /* Puts 'job' (its .flow set) behind the others of its flow. */
 enum fair_result fair_wait(struct fair *f, struct fair_job *job);
+/* Takes back 'job', which waits; false if it does not.  Costs a look at what its flow has waiting.
+ */
+bool fair_drop(struct fair *f, struct fair_job *job);
 /* The next job, with one seat taken for its flow, which fair_give() gives back; NULL: none may
  * begin now. */
 struct fair_job *fair_next(struct fair *f);

@@ -178,6 +178,32 @@ static void places_in_the_queue_are_shared_like_seats(void **state _unused_)
     fair_free(f);
 }
 
+static void what_waits_can_be_taken_back(void **state _unused_)
+{
+    struct fair *f = fair_new(0, 100);
+    struct job j[6];
+    struct fair_counts c;
+
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(wait_for(f, &j[i], 1, 0), FAIR_OK);
+    assert_int_equal(wait_for(f, &j[4], 2, 0), FAIR_OK);
+    j[5].turn.flow = flow(1);
+    assert_false(fair_drop(f, &j[5].turn)); /* never waited */
+    assert_true(fair_drop(f, &j[0].turn));  /* the first, one between, the last */
+    assert_false(fair_drop(f, &j[0].turn));
+    assert_true(fair_drop(f, &j[2].turn));
+    assert_true(fair_drop(f, &j[3].turn));
+    assert_int_equal(wait_for(f, &j[5], 1, 0), FAIR_OK); /* behind the one that is left */
+    assert_ptr_equal(fair_next(f), &j[1].turn);
+    assert_true(fair_drop(f, &j[4].turn)); /* its flow's only one */
+    assert_ptr_equal(fair_next(f), &j[5].turn);
+    assert_null(fair_next(f));
+    fair_counts(f, &c);
+    assert_int_equal(c.waiting, 0);
+    assert_int_equal(c.flows, 0);
+    fair_free(f);
+}
+
 static void flows_that_come_and_go_are_forgotten(void **state _unused_)
 {
     struct fair *f = fair_new(1000000, 1);
@@ -206,6 +232,7 @@ int main(void)
         cmocka_unit_test(a_flow_of_weight_takes_as_many_turns_in_a_row),
         cmocka_unit_test(a_flow_that_holds_its_share_waits_while_others_begin),
         cmocka_unit_test(places_in_the_queue_are_shared_like_seats),
+        cmocka_unit_test(what_waits_can_be_taken_back),
         cmocka_unit_test(flows_that_come_and_go_are_forgotten),
     };
 

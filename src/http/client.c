@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client side, on libcurl.  Hides curl's many ways to do more than was asked: no redirects, no
- * proxy of the environment, no protocol but HTTP, no answer larger than allowed, no signal. */
+/* The client side of whoever waits for the answer: one handle of libcurl a request.  Hides how an
+ * answer is kept from being larger than allowed. */
 #include "http/client.h"
 
-#include <netinet/in.h>
 #include <sys/stat.h>
 
-#include "codec/cidr.h"
-#include "os/curl.h"
+#include "http/ask.h"
 
 enum { MAX_ANSWER_HEADERS = 128, MAX_HEADERS_SIZE = 64 * 1024, ARENA_SLACK = 256 * 1024 };
 
@@ -18,39 +16,7 @@ struct transfer {
     struct buf body;
     size_t head_size;
     bool stopped; /* by on_data */
-    bool private; /* an address was refused */
 };
-
-static struct ip ip_of(const struct sockaddr *sa)
-{
-    struct ip ip = { 0 };
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-
-    if (sa->sa_family == AF_INET) {
-        memcpy(&in, sa, sizeof(in));
-        ip.family = 4;
-        memcpy(ip.b, &in.sin_addr, 4);
-    } else if (sa->sa_family == AF_INET6) {
-        memcpy(&in6, sa, sizeof(in6));
-        ip.family = 6;
-        memcpy(ip.b, &in6.sin6_addr, 16);
-    }
-    return ip;
-}
-
-/* curl asks here for a socket for each address that it is about to connect to. */
-static curl_socket_t open_public(void *ctx, curlsocktype purpose _unused_, struct curl_sockaddr *to)
-{
-    struct transfer *t = ctx;
-    struct ip ip = ip_of(&to->addr);
-
-    if (!ip_is_public(&ip)) {
-        t->private = true;
-        return CURL_SOCKET_BAD;
-    }
-    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
-}
 
 static size_t on_body(char *p, size_t size, size_t n, void *ctx)
 {
@@ -107,9 +73,10 @@ static size_t on_upload(char *p, size_t size, size_t n, void *ctx)
 }
 
 /* A line that could end early would be a header of somebody else's. */
-static int add_headers(const struct client_request *q, struct arena *a, struct curl_slist **list,
-                       struct err *e)
+static int add_headers(const struct client_request *q, struct curl_slist **list, struct err *e)
 {
+    bool typed = false;
+
     if (strpbrk(q->method, " \r\n"))
         return err_set(e, ERR_INVALID, "the method of the request is malformed");
     for (size_t i = 0; i < q->n_headers; i++) {
@@ -117,24 +84,13 @@ static int add_headers(const struct client_request *q, struct arena *a, struct c
 
         if (strpbrk(h->name, "\r\n:") || strpbrk(h->value, "\r\n"))
             return err_set(e, ERR_INVALID, "a header of the request has a line end");
-        /* curl takes "Name:" for the wish to leave it out; a name with ';' sends it empty. */
-        const char *line = arena_printf(a, h->value[0] ? "%s: %s" : "%s;", h->name, h->value);
-        struct curl_slist *more = curl_slist_append(*list, line);
-        if (!more)
-            abort();
-        *list = more;
+        ask_header(list, h->name, h->value);
+        typed = typed || strcasecmp(h->name, "content-type") == 0;
     }
     /* Neither a wait for "100 Continue" nor a type that nobody named. */
-    struct curl_slist *more = curl_slist_append(*list, "Expect:");
-    if (!more)
-        abort();
-    *list = more;
-    for (size_t i = 0; i < q->n_headers; i++)
-        if (strcasecmp(q->headers[i].name, "content-type") == 0)
-            return 0;
-    if (!(more = curl_slist_append(*list, "Content-Type:")))
-        abort();
-    *list = more;
+    ask_without(list, "Expect");
+    if (!typed)
+        ask_without(list, "Content-Type");
     return 0;
 }
 
@@ -168,12 +124,7 @@ static void set_options(CURL *c, struct transfer *t)
     int64_t timeout = q->timeout == 0 ? SECONDS(30) : q->timeout;
 
     curl_easy_setopt(c, CURLOPT_URL, q->url);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c, CURLOPT_PROXY, "");
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
+    ask_defaults(c);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 10000L);
     if (timeout > 0)
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)((timeout + 999) / 1000));
@@ -181,10 +132,6 @@ static void set_options(CURL *c, struct transfer *t)
         curl_easy_setopt(c, CURLOPT_CAINFO, q->ca_file);
     if (q->unix_socket)
         curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, q->unix_socket);
-    if (q->public_only) {
-        curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_public);
-        curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t);
-    }
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -202,8 +149,6 @@ static int judge(struct transfer *t, CURLcode rc, const char *detail, struct err
         return err_set(e, ERR_TOO_LARGE, "the answer is over %zu bytes", t->body.max);
     if (rc == CURLE_UNSUPPORTED_PROTOCOL || rc == CURLE_URL_MALFORMAT)
         return err_set(e, ERR_INVALID, "the URL cannot be used");
-    if (t->private && rc == CURLE_COULDNT_CONNECT)
-        return err_set(e, ERR_INVALID, "the URL leads to no public address");
     if (rc == CURLE_OPERATION_TIMEDOUT)
         return err_cause(e, ERR_ENGINE_UNAVAILABLE, why, "the other side did not answer in time");
     return err_cause(e, ERR_ENGINE_UNAVAILABLE, why, "the other side could not be reached");
@@ -218,7 +163,7 @@ static int perform(CURL *c, struct transfer *t, struct err *e)
 
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, detail);
     set_options(c, t);
-    if (set_body(c, t->q, e) == 0 && add_headers(t->q, t->arena, &headers, e) == 0) {
+    if (set_body(c, t->q, e) == 0 && add_headers(t->q, &headers, e) == 0) {
         curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
         CURLcode got = curl_easy_perform(c);
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);

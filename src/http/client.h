@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* HTTP client over libcurl: blocking, bounded, no redirects. */
+/* HTTP client over libcurl: blocking, bounded, no redirects.  For addresses that the operator or
+ * the user of the command line named; a tenant's URL goes by http/outgoing.h. */
 
 #include "base/base.h"
 #include "base/buf.h"
@@ -19,10 +20,6 @@ struct client_request {
     size_t max_body;         /* of the answer; 0: 16 MiB */
     const char *ca_file;     /* NULL: the system's */
     const char *unix_socket; /* NULL: TCP */
-    /* For URLs of tenants: connects to addresses for which ip_is_public() alone, whatever the name
-     * says when and to whom: the address that was looked at is the one that is connected to.
-     * ERR_INVALID where there is none. */
-    bool public_only;
     /* Streams the answer's body instead of keeping it; -1 ends. */
     int (*on_data)(void *ctx, struct str data);
     void *ctx;

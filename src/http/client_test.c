@@ -1,11 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <fcntl.h>
-#include <net/if.h>
-#include <poll.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/wait.h>
-
 #include "http/client.h"
 #include "tests/http/peer.h"
 
@@ -216,98 +209,6 @@ static void no_header_can_carry_another(void **state _unused_)
     assert_int_equal(err.code, ERR_INVALID);
 }
 
-static void a_url_for_the_public_alone_leads_to_nothing_private(void **state _unused_)
-{
-    OPEN(h);
-    static const char *const urls[] = {
-        "http://127.0.0.1:%d/tell",          "http://localhost:%d/tell",  "http://127.1:%d/tell",
-        "http://2130706433:%d/tell",         "http://0x7f.0.0.1:%d/tell", "http://[::1]:%d/tell",
-        "http://[::ffff:127.0.0.1]:%d/tell", "http://0.0.0.0:%d/tell",    "http://[::]:%d/tell",
-        "http://[64:ff9b::7f00:1]:%d/tell",
-    };
-    char text[100];
-    struct client_request q = { .method = "GET", .url = text, .public_only = true };
-
-    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        snprintf(text, sizeof(text), urls[i], h.port);
-#pragma GCC diagnostic pop
-        if (client_do(&arena, &q, &out, &err) == 0 || err.code != ERR_INVALID)
-            fail_msg("%s: %s", text, err.msg);
-        assert_string_equal(err.msg, "the URL leads to no public address");
-    }
-    q.unix_socket = "/dev/null";
-    assert_int_equal(client_do(&arena, &q, &out, &err), -1);
-    assert_int_equal(atomic_load(&h.sent), 0);
-}
-
-/* A network of its own, in which 8.8.8.8 is here. */
-static int public_network(void)
-{
-    struct ifreq f = { .ifr_name = "lo" };
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x08080808) };
-    _cleanup_close_ int fd = -1;
-
-    if (unshare(CLONE_NEWNET) < 0)
-        return -1;
-    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    memcpy(&f.ifr_addr, &in, sizeof(in));
-    if (fd < 0 || ioctl(fd, SIOCSIFADDR, &f) < 0)
-        return -1;
-    f.ifr_flags = IFF_UP;
-    return ioctl(fd, SIOCSIFFLAGS, &f);
-}
-
-static void *answer_one(void *arg)
-{
-    static const char text[] = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n"
-                               "Content-Length: 2\r\nConnection: close\r\n\r\nhi";
-    char in[1000];
-    poll(&(struct pollfd){ .fd = *(int *)arg, .events = POLLIN }, 1, 10000);
-    _cleanup_close_ int fd = accept4(*(int *)arg, NULL, NULL, SOCK_CLOEXEC);
-
-    if (fd >= 0 && recv(fd, in, sizeof(in), 0) > 0)
-        send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL);
-    return NULL;
-}
-
-/* Run in a process of its own: 0, or which step failed. */
-static int ask_in_public(void)
-{
-    _cleanup_(arena_free) struct arena arena = ARENA(MIB(32));
-    struct client_request q = { .method = "GET", .public_only = true };
-    struct err e;
-    pthread_t t;
-
-    if (public_network() < 0)
-        return 2;
-    _cleanup_close_ int fd = http_listen("8.8.8.8", 0, 8, &e);
-    if (fd < 0)
-        return 3;
-    pthread_create(&t, NULL, answer_one, &fd);
-    q.url = arena_printf(&arena, "http://8.8.8.8:%d/", http_listen_port(fd));
-    if (client_do(&arena, &q, &out, &e) < 0) {
-        fprintf(stderr, "%s (%s)\n", e.msg, e.cause);
-        return 4;
-    }
-    pthread_join(t, NULL);
-    return out.status == 302 && str_is(out.body, "hi") ? 0 : 5;
-}
-
-static void a_url_for_the_public_alone_leads_to_the_public_and_not_on(void **state _unused_)
-{
-    int status;
-
-    if (geteuid() != 0)
-        skip();
-    pid_t pid = fork();
-    if (pid == 0)
-        _exit(ask_in_public());
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,8 +220,6 @@ int main(void)
         cmocka_unit_test(an_answer_can_be_streamed_and_stopped),
         cmocka_unit_test(what_cannot_be_reached_is_an_error_in_time),
         cmocka_unit_test(no_header_can_carry_another),
-        cmocka_unit_test(a_url_for_the_public_alone_leads_to_nothing_private),
-        cmocka_unit_test(a_url_for_the_public_alone_leads_to_the_public_and_not_on),
     };
 
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);

@@ -1,59 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 
 #include <netinet/tcp.h>
 
 #include "http/client.h"
+#include "tests/http/cert.h"
 #include "tests/http/peer.h"
-
-static char dir[] = "/tmp/brume-tls-XXXXXX";
-static char cert[64], key[64];
-
-/* ---- a certificate of our own */
-
-static int make_certificate(void **state _unused_)
-{
-    EVP_PKEY *pkey = EVP_EC_gen("P-256");
-    X509 *x = X509_new();
-    FILE *f;
-
-    assert_non_null(mkdtemp(dir));
-    snprintf(cert, sizeof(cert), "%s/cert.pem", dir);
-    snprintf(key, sizeof(key), "%s/key.pem", dir);
-    X509_set_version(x, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-    X509_gmtime_adj(X509_getm_notBefore(x), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(x), 86400);
-    X509_set_pubkey(x, pkey);
-    X509_NAME *name = X509_get_subject_name(x);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const uint8_t *)"localhost", -1, -1, 0);
-    X509_set_issuer_name(x, name);
-    X509_EXTENSION *san = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "IP:127.0.0.1");
-    X509_add_ext(x, san, -1);
-    X509_EXTENSION_free(san);
-    assert_true(X509_sign(x, pkey, EVP_sha256()) > 0);
-    f = fopen(cert, "we");
-    PEM_write_X509(f, x);
-    fclose(f);
-    f = fopen(key, "we");
-    PEM_write_PrivateKey(f, pkey, NULL, NULL, 0, NULL, NULL);
-    fclose(f);
-    X509_free(x);
-    EVP_PKEY_free(pkey);
-    return 0;
-}
-
-static int remove_certificate(void **state _unused_)
-{
-    unlink(cert);
-    unlink(key);
-    rmdir(dir);
-    return 0;
-}
 
 /* ---- the application */
 

@@ -6,7 +6,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,6 +14,7 @@
 
 #include "base/log.h"
 #include "codec/text.h"
+#include "os/address.h"
 #include "os/netlink.h"
 #include "os/ns.h"
 #include "os/thread.h"
@@ -104,40 +104,11 @@ bool gate_lists(const char *allowed, const char *host, int port, const struct ip
     return false;
 }
 
-static bool ip_of(const struct sockaddr *sa, struct ip *out)
-{
-    *out = (struct ip){ 0 };
-    if (sa && sa->sa_family == AF_INET) {
-        out->family = 4;
-        memcpy(out->b, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
-    } else if (sa && sa->sa_family == AF_INET6) {
-        out->family = 6;
-        memcpy(out->b, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16);
-    }
-    return out->family != 0;
-}
-
-/* An address of the Internet, perhaps, but this machine's. */
-static bool is_own(const struct ip *ip)
-{
-    struct ifaddrs *all = NULL;
-    struct ip one;
-    bool own = false;
-
-    if (getifaddrs(&all) < 0)
-        return true;
-    for (const struct ifaddrs *i = all; i && !own; i = i->ifa_next)
-        own = ip_of(i->ifa_addr, &one) && one.family == ip->family &&
-              memcmp(one.b, ip->b, sizeof(one.b)) == 0;
-    freeifaddrs(all);
-    return own;
-}
-
 static bool may_reach(struct gate *g, const char *host, int port, const struct ip *ip)
 {
     char text[IP_TEXT];
 
-    if (gate_lists(g->allowed, host, port, ip) || (ip_is_public(ip) && !is_own(ip)))
+    if (gate_lists(g->allowed, host, port, ip) || (ip_is_public(ip) && !ip_is_own(ip)))
         return true;
     ip_format(ip,
               text); /* for the log alone: names of this network are not for tenants to resolve */
@@ -188,7 +159,7 @@ static int dial(struct gate *g, const char *host, int port, bool *refused)
     if (getaddrinfo(host, service, &hints, &all) != 0)
         all = NULL;
     for (const struct addrinfo *i = all; i && fd < 0; i = i->ai_next) {
-        if (!ip_of(i->ai_addr, &ip))
+        if (!ip_of_sockaddr(i->ai_addr, &ip))
             continue;
         if (may_reach(g, host, port, &ip))
             fd = dial_one(g, i->ai_addr, i->ai_addrlen);
