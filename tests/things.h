@@ -442,7 +442,10 @@ static const struct service test_service = {
     .routes = test_routes,
     .auth = &test_auth,
 };
-const struct service *const all_services[] = { &test_service, NULL };
+#ifndef FURTHER_SERVICES /* a test's own: "&mine," */
+#    define FURTHER_SERVICES
+#endif
+const struct service *const all_services[] = { &test_service, FURTHER_SERVICES NULL };
 
 static const char *credentials(struct world *w _unused_, enum speaker who, const char *scopes)
 {

@@ -45,6 +45,14 @@ enum field_flags {
     FF_PAGE = 1 << 16, /* F_INT of a query: rows of a page, bounded as the route's pages are */
 };
 
+/* What the deletion of a row means for rows that point to it. */
+enum on_delete {
+    REF_LOOSE,    /* nothing: the pointer may dangle, and nobody resolves it */
+    REF_RESTRICT, /* it is refused (409) while there are any */
+    REF_CASCADE,  /* they go with it */
+    REF_CLEAR,    /* they point to nothing any more */
+};
+
 struct enum_name {
     int value;
     const char *name;
@@ -85,9 +93,11 @@ struct field {
     const struct enum_name *names;   /* F_ENUM: ends with { 0, NULL }. */
     const struct enum_name *accepts; /* F_ENUM: what clients may set, where that is less. */
     const struct record *ref;        /* F_REF: where it points, for its prefix; NULL: no prefix. */
-    const struct record *of;         /* F_ROW, F_ROWS: what its objects are. */
-    const char *alias;               /* A second name accepted in requests. */
-    const struct form *form;         /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
+    enum on_delete on_delete; /* F_REF of a row: but for REF_LOOSE what a client names is resolved
+                                 in his tenant before a handler runs */
+    const struct record *of;  /* F_ROW, F_ROWS: what its objects are. */
+    const char *alias;        /* A second name accepted in requests. */
+    const struct form *form;  /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
     /* A right value for the examples of the description: a text (F_STR), else JSON.  What has one
      * is shown in the example of a body, as is what is required. */
     const char *example;

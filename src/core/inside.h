@@ -45,8 +45,15 @@ struct route_info {
     char scope_names[SCOPE_NAMES][48]; /* "queue", "queues": what may stand before ':' in a scope */
     struct metric_cell *_Atomic count[STATUS_CELLS];
     struct metric_cell *_Atomic seconds;
+    /* Looks up what the body refers to, in the transaction before the handler; NULL: nothing. */
+    int (*resolve)(struct call *c, struct err *e);
     /* What is wrong with the parameters of a list; NULL: it is none. */
     void (*check_list)(struct call *c, struct faults *f);
+};
+/* A column that points to rows of another record, or of its own. */
+struct reference {
+    const struct record *from;
+    const struct field *field; /* whose .ref they are of */
 };
 /* A row at one path: what the router finds. */
 struct mount {
@@ -92,6 +99,7 @@ struct app {
     struct router *router;
     struct route_info *infos;
     size_t n_infos;
+    const struct reference *references;    /* of all rows to others; ends with { 0 } */
     const struct service *const *services; /* core's own first */
     const struct auth_class *auth;
     struct auth_cache *auth_cache;

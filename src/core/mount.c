@@ -5,6 +5,7 @@
 
 #include "core/inside.h"
 #include "core/rows/crud.h"
+#include "core/rows/refs.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
 
@@ -265,7 +266,9 @@ int mount_all(struct app *app, struct err *e)
         find_target(app, &app->infos[i]);
         if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
             app->infos[i].check_list = crud_list_check;
+        if (refs_in(app->infos[i].route->in))
+            app->infos[i].resolve = refs_resolve;
         TRY(mount_route(app, &app->infos[i], e));
     }
-    return 0;
+    return refs_collect(app, e);
 }

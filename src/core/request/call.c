@@ -67,6 +67,7 @@ void call_undo(struct call_private *p)
     p->commit.dues = NULL;
     p->commit.published = false;
     p->matched = false;
+    p->refs = NULL;
     p->idem.seq = 0;
     p->idem.step = IDEM_NONE;
 }
@@ -275,6 +276,8 @@ static int write_attempt(struct db *db, void *ctx, struct err *e)
     if (p->idem.key && p->c.app->postgres && !p->commit.recorded) {
         rc = idem_begin_pg(p, db, e);
     }
+    if (rc == 0 && p->mount && p->mount->info->resolve && !p->commit.audited)
+        rc = p->mount->info->resolve(&p->c, e);
     if (rc == 0)
         rc = p->write_fn(&p->c, e);
     p->writing = false;

@@ -43,6 +43,7 @@ struct due { /* a reconciler's row that this call has made due */
 
 enum { REQUEST_ID_MAX = TYPEID_MAX, TRACE_ID = 33 };
 
+struct ref_row;
 struct spool; /* spool.c's own */
 
 /* The limits of a credential (dispatch.c). */
@@ -100,6 +101,7 @@ struct call_private {
     bool body_over;      /* a raw body has been read to its end */
     const char *audit_kind;
     struct uuid audit_id;
+    struct ref_row *refs; /* what the body refers to, in this transaction: rows/refs.c's */
 
     struct auth_part auth;
     struct limit_part limit;

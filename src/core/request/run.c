@@ -158,8 +158,10 @@ static void park_or_finish(struct call_private *p)
 
 static int run_handler(struct call_private *p, struct err *e)
 {
-    int rc = p->c.route->handler(&p->c, e);
+    int rc = p->writing && p->mount->info->resolve ? p->mount->info->resolve(&p->c, e) : 0;
 
+    if (rc == 0)
+        rc = p->c.route->handler(&p->c, e);
     if (rc < 0 && !p->park.parked && e->code == ERR_NONE)
         return err_cause(e, ERR_INTERNAL, "a handler failed and did not say why", "internal error");
     return rc;

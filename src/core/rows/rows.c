@@ -2,6 +2,7 @@
 /* Rows as handlers see them: bound to the caller's tenant, mode and project, stamped, counted by
  * revision, followed by their events.  Hides how ownership is checked: here and in crud.c only. */
 #include "core/request/request.h"
+#include "core/rows/refs.h"
 
 static const struct uuid *uuid_in(const struct record *r, const void *row, const char *name)
 {
@@ -171,11 +172,22 @@ int call_target_shared(struct call *c, const struct record *r, void *row, struct
     return target(c, r, true, row, e);
 }
 
+int row_for_ref(struct call *c, const struct record *r, const struct uuid *id, bool shared,
+                void *row, struct err *e)
+{
+    TRY(row_read(c, r, id, shared, row, e));
+    return call_stays(r, row, e);
+}
+
 int call_ref(struct call *c, const struct record *r, const char *field, const struct uuid *id,
              void *row, struct err *e)
 {
-    if (row_read(c, r, id, false, row, e) == 0)
-        return call_stays(r, row, e);
+    const void *known = refs_row(c, r, id);
+
+    if (known)
+        memcpy(row, known, r->size);
+    if (known || row_for_ref(c, r, id, false, row, e) == 0)
+        return 0;
     if (e->code != ERR_NOT_FOUND)
         return -1;
     fault_add(c, field, "not_found", "there is no such %s", r->name);
@@ -383,6 +395,7 @@ int call_delete(struct call *c, const struct record *r, const void *row, struct 
     const char *sql = arena_printf(c->arena, "DELETE FROM %s WHERE id = $1", r->table);
     int64_t n;
 
+    TRY(refs_delete(c, r, row, e));
     TRY(db_exec_n(c->db, sql, ARGS(A(id)), &n, e));
     if (n == 0)
         return no_such(r, e);

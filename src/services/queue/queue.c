@@ -30,7 +30,7 @@ static const struct field queue_fields[] = {
                                       .doc = "Days after which a message that nobody deleted is dropped, to ten minutes."),
     FIELD_INT (T, max_message_size,   FF_CREATE | FF_UPDATE, .min = 1024, .max = 262144, .dflt = 262144,
                                       .doc = "Most bytes of a message's body and attributes."),
-    FIELD_REF (T, dead_letter_queue_id, queue_record, FF_CREATE | FF_UPDATE | FF_CLEAR,
+    FIELD_REF (T, dead_letter_queue_id, queue_record, FF_CREATE | FF_UPDATE | FF_CLEAR, .on_delete = REF_RESTRICT,
                                       .doc = "Queue that takes what was received max_receives times and never deleted."),
     FIELD_INT (T, max_receives,       FF_CREATE | FF_UPDATE, .min = 0, .max = 1000,
                                       .doc = "Receives after which a message goes to the dead-letter queue."),
@@ -178,22 +178,14 @@ static int queue_update(struct call *c, struct err *e)
 
 static const char sql_box_dies[] =
     "INSERT INTO queue_dead_boxes (box_id, queue_id) VALUES ($1, $2)";
-static const char sql_is_dead_letter[] =
-    "SELECT count(*) FROM queues WHERE dead_letter_queue_id = $1";
 
 static int queue_delete(struct call *c, struct err *e)
 {
     struct queue q;
-    int64_t users;
 
     TRY(call_target(c, &queue_record, &q, e));
-    TRY(db_int(c->db, sql_is_dead_letter, ARGS(A(&q.id)), 0, &users, e));
-    if (users > 0)
-        return err_set(e, ERR_INVALID_STATE,
-                       "queue '%s' is the dead-letter queue of %lld other%s: change those first",
-                       q.name, (long long)users, users == 1 ? "" : "s");
-    TRY(db_exec(c->db, sql_box_dies, ARGS(A(&q.box_id), A(&q.id)), e));
     TRY(call_delete(c, &queue_record, &q, e));
+    TRY(db_exec(c->db, sql_box_dies, ARGS(A(&q.box_id), A(&q.id)), e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
     call_signal(c, q.box_id.s);
     return reply_deleted(c, "queue deleted");

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows that point to rows.  Hides who points to whom: a table made once from the columns of all
+ * records, so that no service knows of those that refer to its rows. */
+#include "core/rows/refs.h"
+
+#include "core/request/request.h"
+
+enum { MANY = 1000 }; /* rows that one deletion may take along or clear */
+
+struct ref_row {
+    struct ref_row *next;
+    const struct record *record;
+    const void *row;
+    struct uuid id;
+};
+
+/* ---- who points to whom */
+
+static bool points(const struct field *f)
+{
+    return f->type == F_REF && f->on_delete != REF_LOOSE;
+}
+
+bool refs_in(const struct record *r)
+{
+    for (size_t i = 0; r && i < r->n_fields; i++)
+        if (points(&r->fields[i]) && (r->fields[i].flags & (FF_CREATE | FF_UPDATE)))
+            return true;
+    return false;
+}
+
+static int check(const struct record *r, const struct field *f, struct err *e)
+{
+    if (!f->ref || !f->ref->table)
+        return err_set(e, ERR_INTERNAL, "%s.%s points to what is no row", r->name, f->name);
+    if (f->on_delete == REF_CASCADE && record_field(r, "deleted_at"))
+        return err_set(e, ERR_INTERNAL, "%s.%s: rows that go by steps do not go with others",
+                       r->name, f->name);
+    return 0;
+}
+
+int refs_collect(struct app *app, struct err *e)
+{
+    struct reference *all = arena_new_n(&app->arena, struct reference, app->n_infos * 8 + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < app->n_infos; i++) {
+        const struct record *r = app->infos[i].record;
+        bool known = !r || !r->table;
+
+        for (size_t k = 0; k < n && !known; k++)
+            known = all[k].from == r;
+        for (size_t k = 0; !known && k < r->n_fields; k++) {
+            if (!points(&r->fields[k]))
+                continue;
+            TRY(check(r, &r->fields[k], e));
+            if (n == app->n_infos * 8)
+                return err_set(e, ERR_INTERNAL, "%s: too many references", r->name);
+            all[n++] = (struct reference){ r, &r->fields[k] };
+        }
+    }
+    app->references = all;
+    return 0;
+}
+
+/* ---- what a body refers to */
+
+int refs_resolve(struct call *c, struct err *e)
+{
+    const struct record *in = c->route->in;
+    const struct field *first = NULL;
+
+    c->p->refs = NULL;
+    for (size_t i = 0; i < in->n_fields; i++) {
+        const struct field *f = &in->fields[i];
+
+        if (!points(f) || !((c->set >> i) & 1) || uuid_is_nil(FIELD_CAT(c->in, f, struct uuid)))
+            continue;
+        struct ref_row *x = arena_new(c->arena, struct ref_row);
+        void *row = arena_alloc(c->arena, f->ref->size);
+        const struct uuid *id = FIELD_CAT(c->in, f, struct uuid);
+
+        if (row_for_ref(c, f->ref, id, true, row, e) < 0) {
+            if (e->code != ERR_NOT_FOUND)
+                return -1;
+            fault_add(c, f->name, "not_found", "there is no such %s", f->ref->name);
+            first = first ? first : f;
+            continue;
+        }
+        *x = (struct ref_row){ c->p->refs, f->ref, row, *id };
+        c->p->refs = x;
+    }
+    if (!first)
+        return 0;
+    return err_set(e, ERR_NOT_FOUND, "There is no such %s: %s", first->ref->name, first->name);
+}
+
+const void *refs_row(const struct call *c, const struct record *r, const struct uuid *id)
+{
+    for (const struct ref_row *x = c->p->refs; x; x = x->next)
+        if (x->record == r && uuid_eq(&x->id, id))
+            return x->row;
+    return NULL;
+}
+
+/* ---- what a deletion means for those who point here */
+
+static const char *name_of(const struct record *r, const void *row)
+{
+    const struct field *f = record_field(r, "name");
+
+    return f && f->type == F_STR ? *FIELD_CAT(row, f, const char *)
+                                 : FIELD_CAT(row, record_field(r, "id"), struct uuid)->s;
+}
+
+static int refuse(struct call *c, const struct reference *ref, const struct record *r,
+                  const void *row, const struct rows *users, struct err *e)
+{
+    char more[48] = "";
+
+    (void)c;
+    if (users->n > 1)
+        snprintf(more, sizeof(more), " and of %s%zu more", users->n > MANY ? "over " : "",
+                 MIN(users->n - 1, (size_t)MANY - 1));
+    return err_set(e, ERR_INVALID_STATE, "%s '%.64s' is the %s of %s '%.64s'%s: change those first",
+                   r->name, name_of(r, row), ref->field->name, ref->from->name,
+                   name_of(ref->from, users->v), more);
+}
+
+static int clear(struct call *c, const struct reference *ref, void *row, struct err *e)
+{
+    void *old = arena_dup(c->arena, row, ref->from->size);
+
+    *FIELD_AT(row, ref->field, struct uuid) = (struct uuid){ "" };
+    return call_update(c, ref->from, old, row, FIELD_SET(ref->from, ref->field->name), e);
+}
+
+static int follow(struct call *c, const struct reference *ref, const struct record *r,
+                  const void *row, struct err *e)
+{
+    const struct uuid *id = FIELD_CAT(row, record_field(r, "id"), struct uuid);
+    const char *sql = arena_printf(
+        c->arena, "SELECT @ FROM %s WHERE %s = $1%s ORDER BY id LIMIT %d /*pg: FOR UPDATE */",
+        ref->from->table, ref->field->name,
+        record_field(ref->from, "deleted_at") ? " AND deleted_at = 0" : "", MANY + 1);
+    struct rows users;
+
+    TRY(db_query(c->db, c->arena, ref->from, sql, ARGS(A(id)), &users, e));
+    if (users.n && (ref->field->on_delete == REF_RESTRICT || users.n > MANY))
+        return refuse(c, ref, r, row, &users, e);
+    for (size_t i = 0; i < users.n; i++) {
+        void *user = (char *)users.v + i * ref->from->size;
+
+        if (ref->field->on_delete == REF_CLEAR)
+            TRY(clear(c, ref, user, e));
+        else
+            TRY(call_delete(c, ref->from, user, e));
+    }
+    return 0;
+}
+
+int refs_delete(struct call *c, const struct record *r, const void *row, struct err *e)
+{
+    for (const struct reference *x = c->app->references; x && x->from; x++)
+        if (x->field->ref == r)
+            TRY(follow(c, x, r, row, e));
+    return 0;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows that point to rows, as clients of a small service see them. */
+#include "core/service.h"
+
+static const struct service shelf_service;
+#define FURTHER_SERVICES &shelf_service,
+#include "tests/things.h"
+
+struct shelf {
+    OWNED_MEMBERS;
+    const char *name;
+};
+struct book { /* stays where its shelf is */
+    OWNED_MEMBERS;
+    const char *name;
+    struct uuid shelf_id, next_to;
+};
+struct label { /* goes with its shelf */
+    OWNED_MEMBERS;
+    const char *name;
+    struct uuid shelf_id;
+};
+
+/* clang-format off */
+static const struct field shelf_fields[] = {
+    OWNED_FIELDS(struct shelf),
+    FIELD_STR(struct shelf, name, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+};
+static const struct quota quota_labels = { "labels", { 2, 2, 2, 2, 2 } };
+static const struct record shelf_record = RECORD(shelf, "shelves", shelf_fields, .prefix = "shelf");
+static const struct record book_record;
+static const struct field book_fields[] = {
+    OWNED_FIELDS(struct book),
+    FIELD_STR(struct book, name, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_REF(struct book, shelf_id, shelf_record, FF_CREATE | FF_UPDATE | FF_CLEAR, .on_delete = REF_RESTRICT, .doc = "Where it stands."),
+    FIELD_REF(struct book, next_to, book_record, FF_CREATE | FF_UPDATE | FF_CLEAR, .on_delete = REF_CLEAR, .doc = "Its neighbour."),
+};
+static const struct record book_record = RECORD(book, "books", book_fields, .prefix = "book");
+static const struct field label_fields[] = {
+    OWNED_FIELDS(struct label),
+    FIELD_STR(struct label, name, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_REF(struct label, shelf_id, shelf_record, FF_CREATE, .on_delete = REF_CASCADE, .doc = "What it is on."),
+};
+static const struct record label_record = RECORD(label, "labels", label_fields, .prefix = "label", .quota = &quota_labels);
+/* clang-format on */
+
+/* What core does before a handler is all that these rely on. */
+static int make(struct call *c, struct err *e)
+{
+    TRY(call_insert(c, c->route->in, c->in, e));
+    return reply_row(c, c->route->in, c->in);
+}
+
+static int make_step(struct call *c, struct err *e)
+{
+    return make(c, e);
+}
+
+static int make_slowly(struct call *c, struct err *e)
+{
+    return call_write(c, make_step, e);
+}
+
+#define OWNED_SQL                                                                       \
+    "(id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT,"             \
+    " project_id TEXT, mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT" \
+    " NOT NULL, updated_at BIGINT NOT NULL, name TEXT NOT NULL"
+static const struct migration shelf_migrations[] = {
+    { "0001_shelf", "CREATE TABLE shelves " OWNED_SQL ");"
+                    "CREATE TABLE books " OWNED_SQL ", shelf_id TEXT, next_to TEXT);"
+                    "CREATE TABLE labels " OWNED_SQL ", shelf_id TEXT);\n" },
+    { 0 },
+};
+
+/* clang-format off */
+#define SHELF &shelf_record
+#define BOOK  &book_record
+#define LABEL &label_record
+static const struct route shelf_routes[] = {
+    { POST,   "/shelves",      "shelf:create", WRITE, make,        SHELF, SHELF, 201, "Makes one." },
+    { GET,    "/shelves/{id}", "shelf:get",    QUICK, crud_get,    NULL,  SHELF, 200, "Shows one." },
+    { DELETE, "/shelves/{id}", "shelf:delete", WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
+    { POST,   "/books",        "book:create",  WRITE, make,        BOOK,  BOOK,  201, "Makes one." },
+    { POST,   "/slow-books",   "book:slow",    LONG,  make_slowly, BOOK,  BOOK,  201, "Makes one slowly." },
+    { GET,    "/books/{id}",   "book:get",     QUICK, crud_get,    NULL,  BOOK,  200, "Shows one." },
+    { PATCH,  "/books/{id}",   "book:update",  WRITE, crud_patch,  BOOK,  BOOK,  200, "Changes one." },
+    { DELETE, "/books/{id}",   "book:delete",  WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
+    { POST,   "/labels",       "label:create", WRITE, make,        LABEL, LABEL, 201, "Makes one." },
+    { GET,    "/labels/{id}",  "label:get",    QUICK, crud_get,    NULL,  LABEL, 200, "Shows one." },
+    { 0 },
+};
+/* clang-format on */
+static const struct quota *const shelf_quotas[] = { &quota_labels, NULL };
+static const struct service shelf_service = {
+    .name = "shelf",
+    .doc = "Shelves.",
+    .migrations = shelf_migrations,
+    .routes = shelf_routes,
+    .quotas = shelf_quotas,
+};
+
+static const char *made(struct world *w, const char *path, const char *body)
+{
+    struct reply r = post(w, path, body);
+
+    CHECK_EQ(r.status, 201);
+    return member(r, "id");
+}
+
+static bool said(struct reply r, const char *word)
+{
+    return memmem(r.body.p, r.body.n, word, strlen(word)) != NULL;
+}
+
+TEST(what_a_body_refers_to_is_the_tenants)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *shelf = made(w, "/shelves", "{'name':'a'}");
+    const char *book = made(w, "/books", fmt("{'name':'b','shelf_id':'%s'}", shelf));
+    static const char none[] = "0189c1a2-0000-7000-8000-000000000000";
+    const char *const paths[] = { "/books", "/slow-books" };
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        struct reply r =
+            post(w, paths[i], fmt("{'name':'c','shelf_id':'%s','next_to':'%s'}", none, none));
+        CHECK_EQ(r.status, 404);
+        CHECK(said(r, "shelf_id") && said(r, "next_to"));
+        /* Another tenant's is none either; nor is a book a shelf. */
+        r = as(w, AS_STRANGER, POST, paths[i], fmt("{'name':'c','shelf_id':'%s'}", shelf));
+        CHECK_EQ(r.status, 404);
+        CHECK_EQ(post(w, paths[i], fmt("{'name':'c','shelf_id':'%s'}", book)).status, 404);
+    }
+    CHECK_EQ(patch(w, fmt("/books/%s", book), fmt("{'shelf_id':'%s'}", none)).status, 404);
+    CHECK_EQ(patch(w, fmt("/books/%s", book), "{'shelf_id':null}").status, 200);
+}
+
+TEST(a_deletion_is_refused_goes_on_or_clears_as_each_column_says)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *shelf = made(w, "/shelves", "{'name':'a'}");
+    const char *first = made(w, "/books", fmt("{'name':'b','shelf_id':'%s'}", shelf));
+    const char *next = made(w, "/slow-books", fmt("{'name':'c','next_to':'%s'}", first));
+    const char *label = made(w, "/labels", fmt("{'name':'l','shelf_id':'%s'}", shelf));
+    struct reply r = del(w, "/shelves/%s", shelf);
+
+    CHECK_EQ(r.status, 409);
+    CHECK(strstr(member(r, "error.message"), "shelf 'a' is the shelf_id of book 'b'") != NULL);
+    CHECK_EQ(get(w, "/labels/%s", label).status, 200); /* nothing is half done */
+    CHECK_STR(member(get(w, "/books/%s", next), "next_to"), first);
+    CHECK_EQ(del(w, "/books/%s", first).status, 200);
+    r = get(w, "/books/%s", next);
+    CHECK_EQ(r.status, 200);
+    CHECK(member(r, "next_to") == NULL);
+    CHECK_EQ(del(w, "/shelves/%s", shelf).status, 200);
+    CHECK_EQ(get(w, "/labels/%s", label).status, 404);
+    /* The quota of what went along has been given back. */
+    shelf = made(w, "/shelves", "{'name':'d'}");
+    made(w, "/labels", fmt("{'name':'m','shelf_id':'%s'}", shelf));
+    made(w, "/labels", fmt("{'name':'n','shelf_id':'%s'}", shelf));
+    CHECK_EQ(post(w, "/labels", "{'name':'o'}").status, 403);
+}
+
+TESTS(refs, what_a_body_refers_to_is_the_tenants,
+      a_deletion_is_refused_goes_on_or_clears_as_each_column_says)
