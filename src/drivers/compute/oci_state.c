@@ -12,6 +12,7 @@
 #include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -349,8 +350,11 @@ static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
         o->ranges[range] = 1;
     }
     TRY(json_load_row(&i->arena, &compute_spec_record, json_get(order, "spec"), &i->spec, e));
-    if (state) {
-        TRY(json_load_row(&a, &compute_state_record, json_get(state, "state"), &i->state, e));
+    if (state &&
+        json_load_row(&a, &compute_state_record, json_get(state, "state"), &i->state, e) < 0) {
+        log_err(LOG_ERROR, "instance_state_unread", e); /* it is found out by looking */
+        i->state = (struct compute_state){ 0 };
+    } else if (state) {
         i->attached = json_get_bool(state, "attached", false);
         oci_set_text(&i->ports, i->state.ports);
         oci_set_text(&i->reason, i->state.reason);
@@ -423,13 +427,16 @@ int oci_adopt(struct oci *o, struct err *e)
             continue;
         if (adopt_one(o, &id, &why) == 0)
             continue;
-        /* Its maker was killed before the order was on disk: nothing of it runs. */
-        log_err(LOG_WARN, "instance_folder_dropped", &why);
+        bool began = access(oci_path(o, &a, &id, "order.json"), F_OK) < 0 && errno == ENOENT;
+        log_err(began ? LOG_WARN : LOG_ERROR,
+                began ? "instance_folder_dropped" : "instance_folder_unread", &why);
         if (map_get(o->instances, id.s, strlen(id.s))) {
             OCI_LOCK(o);
             oci_unref_locked(o, map_del(o->instances, id.s, strlen(id.s)));
         }
-        if (dir_remove(oci_path(o, &a, &id, NULL), &why) < 0)
+        /* Its maker was killed before the order was on disk: nothing of it runs.  What has an order
+         * holds a tenant's data, and stays whatever is wrong with it. */
+        if (began && dir_remove(oci_path(o, &a, &id, NULL), &why) < 0)
             log_err(LOG_WARN, "instance_folder_stays", &why);
     }
     closedir(d);

@@ -411,6 +411,39 @@ TEST_HOST(instances_outlive_the_agent_and_are_found_again)
     assert_int_equal(await(h, &s[0].id, COMPUTE_EXITED).exit_code, 137);
 }
 
+static void spoil(struct host *h, const struct uuid *id, const char *name)
+{
+    int fd = open(arena_printf(&h->a, "%s/instances/%s/%s", h->dir, id->s, name),
+                  O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "{\"range\":", 9), 9);
+    close(fd);
+}
+
+TEST_HOST(what_an_instance_wrote_stays_when_the_agent_cannot_read_its_own_files)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sh\",\"-c\",\"echo mine >> /data; exit 0\"]");
+    const char *data = arena_printf(&h->a, "%s/instances/%s/upper/data", h->dir, s.id.s);
+
+    (void)ensure(h, &s);
+    await(h, &s.id, COMPUTE_EXITED);
+    assert_int_equal(access(data, F_OK), 0);
+    compute_free(h->c);
+    spoil(h, &s.id, "state.json");
+    h->c = open_driver(h);
+    assert_int_equal(access(data, F_OK), 0);
+    s.revision = ++h->revision;
+    s.boot = 2;
+    (void)ensure(h, &s); /* it is known, and goes on with its data */
+    await(h, &s.id, COMPUTE_EXITED);
+    compute_free(h->c);
+    spoil(h, &s.id, "order.json");
+    h->c = open_driver(h);
+    assert_int_equal(access(data, F_OK), 0);
+}
+
 static void *one_launch(void *ctx)
 {
     struct {
@@ -498,6 +531,7 @@ int main(void)
         HOST_TEST(an_instance_runs_as_the_user_of_its_image),
         HOST_TEST(a_shim_that_dies_takes_its_instance_along),
         HOST_TEST(instances_outlive_the_agent_and_are_found_again),
+        HOST_TEST(what_an_instance_wrote_stays_when_the_agent_cannot_read_its_own_files),
         HOST_TEST(eight_start_at_once),
         HOST_TEST(a_start_is_quick),
     };
