@@ -23,15 +23,7 @@ static int waiting_add(void *ctx, const struct col *cols, size_t n _unused_, str
 {
     struct waiting *w = ctx;
 
-    if (w->n == w->cap) {
-        size_t cap = w->cap ? w->cap * 2 : 16;
-        struct uuid *more = arena_new_n(w->arena, struct uuid, cap);
-
-        if (w->n)
-            memcpy(more, w->ids, w->n * sizeof(*more));
-        w->ids = more;
-        w->cap = cap;
-    }
+    w->ids = arena_more(w->arena, w->ids, w->n, &w->cap, sizeof(*w->ids));
     snprintf(w->ids[w->n++].s, sizeof(struct uuid), "%s", cols[0].s);
     return 0;
 }

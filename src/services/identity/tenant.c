@@ -376,15 +376,7 @@ static int members_add(void *ctx, const struct col *cols, size_t n _unused_, str
 {
     struct members *x = ctx;
 
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? x->cap * 2 : 16;
-        struct member *more = arena_new_n(x->c->arena, struct member, cap);
-
-        if (x->n)
-            memcpy(more, x->v, x->n * sizeof(*more));
-        x->v = more;
-        x->cap = cap;
-    }
+    x->v = arena_more(x->c->arena, x->v, x->n, &x->cap, sizeof(*x->v));
     struct member *m = &x->v[x->n++];
     m->tenant_id = x->c->id;
     snprintf(m->user_id.s, sizeof(m->user_id), "%s", cols[0].s);
