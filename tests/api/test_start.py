@@ -111,11 +111,11 @@ def test_a_copy_of_a_clone_has_places_of_its_own(tmp_path):
     if ".." in at.parts:
         pytest.skip("the build folder is outside of the clone")
     at.mkdir(parents=True)
-    for f in ("brume", "clone"):
+    for f in ("brume", ".brume-clone"):
         shutil.copy(clouds.BRUME.parent / f, at / f)
     here = id_of(tmp_path / "copy")
     assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
-    (at / "clone").write_text("../../nowhere\n")
+    (at / ".brume-clone").write_text("../../nowhere\n")
     here = id_of(at)
     assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
 
@@ -220,7 +220,7 @@ def test_who_is_not_root_is_told_what_to_do_in_one_line():
         assert r.returncode != 0 and r.stdout == "" and len(ours) == 1 and "`sudo make run`" in ours[0], r
         r = run([top / "brume", "serve"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo brume serve`" in r.stderr, r
-        (top / "clone").write_text(".\n")
+        (top / ".brume-clone").write_text(".\n")
         r = run([top / "brume", "serve", "--nonsense"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo make run`" in r.stderr, r
         r = run([top / "brume", "doctor"], as_nobody=True, env=plain_env())
