@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting: what a first run leaves alone, where a program that runs from a clone keeps things, and what is said to who is not root."""
 import hashlib
+import http.client
 import os
 import pathlib
 import pwd
@@ -168,6 +169,24 @@ def test_doctor_tells_another_brume_from_its_own(make_cloud):
     assert grade == "FAIL" and "another brume, brume (pid " in said
     b.start()
     assert look(b, f"127.0.0.1:{a.port}")[0] == "FAIL" and look(b, f"127.0.0.1:{b.port}")[0] == "ok"
+
+
+# ---- the first run
+
+def test_nobody_is_served_before_the_first_user_is_there(make_cloud):
+    """Else whoever waits at the listeners could register first, and nobody would operate the installation."""
+    c = make_cloud({"identity.argon2_memory_kib": 262144, "identity.argon2_passes": 4})
+    c.spawn()
+
+    def answered():
+        try:
+            return clouds.Client(c.port).get("/health/live").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+    assert clouds.until(answered, 60), c.log_tail()
+    assert (c.run / "control.sock").exists()  # made after the first user
+    assert clouds.until(c.ready, 30)
+    assert re.search(r"^  key +\S+$", c.out.read_text(), re.M)
 
 
 def test_doctor_finds_its_own_brume_at_a_unix_socket(make_cloud):
