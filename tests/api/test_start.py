@@ -171,6 +171,19 @@ def test_doctor_tells_another_brume_from_its_own(make_cloud):
     assert look(b, f"127.0.0.1:{a.port}")[0] == "FAIL" and look(b, f"127.0.0.1:{b.port}")[0] == "ok"
 
 
+def test_doctor_knows_two_brumes_by_their_addresses_at_one_port(make_cloud):
+    a, b = make_cloud(), make_cloud()
+    b.settings["server.listen"] = f"127.0.0.2:{a.port}"
+    a.start()
+    b.spawn()
+    assert clouds.until(lambda: "serves at" in b.out.read_text(), 30), b.log_tail()
+    assert look(b, f"127.0.0.2:{a.port}")[0] == "ok" and look(a, f"127.0.0.1:{a.port}")[0] == "ok"
+    for mine, at in ((b, "127.0.0.1"), (a, "127.0.0.2")):
+        grade, said = look(mine, f"{at}:{a.port}")
+        assert grade == "FAIL" and "another brume, brume (pid " in said
+    b.stop()
+
+
 # ---- the first run
 
 def test_nobody_is_served_before_the_first_user_is_there(make_cloud):
