@@ -60,6 +60,17 @@ void *arena_alloc(struct arena *a, size_t size)
     return memset(p, 0, size);
 }
 
+void *arena_more(struct arena *a, void *v, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return v;
+    *cap = *cap ? *cap * 2 : 16;
+    void *more = arena_alloc(a, *cap * size);
+    if (n)
+        memcpy(more, v, n * size);
+    return more;
+}
+
 char *arena_dup(struct arena *a, const char *s, size_t n)
 {
     char *p = arena_alloc(a, n + 1);

@@ -41,6 +41,9 @@ char *arena_vprintf(struct arena *a, const char *fmt, va_list ap)
 /* Forgets what was handed out but keeps one chunk of at most 'keep' bytes for the next user. */
 void arena_reset(struct arena *a, size_t keep);
 
+/* The array 'v' of 'n' things of 'size' bytes with room for one more: 'v' itself while n < *cap,
+ * else a copy with a larger *cap.  'v' may be NULL where n and *cap are 0. */
+void *arena_more(struct arena *a, void *v, size_t n, size_t *cap, size_t size);
 /* Frees everything 'a' handed out and leaves it empty and usable. */
 void arena_free(struct arena *a);
 

@@ -29,6 +29,26 @@ static void memory_is_zeroed_aligned_and_apart(void **state _unused_)
     }
 }
 
+static void an_array_grows_and_keeps_what_is_in_it(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
+    size_t n = 0, cap = 0, copies = 0;
+    int *v = NULL;
+
+    while (n < 1000) {
+        int *more = arena_more(&a, v, n, &cap, sizeof(*v));
+
+        copies += more != v;
+        v = more;
+        v[n] = (int)n;
+        n++;
+    }
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(v[i], i);
+    assert_int_equal(cap, 1024);
+    assert_int_equal(copies, 7);
+}
+
 static void strings_are_copied_and_ended(void **state _unused_)
 {
     _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
@@ -93,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_zeroed_aligned_and_apart),
+        cmocka_unit_test(an_array_grows_and_keeps_what_is_in_it),
         cmocka_unit_test(strings_are_copied_and_ended),
         cmocka_unit_test(a_reset_arena_keeps_one_chunk_and_works_on),
         cmocka_unit_test(past_its_limit_it_aborts),

@@ -465,13 +465,7 @@ int cgroup_children(struct cgroups *g, struct arena *a, const char *path, const 
                 k++;
             if (!is_group(f) || k < count)
                 continue;
-            if (count == cap) {
-                const char **more = arena_new_n(a, const char *, cap ? cap * 2 : 64);
-                for (size_t j = 0; j < count; j++)
-                    more[j] = all[j];
-                all = more;
-                cap = cap ? cap * 2 : 64;
-            }
+            all = arena_more(a, all, count, &cap, sizeof(*all));
             all[count++] = arena_strdup(a, f->d_name);
         }
         if (d)

@@ -136,13 +136,7 @@ int ns_list(struct arena *a, const char *prefix, const char ***out, size_t *n, s
     while (d && (f = readdir(d))) {
         if (strncmp(f->d_name, prefix, strlen(prefix)) != 0 || f->d_name[0] == '.')
             continue;
-        if (count == cap) {
-            const char **old = names;
-            cap = cap ? cap * 2 : 16;
-            names = arena_new_n(a, const char *, cap);
-            if (count)
-                memcpy(names, old, count * sizeof(*names));
-        }
+        names = arena_more(a, names, count, &cap, sizeof(*names));
         names[count++] = arena_strdup(a, f->d_name);
     }
     if (d)

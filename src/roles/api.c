@@ -203,6 +203,15 @@ static int open_app(struct api *p, struct err *e)
         .workers = api_workers(c),
         .io_threads = (int)p->launch->n_listeners,
     };
+
+    if (!(p->app = app_new(&o, e)))
+        return lasting(p, e);
+    return app_start(p->app, e);
+}
+
+static int open_server(struct api *p, struct err *e)
+{
+    const struct config *c = p->config;
     struct http_opts h = {
         .limits = http_limits_default,
         .threads = (int)p->launch->n_listeners,
@@ -213,9 +222,6 @@ static int open_app(struct api *p, struct err *e)
         .clock = clock_system(),
     };
 
-    if (!(p->app = app_new(&o, e)))
-        return lasting(p, e);
-    TRY(app_start(p->app, e));
     h.app = app_http(p->app);
     h.limits.max_connections = (int)c->max_connections;
     if (!(p->server = http_server_new(&h, e)))
@@ -254,9 +260,12 @@ static int start(struct api *p, struct err *e)
     TRY(open_app(p, e));
     p->hosts = hosts_new(p->app, p->live);
     TRY(first_run(p, e));
-    p->control = control_new(place_control_socket(&p->config->arena, p->config), p->store,
-                             p->config->state_dir, e);
-    return p->control ? 0 : -1;
+    if (!(p->control = control_new(place_control_socket(&p->config->arena, p->config), p->store,
+                                   p->config->state_dir, e)))
+        return -1;
+    /* Last: clients may have waited at the listeners, and whoever comes before the first user would
+     * take its place. */
+    return open_server(p, e);
 }
 
 static void known(void *ctx _unused_, const struct config_key *key _unused_)

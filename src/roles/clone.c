@@ -30,8 +30,8 @@ const char *clone_root(struct arena *a)
         return NULL;
     self[n] = '\0';
     *strrchr(self, '/') = '\0';
-    const char *file = arena_printf(a, "%s/clone", self);
-    if (access(file, F_OK) < 0)
+    const char *file = arena_printf(a, "%s/.brume-clone", self);
+    if (access(file, F_OK) < 0) /* its name is nobody else's: what is in it is ours, if damaged */
         return NULL;
     if (file_read(a, file, sizeof(real), &text, &e) < 0)
         return arena_strdup(a, self);

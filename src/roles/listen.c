@@ -47,11 +47,32 @@ int listen_parse(const char *text, struct listen_address *out, struct err *e)
     return 0;
 }
 
+/* Whether one who listens at 'hex' (words in the machine's order, as in /proc/net/tcp) and one who
+ * would at 'host' get the same connections: the addresses are one, or one of them is every one. */
+static bool meets(const char *hex, const char *host)
+{
+    struct ip a = { .family = strlen(hex) == 8 ? 4 : 6 }, b;
+    static const struct ip every;
+
+    for (size_t i = 0; i < (a.family == 4 ? 1U : 4U); i++) {
+        uint32_t word;
+
+        if (sscanf(hex + 8 * i, "%8x", &word) != 1)
+            return false;
+        memcpy(a.b + 4 * i, &word, sizeof(word));
+    }
+    if (!ip_parse(str_of(host), &b))
+        return false;
+    return memcmp(a.b, every.b, sizeof(a.b)) == 0 || memcmp(b.b, every.b, sizeof(b.b)) == 0 ||
+           (a.family == b.family && memcmp(a.b, b.b, a.family == 4 ? 4 : 16) == 0);
+}
+
 /* The inode in a line of /proc/net/tcp, tcp6 or unix, if it is of a socket that listens at 'at'; 0
  * if not. */
 static unsigned long inode_of(const char *line, const struct listen_address *at)
 {
     char path[sizeof(at->host)];
+    char address[33];
     unsigned p, state;
     unsigned long inode;
 
@@ -60,9 +81,9 @@ static unsigned long inode_of(const char *line, const struct listen_address *at)
                        !strcmp(path, at->host + 5)
                    ? inode
                    : 0;
-    return sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu", &p,
-                  &state, &inode) == 3 &&
-                   (int)p == at->port && state == 10
+    return sscanf(line, " %*d: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu",
+                  address, &p, &state, &inode) == 4 &&
+                   (int)p == at->port && state == 10 && meets(address, at->host)
                ? inode
                : 0;
 }

@@ -333,8 +333,12 @@ static void loop(void)
             kill_group();
             killed = true;
         }
-        if (poll(p, 5, x.over ? -1 : (int)(left < 60000 ? left : 60000)) < 0 && errno != EINTR)
+        int wait = killed ? 1000 : x.over ? -1 : (int)(left < 60000 ? left : 60000);
+        int got = poll(p, 5, wait);
+        if (got < 0 && errno != EINTR)
             return;
+        if (got == 0 && killed) /* somebody else of the instance stops its init again and again */
+            kill_all_but(0);
         for (int k = 0; k < 2; k++)
             if (p[2 + k].revents)
                 tube_move(&x.tube[k]);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting: what a first run leaves alone, where a program that runs from a clone keeps things, and what is said to who is not root."""
 import hashlib
+import http.client
 import os
 import pathlib
 import pwd
@@ -111,11 +112,11 @@ def test_a_copy_of_a_clone_has_places_of_its_own(tmp_path):
     if ".." in at.parts:
         pytest.skip("the build folder is outside of the clone")
     at.mkdir(parents=True)
-    for f in ("brume", "clone"):
+    for f in ("brume", ".brume-clone"):
         shutil.copy(clouds.BRUME.parent / f, at / f)
     here = id_of(tmp_path / "copy")
     assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
-    (at / "clone").write_text("../../nowhere\n")
+    (at / ".brume-clone").write_text("../../nowhere\n")
     here = id_of(at)
     assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
 
@@ -170,6 +171,37 @@ def test_doctor_tells_another_brume_from_its_own(make_cloud):
     assert look(b, f"127.0.0.1:{a.port}")[0] == "FAIL" and look(b, f"127.0.0.1:{b.port}")[0] == "ok"
 
 
+def test_doctor_knows_two_brumes_by_their_addresses_at_one_port(make_cloud):
+    a, b = make_cloud(), make_cloud()
+    b.settings["server.listen"] = f"127.0.0.2:{a.port}"
+    a.start()
+    b.spawn()
+    assert clouds.until(lambda: "serves at" in b.out.read_text(), 30), b.log_tail()
+    assert look(b, f"127.0.0.2:{a.port}")[0] == "ok" and look(a, f"127.0.0.1:{a.port}")[0] == "ok"
+    for mine, at in ((b, "127.0.0.1"), (a, "127.0.0.2")):
+        grade, said = look(mine, f"{at}:{a.port}")
+        assert grade == "FAIL" and "another brume, brume (pid " in said
+    b.stop()
+
+
+# ---- the first run
+
+def test_nobody_is_served_before_the_first_user_is_there(make_cloud):
+    """Else whoever waits at the listeners could register first, and nobody would operate the installation."""
+    c = make_cloud({"identity.argon2_memory_kib": 262144, "identity.argon2_passes": 4})
+    c.spawn()
+
+    def answered():
+        try:
+            return clouds.Client(c.port).get("/health/live").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+    assert clouds.until(answered, 60), c.log_tail()
+    assert (c.run / "control.sock").exists()  # made after the first user
+    assert clouds.until(c.ready, 30)
+    assert re.search(r"^  key +\S+$", c.out.read_text(), re.M)
+
+
 def test_doctor_finds_its_own_brume_at_a_unix_socket(make_cloud):
     c, at = make_cloud(), f"unix:/var/tmp/brume-doctor-{os.getpid()}.sock"
     c.settings["server.listen"] = at
@@ -220,7 +252,7 @@ def test_who_is_not_root_is_told_what_to_do_in_one_line():
         assert r.returncode != 0 and r.stdout == "" and len(ours) == 1 and "`sudo make run`" in ours[0], r
         r = run([top / "brume", "serve"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo brume serve`" in r.stderr, r
-        (top / "clone").write_text(".\n")
+        (top / ".brume-clone").write_text(".\n")
         r = run([top / "brume", "serve", "--nonsense"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo make run`" in r.stderr, r
         r = run([top / "brume", "doctor"], as_nobody=True, env=plain_env())

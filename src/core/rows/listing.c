@@ -159,15 +159,7 @@ static void put_arg(struct plan *p, struct arg v)
 {
     struct listing *l = p->out;
 
-    if (l->n_args == p->cap_args) {
-        size_t cap = p->cap_args ? p->cap_args * 2 : 16;
-        struct arg *more = arena_new_n(p->arena, struct arg, cap);
-
-        if (l->n_args)
-            memcpy(more, l->args, l->n_args * sizeof(*more));
-        l->args = more;
-        p->cap_args = cap;
-    }
+    l->args = arena_more(p->arena, l->args, l->n_args, &p->cap_args, sizeof(*l->args));
     l->args[l->n_args++] = v;
     buf_putc(&p->sql, '$');
     put_number(&p->sql, l->n_args);

@@ -317,6 +317,9 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
 
     if (s->revision < i->spec.revision)
         return err_set(e, ERR_INVALID_STATE, "the host has already done a newer order");
+    if (i->range < 0)
+        return err_set(e, ERR_INTERNAL,
+                       "what this host keeps of the instance cannot be read: it can be deleted");
     if (mkdir(oci_path(o, a, &i->id, NULL), 0711) < 0 && errno != EEXIST)
         return err_sys(e, errno, "mkdir of the instance's folder");
     /* What a size is made of cannot change under a file system that exists. */

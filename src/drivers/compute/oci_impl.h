@@ -37,7 +37,7 @@ struct inst {
     int refs;                   /* under oci.lock, as all below up to the line */
     struct compute_state state; /* its ports and reason are the two below */
     char *ports, *reason;
-    int range;       /* its ids begin at OCI_FIRST_ID + range * OCI_RANGE_IDS */
+    int range;       /* its ids begin at OCI_FIRST_ID + range * OCI_RANGE_IDS; -1: unknown */
     int shim_fd;     /* pidfd while its shim lives, else -1 */
     int init_fd;     /* pidfd of its first process, else -1 */
     bool stopping;   /* an order ends it */

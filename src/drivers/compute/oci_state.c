@@ -65,6 +65,7 @@ int oci_save_state(struct oci *o, struct inst *i, struct err *e)
         s.reason = arena_strdup(&a, i->reason);
     }
     json_open(&j, '{');
+    json_kint(&j, "range", i->range);
     json_kbool(&j, "attached", i->attached);
     json_key(&j, "state");
     json_dump_row(&j, &compute_state_record, &s);
@@ -333,34 +334,82 @@ static void tidy_groups(struct oci *o, struct arena *a, const struct uuid *id)
         cgroup_tidy(o->groups, arena_printf(a, "%s/%s", group, names[k]));
 }
 
+static bool exists(struct oci *o, struct arena *a, const struct uuid *id, const char *name)
+{
+    return access(oci_path(o, a, id, name), F_OK) == 0 || errno != ENOENT;
+}
+
+/* Whose ids its files have: as its order says, or its state, or they themselves; -1: nobody knows,
+ * or another instance has them. */
+static int range_of(struct oci *o, struct arena *a, const struct uuid *id,
+                    const struct json_value *order, const struct json_value *state)
+{
+    int64_t range = json_get_int(order, "range", -1);
+    struct stat st;
+
+    if (range < 0)
+        range = json_get_int(state, "range", -1);
+    if (range < 0 && lstat(oci_path(o, a, id, "upper"), &st) == 0 && st.st_uid >= OCI_FIRST_ID)
+        range = (st.st_uid - OCI_FIRST_ID) / OCI_RANGE_IDS;
+    return range >= 0 && range < OCI_RANGES && !o->ranges[range] ? (int)range : -1;
+}
+
+/* What it was doing.  Of a state that is there and cannot be read it is found out by looking:
+ * whether it runs, and if not, that it has ended. */
+static void adopt_state(struct oci *o, struct arena *a, struct inst *i,
+                        const struct json_value *state)
+{
+    struct err e;
+
+    if (!state && !exists(o, a, &i->id, "state.json"))
+        return;
+    i->attached = json_get_bool(state, "attached", true);
+    if (!state) {
+        err_set(&e, ERR_INVALID, "the state of instance %s cannot be read", i->id.s);
+    } else if (json_load_row(a, &compute_state_record, json_get(state, "state"), &i->state, &e) ==
+               0) {
+        oci_set_text(&i->ports, i->state.ports);
+        oci_set_text(&i->reason, i->state.reason);
+        i->state.ports = i->state.reason = NULL;
+        i->state.id = i->id;
+        return;
+    }
+    log_err(LOG_ERROR, "instance_state_unread", &e);
+    i->attached = true;
+    i->state = (struct compute_state){
+        .id = i->id, .status = COMPUTE_RUNNING, .revision = i->spec.revision, .boot = i->spec.boot
+    };
+}
+
+/* -1: nothing of it ever ran, and it has no data. */
 static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
     _cleanup_(json_freep) struct json_value *order = load(o, &a, id, "order.json");
     _cleanup_(json_freep) struct json_value *state = load(o, &a, id, "state.json");
-    int64_t range = json_get_int(order, "range", -1), shim_pid = 0;
+    int range = range_of(o, &a, id, order, state);
+    int64_t shim_pid = 0;
     struct inst *i;
 
-    if (!order || range < 0 || range >= OCI_RANGES || o->ranges[range])
+    if (!exists(o, &a, id, "order.json") ||
+        (!order && range < 0 && !exists(o, &a, id, "upper") && !exists(o, &a, id, "disk.img")))
         return err_set(e, ERR_NOT_FOUND, "it has no order");
     {
         OCI_LOCK(o);
         i = oci_add(o, id);
-        i->range = (int)range;
-        o->ranges[range] = 1;
+        i->range = range;
+        if (range >= 0)
+            o->ranges[range] = 1;
     }
-    TRY(json_load_row(&i->arena, &compute_spec_record, json_get(order, "spec"), &i->spec, e));
-    if (state &&
-        json_load_row(&a, &compute_state_record, json_get(state, "state"), &i->state, e) < 0) {
-        log_err(LOG_ERROR, "instance_state_unread", e); /* it is found out by looking */
-        i->state = (struct compute_state){ 0 };
-    } else if (state) {
-        i->attached = json_get_bool(state, "attached", false);
-        oci_set_text(&i->ports, i->state.ports);
-        oci_set_text(&i->reason, i->state.reason);
-        i->state.ports = i->state.reason = NULL;
+    /* The next order says it anew. */
+    if (!order)
+        err_set(e, ERR_INVALID, "the order of instance %s cannot be read", id->s);
+    if (!order ||
+        json_load_row(&i->arena, &compute_spec_record, json_get(order, "spec"), &i->spec, e) < 0) {
+        log_err(LOG_ERROR, "instance_order_unread", e);
+        i->spec = (struct compute_spec){ .id = *id };
     }
-    i->state.id = *id;
+    adopt_state(o, &a, i, state);
     oci_exec_forget(o, id);
     int shim_fd = living_shim(o, &a, id, &shim_pid);
     if (shim_fd >= 0)
@@ -373,7 +422,7 @@ static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
     size_t n;
     struct image_state config;
     struct err gone;
-    if (o->images &&
+    if (o->images && i->spec.image &&
         image_local_layers(o->images, &a, i->spec.image, id, &layers, &n, &config, &gone) < 0)
         log_err(LOG_WARN, "image_of_instance_missing", &gone);
     return 0;
@@ -427,16 +476,9 @@ int oci_adopt(struct oci *o, struct err *e)
             continue;
         if (adopt_one(o, &id, &why) == 0)
             continue;
-        bool began = access(oci_path(o, &a, &id, "order.json"), F_OK) < 0 && errno == ENOENT;
-        log_err(began ? LOG_WARN : LOG_ERROR,
-                began ? "instance_folder_dropped" : "instance_folder_unread", &why);
-        if (map_get(o->instances, id.s, strlen(id.s))) {
-            OCI_LOCK(o);
-            oci_unref_locked(o, map_del(o->instances, id.s, strlen(id.s)));
-        }
-        /* Its maker was killed before the order was on disk: nothing of it runs.  What has an order
-         * holds a tenant's data, and stays whatever is wrong with it. */
-        if (began && dir_remove(oci_path(o, &a, &id, NULL), &why) < 0)
+        /* Its maker was killed before the order was on disk. */
+        log_err(LOG_WARN, "instance_folder_dropped", &why);
+        if (dir_remove(oci_path(o, &a, &id, NULL), &why) < 0)
             log_err(LOG_WARN, "instance_folder_stays", &why);
     }
     closedir(d);

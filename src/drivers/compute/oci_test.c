@@ -411,37 +411,72 @@ TEST_HOST(instances_outlive_the_agent_and_are_found_again)
     assert_int_equal(await(h, &s[0].id, COMPUTE_EXITED).exit_code, 137);
 }
 
-static void spoil(struct host *h, const struct uuid *id, const char *name)
+static void spoil(struct host *h, const struct uuid *id, const char *name, const char *text)
 {
     int fd = open(arena_printf(&h->a, "%s/instances/%s/%s", h->dir, id->s, name),
                   O_WRONLY | O_TRUNC | O_CLOEXEC);
 
     assert_true(fd >= 0);
-    assert_int_equal(write(fd, "{\"range\":", 9), 9);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
     close(fd);
 }
 
-TEST_HOST(what_an_instance_wrote_stays_when_the_agent_cannot_read_its_own_files)
+static const char no_json[] = "{\"range\":", no_row[] = "{\"state\":{\"status\":7}}";
+
+TEST_HOST(an_instance_goes_on_when_the_agent_cannot_read_its_own_files)
 {
     HOST;
-    struct compute_spec s = spec_of(h, "[\"sh\",\"-c\",\"echo mine >> /data; exit 0\"]");
+    const char *const states[] = { no_row, no_json, "" };
+    struct compute_spec s = spec_of(h, "[\"sh\",\"-c\",\"echo mine >> /data; exec sleep 600\"]");
+    int64_t pid = ensure(h, &s).pid;
+
+    for (size_t k = 0; k < ARRAY_LEN(states); k++) {
+        compute_free(h->c);
+        spoil(h, &s.id, "state.json", states[k]);
+        h->c = open_driver(h);
+        assert_int_equal(await(h, &s.id, COMPUTE_RUNNING).pid, pid);
+        s.revision = ++h->revision;
+        assert_int_equal(ensure(h, &s).pid, pid); /* not started anew */
+    }
+    compute_free(h->c);
+    spoil(h, &s.id, "order.json", no_json);
+    h->c = open_driver(h);
+    assert_int_equal(await(h, &s.id, COMPUTE_RUNNING).pid, pid);
+    s.revision = ++h->revision;
+    assert_int_equal(ensure(h, &s).pid, pid); /* the order is on disk again, with its ids */
+    compute_free(h->c);
+    h->c = open_driver(h);
+    s.revision = ++h->revision;
+    s.boot = 2;
+    (void)ensure(h, &s);
+    for (int i = 0; i < 200 && strlen(exec_in(h, &s.id, "[\"cat\",\"/data\"]").out.p) < 10; i++)
+        pause_ms(20);
+    assert_string_equal(exec_in(h, &s.id, "[\"cat\",\"/data\"]").out.p, "mine\nmine\n");
+}
+
+TEST_HOST(what_an_instance_wrote_stays_until_it_is_deleted)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sh\",\"-c\",\"echo mine >> /data; exit 3\"]");
+    struct compute_spec next = spec_of(h, "[\"sleep\",\"600\"]");
     const char *data = arena_printf(&h->a, "%s/instances/%s/upper/data", h->dir, s.id.s);
+    struct stat mine, other;
+    struct err e = { 0 };
 
     (void)ensure(h, &s);
     await(h, &s.id, COMPUTE_EXITED);
-    assert_int_equal(access(data, F_OK), 0);
     compute_free(h->c);
-    spoil(h, &s.id, "state.json");
+    spoil(h, &s.id, "order.json", "");
+    spoil(h, &s.id, "state.json", "");
     h->c = open_driver(h);
-    assert_int_equal(access(data, F_OK), 0);
-    s.revision = ++h->revision;
-    s.boot = 2;
-    (void)ensure(h, &s); /* it is known, and goes on with its data */
-    await(h, &s.id, COMPUTE_EXITED);
-    compute_free(h->c);
-    spoil(h, &s.id, "order.json");
-    h->c = open_driver(h);
-    assert_int_equal(access(data, F_OK), 0);
+    assert_int_equal(await(h, &s.id, COMPUTE_EXITED).exit_code, 3);
+    assert_int_equal(stat(data, &mine), 0);
+    (void)ensure(h, &next); /* nobody else gets its ids */
+    assert_int_equal(stat(arena_printf(&h->a, "%s/instances/%s/upper", h->dir, next.id.s), &other),
+                     0);
+    assert_int_not_equal(mine.st_uid, other.st_uid);
+    assert_int_equal(compute_destroy(h->c, &s.id, ++h->revision, 0, &e), 0);
+    assert_int_equal(access(data, F_OK), -1);
 }
 
 static void *one_launch(void *ctx)
@@ -531,7 +566,8 @@ int main(void)
         HOST_TEST(an_instance_runs_as_the_user_of_its_image),
         HOST_TEST(a_shim_that_dies_takes_its_instance_along),
         HOST_TEST(instances_outlive_the_agent_and_are_found_again),
-        HOST_TEST(what_an_instance_wrote_stays_when_the_agent_cannot_read_its_own_files),
+        HOST_TEST(an_instance_goes_on_when_the_agent_cannot_read_its_own_files),
+        HOST_TEST(what_an_instance_wrote_stays_until_it_is_deleted),
         HOST_TEST(eight_start_at_once),
         HOST_TEST(a_start_is_quick),
     };

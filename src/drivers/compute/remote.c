@@ -278,14 +278,7 @@ static int take_row(void *ctx, const struct json_value *json, _unused_ struct st
         return json_load_row(g->a, g->record, json, g->row, e);
     }
     for (size_t i = 0; i < json_len(json); i++) {
-        if (g->n == g->cap) {
-            size_t cap = g->cap ? g->cap * 2 : 64;
-            char *more = arena_alloc(g->a, cap * size);
-            if (g->n)
-                memcpy(more, *g->all, g->n * size);
-            *g->all = more;
-            g->cap = cap;
-        }
+        *g->all = arena_more(g->a, *g->all, g->n, &g->cap, size);
         TRY(json_load_row(g->a, g->record, json_at(json, i), (char *)*g->all + g->n * size, e));
         g->n++;
     }

@@ -51,7 +51,8 @@ enum found {
     HIDDEN, /* by what this layer has: so it is in all */
 };
 
-static enum found look(int layer, const char *path, int *out, struct stat *st, struct err *e)
+static enum found look(int layer, const char *path, int *out, struct stat *st, int64_t *looked,
+                       struct err *e)
 {
     _cleanup_close_ int fd = openat(layer, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     enum found none = ABSENT;
@@ -70,6 +71,7 @@ static enum found look(int layer, const char *path, int *out, struct stat *st, s
             none = HIDDEN;
         memcpy(name, path, n);
         name[n] = '\0';
+        ++*looked;
         int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (next < 0 && (errno == ENOENT || errno == ENAMETOOLONG))
             return none;
@@ -87,13 +89,14 @@ static enum found look(int layer, const char *path, int *out, struct stat *st, s
     return FOUND;
 }
 
-int below_open(const struct below *b, const char *path, int *fd, struct stat *st, struct err *e)
+int below_open(const struct below *b, const char *path, int *fd, struct stat *st, int64_t *looked,
+               struct err *e)
 {
     enum found found = ABSENT;
 
     *fd = -1;
     for (size_t i = 0; i < b->n && found == ABSENT; i++)
-        found = look(b->layers[i], path, fd, st, e);
+        found = look(b->layers[i], path, fd, st, looked, e);
     return found == BROKEN ? -1 : 0;
 }
 

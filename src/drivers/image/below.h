@@ -14,8 +14,9 @@ struct below {
 };
 
 /* The entry at 'path', on the way to which all are folders ("" is the root); itself, not what it
- * leads to: '*fd' gets a descriptor of O_PATH, or -1 where there is none, and '*st' is of it. */
-int below_open(const struct below *b, const char *path, int *fd, struct stat *st,
+ * leads to: '*fd' gets a descriptor of O_PATH, or -1 where there is none, and '*st' is of it.
+ * '*looked' grows by the names that were looked for on the way. */
+int below_open(const struct below *b, const char *path, int *fd, struct stat *st, int64_t *looked,
                struct err *e) _must_check_;
 /* True for the device that overlayfs takes for a whiteout. */
 bool below_is_whiteout(const struct stat *st);

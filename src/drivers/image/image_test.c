@@ -522,10 +522,15 @@ static void the_layers_of_an_image_keep_to_its_bounds_together(void **state _unu
         const struct entry *list[4];
         struct unpack_counts least; /* what does not count has no bound */
     } cases[] = {
-        { { five, five }, { .bytes = 20 } },        { { five, links }, { .bytes = 20 } },
-        { { five, five, five }, { .entries = 6 } }, { { deep, five }, { .entries = 6 } },
-        { { five, links }, { .entries = 6 } },      { { five, links }, { .copies = 2 } },
-        { { deep, deep }, { .steps = 6 } },         { { steps }, { .steps = 12 } },
+        { { five, five }, { .bytes = 20 } },
+        { { five, links }, { .bytes = 20 } },
+        { { five, five, five }, { .entries = 6 } },
+        { { deep, five }, { .entries = 6 } },
+        { { five, links }, { .entries = 6 } },
+        { { five, links }, { .copies = 2 } },
+        /* six parts of names, and those of each folder twice in what lies below */
+        { { deep, deep }, { .steps = 18 } },
+        { { steps }, { .steps = 12 } },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -552,21 +557,22 @@ static void a_layer_that_cannot_be_looked_at_is_not_one_that_lacks_the_file(void
     const char *dir = at("%s/below", top);
     struct rlimit was, none;
     struct stat st;
+    int64_t looked = 0;
     struct err e;
     int fd;
 
     assert_int_equal(dir_make(at("%s/a", dir), 0755, &e), 0);
     _cleanup_close_ int layer = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct below b = { &layer, 1 };
-    assert_int_equal(below_open(&b, "a", &fd, &st, &e), 0);
+    assert_int_equal(below_open(&b, "a", &fd, &st, &looked, &e), 0);
     assert_true(fd >= 0);
     close(fd);
-    assert_int_equal(below_open(&b, "b", &fd, &st, &e), 0);
+    assert_int_equal(below_open(&b, "b", &fd, &st, &looked, &e), 0);
     assert_int_equal(fd, -1);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
     none = (struct rlimit){ 3, was.rlim_max };
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    int rc = below_open(&b, "a", &fd, &st, &e);
+    int rc = below_open(&b, "a", &fd, &st, &looked, &e);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
     assert_int_equal(rc, -1);
     assert_int_equal(fd, -1);
@@ -765,15 +771,20 @@ static void nothing_is_collected_while_a_record_cannot_be_read(void **state _unu
     assert_int_equal(image_remove(store, "kept", &e), 0);
     assert_int_equal(files_in("images/layers"), had);
     assert_int_equal(unlink(record), 0);
+    int fd = open(record, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    close(fd); /* one that makes no sense keeps nothing */
     assert_int_equal(image_remove(store, "kept", &e), 0);
     assert_int_equal(files_in("images/layers"), had - 1);
+    assert_int_equal(unlink(record), 0);
 }
 
 static void *collect_all_the_time(void *stop)
 {
     struct err e;
 
-    while (!atomic_load((atomic_bool *)stop))
+    /* Who takes a lock again at once leaves it to nobody. */
+    for (; !atomic_load((atomic_bool *)stop); usleep(100))
         if (image_remove(store, "of-no-name", &e) < 0)
             return stop;
     return NULL;

@@ -394,13 +394,7 @@ struct listing {
 
 static void list_put(struct listing *l, struct image_state st)
 {
-    if (l->n == l->cap) {
-        struct image_state *old = l->states;
-        l->cap = l->cap ? 2 * l->cap : 16;
-        l->states = arena_new_n(l->a, struct image_state, l->cap);
-        if (l->n)
-            memcpy(l->states, old, l->n * sizeof(*old));
-    }
+    l->states = arena_more(l->a, l->states, l->n, &l->cap, sizeof(*l->states));
     l->states[l->n++] = st;
 }
 

@@ -30,14 +30,7 @@ static int take_rows(void *ctx, const struct json_value *json, _unused_ struct s
     if (!json)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
     for (size_t i = 0; i < n; i++) {
-        if (r->n == r->cap) {
-            size_t cap = r->cap ? r->cap * 2 : 16;
-            struct image_state *more = arena_new_n(r->a, struct image_state, cap);
-            for (size_t k = 0; k < r->n; k++)
-                more[k] = r->at[k];
-            r->at = more;
-            r->cap = cap;
-        }
+        r->at = arena_more(r->a, r->at, r->n, &r->cap, sizeof(*r->at));
         TRY(json_load_row(r->a, &image_state_record, many ? json_at(json, i) : json, &r->at[r->n],
                           e));
         r->n++;

@@ -43,7 +43,7 @@ int shelf_name_read(struct arena *a, const char *path, struct name_record *out, 
     TRY(file_read(a, path, RECORD_BYTES, &text, e));
     _cleanup_(json_freep) struct json_value *doc = json_parse(text, e);
     if (!doc)
-        return -1;
+        return err_set(e, ERR_INVALID, "the record of an image's name is no JSON");
     const char *digest = json_get_str(a, doc, "digest", "");
     *out = (struct name_record){
         .name = json_get_str(a, doc, "name", ""),
@@ -276,8 +276,20 @@ static void drop_rest(const struct shelf *s, const char *path, const char *name,
         set_aside(s, path, name, ctx);
 }
 
+/* A file beside the one that it was to replace, whose maker was killed. */
+static void drop_unfinished(const struct shelf *s _unused_, const char *path, const char *name,
+                            void *ctx _unused_)
+{
+    if (strstr(name, ".new-"))
+        unlink(path);
+}
+
 void shelf_sweep(struct shelf *s)
 {
+    static const char *const records[] = { "names", "holds", "manifests" };
+
+    for (size_t i = 0; i < ARRAY_LEN(records); i++)
+        shelf_each(s, records[i], drop_unfinished, NULL);
     shelf_each(s, "layers", drop_rest, NULL);
     shelf_each(s, "tmp", drop_rest, NULL);
 }

@@ -214,6 +214,20 @@ static int turn(struct way *w, const char *from, const char *target, struct err 
     return 0;
 }
 
+static int count_steps(struct unpack *u, int64_t n, struct err *e)
+{
+    return count(u, &u->counts->steps, n, u->most->steps,
+                 "leads through more folders and links than", e);
+}
+
+static int open_below(struct unpack *u, const char *path, int *fd, struct stat *st, struct err *e)
+{
+    int64_t looked = 0;
+
+    TRY(below_open(&u->o->below, path, fd, st, &looked, e));
+    return count_steps(u, looked, e);
+}
+
 /* Makes the folder 'name' in 'dir', as it is below. */
 static int make_folder(struct unpack *u, const struct way *w, int dir, const char *name,
                        const char *path, bool replaces, struct err *e)
@@ -228,7 +242,7 @@ static int make_folder(struct unpack *u, const struct way *w, int dir, const cha
         return err_sys(e, errno, "open a folder of a layer");
     _cleanup_close_ int from = -1;
     if (!w->hidden && !replaces)
-        TRY(below_open(&u->o->below, path, &from, &st, e));
+        TRY(open_below(u, path, &from, &st, e));
     if (replaces)
         TRY(below_hide(fd, e));
     if (from >= 0 && S_ISDIR(st.st_mode))
@@ -246,7 +260,7 @@ static int copy_up(struct unpack *u, const struct way *w, int dir, const char *n
     _cleanup_close_ int from = -1;
 
     if (!w->hidden)
-        TRY(below_open(&u->o->below, path, &from, st, e));
+        TRY(open_below(u, path, &from, st, e));
     if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
         return 0;
     TRY(count(u, &u->counts->copies, 1, u->most->copies, "copies more files than", e));
@@ -270,8 +284,7 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
     char path[PATH_BYTES], target[PATH_BYTES];
     struct stat st = { 0 };
 
-    TRY(count(u, &u->counts->steps, 1, u->most->steps, "leads through more folders and links than",
-              e));
+    TRY(count_steps(u, 1, e));
     if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a name in the archive is too long");
     int there = look(*dir, name, &st, e);

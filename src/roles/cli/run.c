@@ -22,8 +22,7 @@ static int print(struct cli *c, struct buf *b)
         fputs("brume: the answer is too large to show\n", c->err);
     else if (b->n)
         fwrite(b->p, 1, b->n, c->out);
-    if (fflush(c->out) != 0)
-        rc = CLI_API;
+    fflush(c->out);
     buf_free(b);
     return rc;
 }
@@ -337,7 +336,7 @@ static bool ran_inside(struct cli *c, const struct command *k, const struct flag
                        const struct json_value *v, int *rc)
 {
     const char *out, *err;
-    int failed;
+    int failed = CLI_OK;
 
     if (!flags_rest(k) || json_type_of(v) != JSON_OBJ || !json_get(v, "exit_code") ||
         k->route->method != POST)
@@ -349,7 +348,7 @@ static bool ran_inside(struct cli *c, const struct command *k, const struct flag
         err = json_get_str(c->arena, v, "stderr", NULL);
         put_bytes(c->arena, c->out, out, json_get_str(c->arena, v, "stdout_encoding", NULL));
         put_bytes(c->arena, c->err, err, json_get_str(c->arena, v, "stderr_encoding", NULL));
-        failed = fflush(c->out) != 0 ? CLI_API : CLI_OK;
+        fflush(c->out);
     }
     *rc = ended_early(c, v, (int)(json_get_int(v, "exit_code", 0) & 0xff));
     *rc = *rc ? *rc : failed;

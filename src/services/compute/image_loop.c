@@ -3,6 +3,7 @@
  * how far it is, and shows that; one that is deleted goes with its last instance. */
 #include "codec/text.h"
 #include "services/compute/compute_private.h"
+#include "services/identity/identity.h"
 
 enum {
     IMAGE_POLL_MS = 250,
@@ -23,26 +24,8 @@ static int waiting_add(void *ctx, const struct col *cols, size_t n _unused_, str
 {
     struct waiting *w = ctx;
 
-    if (w->n == w->cap) {
-        size_t cap = w->cap ? w->cap * 2 : 16;
-        struct uuid *more = arena_new_n(w->arena, struct uuid, cap);
-
-        if (w->n)
-            memcpy(more, w->ids, w->n * sizeof(*more));
-        w->ids = more;
-        w->cap = cap;
-    }
+    w->ids = arena_more(w->arena, w->ids, w->n, &w->cap, sizeof(*w->ids));
     snprintf(w->ids[w->n++].s, sizeof(struct uuid), "%s", cols[0].s);
-    return 0;
-}
-
-static const char sql_plan[] = "SELECT plan FROM tenants WHERE id = $1";
-
-static int plan_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    struct principal *who = ctx;
-
-    snprintf(who->plan, sizeof(who->plan), "%s", cols[0].s ? cols[0].s : "");
     return 0;
 }
 
@@ -52,8 +35,11 @@ static int visit_quota(struct call *c, int64_t n, struct err *e)
     struct principal who = *c->who;
     struct call of_tenant = *c;
 
+    const char *plan;
+
+    TRY(identity_plan(c->db, c->arena, &c->tenant, &plan, e));
+    snprintf(who.plan, sizeof(who.plan), "%s", plan);
     of_tenant.who = &who;
-    TRY(db_each(c->db, sql_plan, ARGS(A(&c->tenant)), plan_read, &who, e));
     return quota_take(&of_tenant, &quota_image_bytes, n, e);
 }
 

@@ -73,15 +73,7 @@ static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struc
 
     if (x->n == MAX_NAMES)
         return 0;
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? x->cap * 2 : 16;
-        struct compute_name *more = arena_new_n(x->arena, struct compute_name, cap);
-
-        if (x->n)
-            memcpy(more, x->v, x->n * sizeof(*more));
-        x->v = more;
-        x->cap = cap;
-    }
+    x->v = arena_more(x->arena, x->v, x->n, &x->cap, sizeof(*x->v));
     x->v[x->n++] = (struct compute_name){ .name = arena_strdup(x->arena, cols[0].s),
                                           .ip = arena_strdup(x->arena, cols[1].s) };
     return 0;

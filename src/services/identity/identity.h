@@ -11,6 +11,10 @@
 int identity_first_run(struct app *app, struct arena *a, const char **api_key,
                        const char **password, bool *made, struct err *e) _must_check_;
 
+/* The plan of a tenant, in the arena; "" if there is none. */
+int identity_plan(struct db *db, struct arena *a, const struct uuid *tenant_id, const char **out,
+                  struct err *e) _must_check_;
+
 /* A key of a project, as the platform API gives them: sk_live_… or sk_test_… by 'mode'. 'scopes'
  * NULL: all. The secret lives in 'a'. */
 int identity_project_key(struct app *app, struct arena *a, const struct uuid *tenant_id,

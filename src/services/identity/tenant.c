@@ -192,11 +192,14 @@ static const char sql_own_plan[] = "SELECT t.plan FROM tenants t JOIN tenant_mem
                                    " ON m.tenant_id = t.id AND m.user_id = t.owner_id"
                                    " WHERE m.user_id = $1 ORDER BY t.created_at, t.id LIMIT 1";
 
-static int plan_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+int identity_plan(struct db *db, struct arena *a, const struct uuid *tenant_id, const char **out,
+                  struct err *e)
 {
-    struct principal *who = ctx;
+    struct text_out plan = { a, "" };
 
-    snprintf(who->plan, sizeof(who->plan), "%s", cols[0].s);
+    TRY(db_each(db, "SELECT plan FROM tenants WHERE id = $1", ARGS(A(tenant_id)), take_text, &plan,
+                e));
+    *out = plan.s;
     return 0;
 }
 
@@ -204,15 +207,14 @@ static int plan_read(void *ctx, const struct col *cols, size_t n _unused_, struc
  * that of their oldest own one, or of who registers, but never their host's. */
 static int own_plan(struct call *c, const char **out, struct err *e)
 {
-    struct principal own = { 0 };
+    struct text_out own = { .arena = c->arena };
 
     if (uuid_eq(&c->who->account, &c->who->user_id)) {
         *out = c->who->plan;
         return 0;
     }
-    TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), plan_read, &own, e));
-    *out = own.plan[0] ? arena_strdup(c->arena, own.plan)
-                       : config_registration_plan(app_config(c->app));
+    TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), take_text, &own, e));
+    *out = own.s ? own.s : config_registration_plan(app_config(c->app));
     return 0;
 }
 
@@ -379,15 +381,7 @@ static int members_add(void *ctx, const struct col *cols, size_t n _unused_, str
 {
     struct members *x = ctx;
 
-    if (x->n == x->cap) {
-        size_t cap = x->cap ? x->cap * 2 : 16;
-        struct member *more = arena_new_n(x->c->arena, struct member, cap);
-
-        if (x->n)
-            memcpy(more, x->v, x->n * sizeof(*more));
-        x->v = more;
-        x->cap = cap;
-    }
+    x->v = arena_more(x->c->arena, x->v, x->n, &x->cap, sizeof(*x->v));
     struct member *m = &x->v[x->n++];
     m->tenant_id = x->c->id;
     snprintf(m->user_id.s, sizeof(m->user_id), "%s", cols[0].s);
