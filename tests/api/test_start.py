@@ -94,7 +94,7 @@ def test_a_program_in_its_clone_has_the_clones_places(tmp_path):
 
 
 def test_doctor_in_a_clone_looks_at_the_clones_places():
-    text = run([clouds.BRUME, "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}"], env=plain_env()).stdout
+    text = run([clouds.BRUME, "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}"], env=plain_env()).stdout
     assert f"/var/lib/brume-dev/{CLONE_ID}" in text and "/var/lib/brume " not in text, text
 
 
@@ -135,7 +135,7 @@ def test_doctor_leaves_to_root_what_only_root_can_see():
     top = readable()
     shutil.copy(clouds.BRUME, top / "brume")
     try:
-        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}"], as_nobody=True, cwd=top, env=plain_env()).stdout
+        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}"], as_nobody=True, cwd=top, env=plain_env()).stdout
     finally:
         shutil.rmtree(top)
     for check in ("overlayfs", "idmapped mounts", "nftables"):
