@@ -324,9 +324,12 @@ static const struct migration test_migrations[] = {
 /* ---- who there is: the words after the dash of a credential say it */
 
 static _Atomic int lookups;
-static _Atomic bool doom; /* credentials with "doomed" in them are nobody's any more */
+static _Atomic bool doom;  /* credentials with "doomed" in them are nobody's any more */
+static _Atomic bool mute;  /* nobody can say whose they are */
+static _Atomic int unsaid; /* so often */
 static _Atomic int64_t touched_at;
 static char tenant_one[] = "01890000-0000-7000-8000-0000000000a1";
+static const struct uuid sybil = { "01890000-0000-7000-8000-0000000000b1" };
 static char tenant_two[] = "01890000-0000-7000-8000-0000000000a2";
 
 /* Credentials with "dated" in them remember the version of their first use. */
@@ -352,6 +355,10 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
     snprintf(s, sizeof(s), "%.*s", (int)secret.n, secret.p);
     if (strncmp(s, "test-", 5) != 0 || (doom && strstr(s, "doomed")))
         return err_set(e, ERR_UNAUTHORIZED, "The credential is not valid");
+    if (mute && strstr(s, "doomed")) {
+        unsaid++;
+        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the store does not answer");
+    }
     lookups++;
     *out = (struct principal){ .role = ROLE_OWNER, .rate = 100000 };
     snprintf(out->scopes, sizeof(out->scopes), "*");
@@ -368,7 +375,7 @@ static int test_lookup(struct app *app _unused_, struct db *db _unused_, struct 
         out->tenant_id = *tenant;
     out->account = out->tenant_id;
     if (strstr(s, "sybil")) { /* one who makes many tenants */
-        out->account = out->user_id = (struct uuid){ "01890000-0000-7000-8000-0000000000b1" };
+        out->account = out->user_id = sybil;
         out->tenant_id = out->key_id;
     }
     if (strstr(s, "viewer"))
@@ -417,7 +424,17 @@ static int test_touched(struct db *db _unused_, const struct uuid *key_id, const
     return 0;
 }
 
-static const struct auth_class test_auth = { test_lookup, test_touched };
+/* All tenants but the two are of the one who makes many. */
+static int test_account(struct db *db _unused_, const struct uuid *tenant, struct uuid *out,
+                        struct err *e _unused_)
+{
+    bool own = strcmp(tenant->s, tenant_one) == 0 || strcmp(tenant->s, tenant_two) == 0;
+
+    *out = own ? *tenant : sybil;
+    return 0;
+}
+
+static const struct auth_class test_auth = { test_lookup, test_touched, test_account };
 static const struct service test_service = {
     .name = "test",
     .doc = "For tests.",

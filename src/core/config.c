@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration: default, file, environment, flags, in this order; the later wins.  Hides how a
- * value becomes a member of struct config and how it is shown again.  Secrets stand in files: what
- * looks like one is refused in flags, which every user of the machine can read, and masked in
- * print. */
+/* The configuration: default, what stands in its place, file, environment, flags, in this order;
+ * the later wins.  Hides how a value becomes a member of struct config and how it is shown again.
+ * Secrets stand in files: what looks like one is refused in flags, which every user of the machine
+ * can read, and masked in print. */
 #include "core/config.h"
 
+#include <assert.h>
 #include <ctype.h>
 
 #include "codec/text.h"
@@ -240,9 +241,19 @@ static void read_flags(struct config_load *l, int argc, const char *const *argv)
 
 /* ---- the whole */
 
-struct config *config_load_text(struct str yaml, const char *name, int argc,
-                                const char *const *argv, const char *const *env, struct buf *faults,
-                                struct err *e)
+static void read_below(struct config_load *l, const struct config_below *below)
+{
+    for (; below && below->key; below++) {
+        int key = config_find(str_of(below->key));
+
+        assert(key >= 0);
+        config_set(l, key, str_of(below->value), below->key, below->origin);
+    }
+}
+
+static struct config *load(struct str yaml, const char *name, int argc, const char *const *argv,
+                           const struct config_below *below, const char *const *env,
+                           struct buf *faults, struct err *e)
 {
     struct config *c = calloc(1, sizeof(*c));
 
@@ -252,6 +263,7 @@ struct config *config_load_text(struct str yaml, const char *name, int argc,
     struct config_load l = { .c = c, .faults = faults };
     for (size_t i = 0; i < config_n_keys; i++)
         config_set(&l, (int)i, str_of(config_keys[i].dflt), config_keys[i].name, "default");
+    read_below(&l, below);
     config_yaml(&l, yaml, name);
     read_env(&l, env);
     read_flags(&l, argc, argv);
@@ -264,8 +276,16 @@ struct config *config_load_text(struct str yaml, const char *name, int argc,
     return NULL;
 }
 
+struct config *config_load_text(struct str yaml, const char *name, int argc,
+                                const char *const *argv, const char *const *env, struct buf *faults,
+                                struct err *e)
+{
+    return load(yaml, name, argc, argv, NULL, env, faults, e);
+}
+
 struct config *config_load(const char *file, int argc, const char *const *argv,
-                           const char *const *env, struct buf *faults, struct err *e)
+                           const struct config_below *below, const char *const *env,
+                           struct buf *faults, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
     struct str text = STR("");
@@ -283,7 +303,7 @@ struct config *config_load(const char *file, int argc, const char *const *argv,
         err_set(e, ERR_INVALID, "the configuration file cannot be read");
         return NULL;
     }
-    return config_load_text(text, file ? file : "configuration", argc, argv, env, faults, e);
+    return load(text, file ? file : "configuration", argc, argv, below, env, faults, e);
 }
 
 void config_free(struct config *c)

@@ -108,13 +108,20 @@ struct config_key {
 extern const struct config_key config_keys[];
 extern const size_t config_n_keys;
 
+/* What stands in place of a key's default: file, environment and flags go over it.  'origin' lives
+ * as long as the configuration. */
+struct config_below {
+    const char *key, *value, *origin;
+};
+
 /* Reads everything; 'argv' is what follows "serve" (--role is skipped, --config FILE goes before
- * 'file'). 'file' NULL: none; CONFIG_DEFAULT_FILE may be missing, any other must be there.  'env'
- * ends with NULL and may be NULL.  All faults of all sources are reported at once in 'faults' (a
- * line each); NULL then. */
+ * 'file'). 'file' NULL: none; CONFIG_DEFAULT_FILE may be missing, any other must be there.  'below'
+ * ends with a key of NULL and may be NULL; 'env' ends with NULL and may be NULL.  All faults of all
+ * sources are reported at once in 'faults' (a line each); NULL then. */
 struct config *config_load(const char *file, int argc, const char *const *argv,
-                           const char *const *env, struct buf *faults, struct err *e);
-/* As above for YAML text already read; 'name' stands for the file in faults. */
+                           const struct config_below *below, const char *const *env,
+                           struct buf *faults, struct err *e);
+/* As above for YAML text already read, with nothing below; 'name' stands for the file in faults. */
 struct config *config_load_text(struct str yaml, const char *name, int argc,
                                 const char *const *argv, const char *const *env, struct buf *faults,
                                 struct err *e);

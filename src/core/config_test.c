@@ -340,18 +340,49 @@ static void files_are_read_where_they_are_named(void **state _unused_)
 
     assert_int_equal(fd_write_all(fd, "log:\n  level: warn\n", 19, &e), 0);
     close(fd);
-    struct config *c = config_load(path, 0, NULL, NULL, &faults, &e);
+    struct config *c = config_load(path, 0, NULL, NULL, NULL, &faults, &e);
     assert_non_null(c);
     assert_string_equal(c->log_level, "warn");
     config_free(c);
-    c = config_load(CONFIG_DEFAULT_FILE, 4, WORDS("--role", "api", "--config", path), NULL, &faults,
-                    &e);
+    c = config_load(CONFIG_DEFAULT_FILE, 4, WORDS("--role", "api", "--config", path), NULL, NULL,
+                    &faults, &e);
     assert_non_null(c);
     assert_string_equal(c->log_level, "warn");
     config_free(c);
     unlink(path);
-    assert_null(config_load(path, 0, NULL, NULL, &faults, &e));
+    assert_null(config_load(path, 0, NULL, NULL, NULL, &faults, &e));
     assert_non_null(strstr(buf_cstr(&faults), "cannot be read"));
+    buf_free(&faults);
+}
+
+static void what_stands_below_goes_over_the_default_alone(void **state _unused_)
+{
+    static const struct config_below below[] = { { "places.state_dir", "/below", "below" },
+                                                 { "places.run_dir", "/below", "below" },
+                                                 { "places.cache_dir", "/below", "below" },
+                                                 { "log.level", "warn", "below" },
+                                                 { NULL, NULL, NULL } };
+    char path[] = "/tmp/brume-config-XXXXXX";
+    static const char text[] = "places:\n  state_dir: /file\n";
+    struct buf faults = BUF(MIB(1));
+    struct err e;
+    int fd = mkstemp(path);
+
+    assert_int_equal(fd_write_all(fd, text, sizeof(text) - 1, &e), 0);
+    close(fd);
+    struct config *c = config_load(path, 1, WORDS("--places.cache_dir=/flag"), below,
+                                   WORDS("BRUME_PLACES_RUN_DIR=/env"), &faults, &e);
+    assert_non_null(c);
+    assert_string_equal(c->state_dir, "/file");
+    assert_string_equal(c->store, "sqlite:/file/store.db");
+    assert_string_equal(c->run_dir, "/env");
+    assert_string_equal(c->cache_dir, "/flag");
+    assert_string_equal(c->log_level, "warn");
+    for (size_t i = 0; i < config_n_keys; i++)
+        assert_int_equal(strcmp(c->origin[i], "below") == 0,
+                         strcmp(config_keys[i].name, "log.level") == 0);
+    config_free(c);
+    unlink(path);
     buf_free(&faults);
 }
 
@@ -410,6 +441,7 @@ int main(void)
         cmocka_unit_test(shares_are_settings_by_plan),
         cmocka_unit_test(the_instance_types_are_a_list_with_the_printed_one),
         cmocka_unit_test(files_are_read_where_they_are_named),
+        cmocka_unit_test(what_stands_below_goes_over_the_default_alone),
         cmocka_unit_test(plans_and_quotas_are_those_of_the_table),
         cmocka_unit_test(every_key_is_complete),
     };

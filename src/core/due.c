@@ -6,24 +6,27 @@
 #include "base/fair.h"
 #include "codec/id.h"
 
-#define SQL_EARLIEST(but)         \
+#define SQL_EARLIEST(which)       \
     "SELECT due_at FROM core_due" \
-    " WHERE loop = $1 AND lease_until <= $2" but " ORDER BY due_at LIMIT 1"
-#define SQL_CLAIM(but, limit, until, by)                                               \
+    " WHERE loop = $1 AND lease_until <= $2" which " ORDER BY due_at LIMIT 1"
+#define SQL_CLAIM(which, until, by)                                                    \
     "WITH due AS (SELECT id FROM core_due"                                             \
-    "              WHERE loop = $1 AND due_at <= $2 AND lease_until <= $2" but         \
-    "              ORDER BY due_at LIMIT " limit " /*pg: FOR UPDATE SKIP LOCKED */)"   \
+    "              WHERE loop = $1 AND due_at <= $2 AND lease_until <= $2" which       \
+    "              ORDER BY due_at LIMIT 1 /*pg: FOR UPDATE SKIP LOCKED */)"           \
     " UPDATE core_due SET due_at = " until ", lease_until = " until ", lease_by = " by \
     "  WHERE loop = $1 AND id IN (SELECT id FROM due)"                                 \
     " RETURNING id, attempts, tenant_id"
+#define SQL_OF " AND COALESCE(tenant_id, '') = $3"
 /* As many tenants as rows can be leased at once. */
-#define SQL_NOT_OF                                                                               \
-    " AND COALESCE(tenant_id, '') NOT IN ($3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17," \
-    "$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33,$34)"
-_Static_assert(DUE_CLAIM_MAX == 32, "SQL_NOT_OF names 32 tenants");
-static const char sql_claim[] = SQL_CLAIM("", "$3", "$4", "$5");
-static const char sql_claim_fair[] = SQL_CLAIM(SQL_NOT_OF, "1", "$35", "$36");
-static const char sql_earliest_fair[] = SQL_EARLIEST(SQL_NOT_OF);
+#define SQL_REST                                                                            \
+    " AND due_at >= $3 AND COALESCE(tenant_id, '') NOT IN ($4,$5,$6,$7,$8,$9,$10,$11,$12,"  \
+    "$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33,$" \
+    "34,$35)"
+_Static_assert(DUE_CLAIM_MAX == 32, "SQL_REST names 32 tenants");
+static const char sql_claim_rest[] = SQL_CLAIM(SQL_REST, "$36", "$37");
+static const char sql_claim_of[] = SQL_CLAIM(SQL_OF, "$4", "$5");
+static const char sql_earliest_rest[] = SQL_EARLIEST(SQL_REST);
+static const char sql_earliest_of[] = SQL_EARLIEST(SQL_OF);
 static const char sql_earliest[] = SQL_EARLIEST("");
 static const char sql_again[] =
     "UPDATE core_due"
@@ -89,64 +92,144 @@ static int64_t holds(const struct due_claim *c, const struct uuid *tenant)
     return n;
 }
 
-/* Who may have none now. */
-static void add_full(const struct due_claim *c, const struct uuid *tenant, struct arg *full,
-                     size_t *n)
+static bool is_full(const struct due_claim *c, const struct uuid *tenant)
 {
-    int64_t used = c->used + (int64_t)c->n;
-
-    if (*n < DUE_CLAIM_MAX && !fair_room(holds(c, tenant), 1, c->seats, used))
-        full[(*n)++] = A((const char *)tenant->s);
+    return !fair_room(holds(c, tenant), 1, c->seats, c->used + (int64_t)c->n);
 }
 
-enum { OF_FAIR = 2, ARGS_EARLIEST = OF_FAIR + DUE_CLAIM_MAX, ARGS_FAIR = ARGS_EARLIEST + 2 };
-
-static void fair_args(const struct due_claim *c, struct arg args[ARGS_FAIR])
+/* The tenants who may have none now: only who holds one can be. */
+static size_t full(const struct due_claim *c, const struct uuid *out[DUE_CLAIM_MAX])
 {
     size_t n = 0;
 
+    for (size_t i = 0; i < c->n_holds + c->n && n < DUE_CLAIM_MAX; i++) {
+        const struct uuid *t = i < c->n_holds ? &c->holds[i] : &c->got[i - c->n_holds].tenant;
+        bool known = !is_full(c, t);
+
+        for (size_t k = 0; k < n && !known; k++)
+            known = uuid_eq(out[k], t);
+        if (!known)
+            out[n++] = t;
+    }
+    return n;
+}
+
+/* A tenant as SQL_OF and SQL_REST name it: nobody's are of "". */
+static struct arg name_of(const struct uuid *tenant)
+{
+    return A((const char *)tenant->s);
+}
+
+enum { OF_REST = 3, ARGS_EARLIEST = OF_REST + DUE_CLAIM_MAX, ARGS_REST = ARGS_EARLIEST + 2 };
+
+static void rest_args(const struct due_claim *c, struct arg args[ARGS_REST])
+{
+    const struct uuid *but[DUE_CLAIM_MAX];
+    size_t n = full(c, but);
+
     args[0] = A(c->loop);
     args[1] = A(c->now);
-    for (size_t i = 0; i < c->n_holds; i++)
-        add_full(c, &c->holds[i], args + OF_FAIR, &n);
-    for (size_t i = 0; i < c->n; i++)
-        add_full(c, &c->got[i].tenant, args + OF_FAIR, &n);
-    while (n < DUE_CLAIM_MAX)
-        args[OF_FAIR + n++] = A("nobody");
+    args[2] = A(c->front.floor);
+    for (size_t i = 0; i < DUE_CLAIM_MAX; i++)
+        args[OF_REST + i] = i < n ? name_of(but[i]) : A("nobody");
     args[ARGS_EARLIEST] = A(c->until);
     args[ARGS_EARLIEST + 1] = A(c->by);
 }
 
-/* One row at a time, for each changes who may have the next. */
-static int claim_fair(struct db *db, struct due_claim *c, int64_t want, struct err *e)
-{
-    struct arg args[ARGS_FAIR];
-    size_t before;
-    int64_t any;
+/* Where the row due longest is that may be had. */
+struct first {
+    int64_t at;     /* DUE_NEVER: there is none */
+    int64_t rest;   /* the earliest behind the floor */
+    struct uuid of; /* whose it is, if it is before the floor */
+    bool passed;    /* it is */
+};
 
-    do {
-        before = c->n;
-        fair_args(c, args);
-        if ((int64_t)c->n < want)
-            TRY(db_each(db, sql_claim_fair, args, ARGS_FAIR, claim_row, c, e));
-    } while (c->n > before);
-    TRY(db_int(db, sql_earliest_fair, args, ARGS_EARLIEST, DUE_NEVER, &c->next, e));
-    TRY(due_earliest(db, c->loop, c->now, &any, e));
-    c->held_back = any <= c->now && any < c->next;
+static int first_find(struct db *db, struct due_claim *c, struct first *f, struct err *e)
+{
+    struct due_front *front = &c->front;
+    struct arg args[ARGS_REST];
+    size_t kept = 0;
+
+    *f = (struct first){ 0 };
+    rest_args(c, args);
+    TRY(db_int(db, sql_earliest_rest, args, ARGS_EARLIEST, DUE_NEVER, &f->rest, e));
+    f->at = f->rest;
+    for (size_t i = 0; i < front->n_passed; i++) {
+        struct uuid t = front->passed[i];
+        int64_t at = front->floor;
+
+        if (!is_full(c, &t))
+            TRY(db_int(db, sql_earliest_of, ARGS(A(c->loop), A(c->now), name_of(&t)), DUE_NEVER,
+                       &at, e));
+        if (at > front->floor) /* it has none left before the floor */
+            continue;
+        front->passed[kept++] = t;
+        if (at < f->at && !is_full(c, &t)) {
+            f->at = at;
+            f->of = t;
+            f->passed = true;
+        }
+    }
+    front->n_passed = kept;
     return 0;
 }
 
+static int first_claim(struct db *db, struct due_claim *c, const struct first *f, struct err *e)
+{
+    struct arg args[ARGS_REST];
+
+    if (f->passed)
+        return db_each(db, sql_claim_of,
+                       ARGS(A(c->loop), A(c->now), name_of(&f->of), A(c->until), A(c->by)),
+                       claim_row, c, e);
+    rest_args(c, args);
+    return db_each(db, sql_claim_rest, args, ARGS_REST, claim_row, c, e);
+}
+
+/* Whoever is full is passed over up to what others have due.  The floor lies a microsecond before
+ * that, for a signal of a row whose lease ran out makes it due by one earlier. */
+static void front_move(struct due_claim *c, int64_t rest)
+{
+    const struct uuid *over[DUE_CLAIM_MAX];
+    struct due_front *front = &c->front;
+    size_t n = full(c, over);
+
+    for (size_t i = 0; i < n; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < front->n_passed && !known; k++)
+            known = uuid_eq(&front->passed[k], over[i]);
+        if (known)
+            continue;
+        if (front->n_passed == DUE_PASSED_MAX) {
+            *front = (struct due_front){ 0 };
+            return;
+        }
+        front->passed[front->n_passed++] = *over[i];
+    }
+    front->floor = MAX(front->floor, MIN(rest, c->now) - 1);
+}
+
+/* One row at a time, for each changes who may have the next. */
 int due_claim(struct db *db, struct due_claim *c, struct err *e)
 {
-    int64_t want = MIN(c->want, (int64_t)DUE_CLAIM_MAX);
+    int64_t want = MIN(c->want, (int64_t)DUE_CLAIM_MAX), any;
+    struct first f;
+    size_t before;
 
     c->n = 0;
-    c->held_back = false;
-    if (c->seats)
-        return claim_fair(db, c, want, e);
-    TRY(db_each(db, sql_claim, ARGS(A(c->loop), A(c->now), A(want), A(c->until), A(c->by)),
-                claim_row, c, e));
-    return due_earliest(db, c->loop, c->now, &c->next, e);
+    c->front = c->from;
+    do {
+        before = c->n;
+        TRY(first_find(db, c, &f, e));
+        if (f.at <= c->now && (int64_t)c->n < want)
+            TRY(first_claim(db, c, &f, e));
+    } while (c->n > before);
+    front_move(c, f.rest);
+    c->next = f.at;
+    TRY(due_earliest(db, c->loop, c->now, &any, e));
+    c->held_back = any <= c->now && any < c->next;
+    return 0;
 }
 
 int due_finish(struct db *db, struct due_finish *f, struct err *e)

@@ -11,22 +11,32 @@
 #include "base/base.h"
 #include "db/db.h"
 
-enum { DUE_BY = 48, DUE_CLAIM_MAX = 32 };
+enum { DUE_BY = 48, DUE_CLAIM_MAX = 32, DUE_PASSED_MAX = 64 };
 #define DUE_NEVER INT64_MAX
 
 struct due_claimed {
     struct uuid id, tenant; /* tenant: nil where nobody knows whose it is */
     int64_t attempts;
 };
+/* How far the claims of a process have come in a loop: the rows due before 'floor' that nobody
+ * holds are of 'passed' alone, who held their share when it moved.  So a claim looks at the backlog
+ * of none of them again.  All 0: nothing is known, which is always true.  Who makes a row due makes
+ * 'floor' no later than that. */
+struct due_front {
+    int64_t floor;
+    struct uuid passed[DUE_PASSED_MAX];
+    size_t n_passed;
+};
 struct due_claim {
     const char *loop;
     int64_t now, until; /* the lease's end */
     int64_t want;       /* at most DUE_CLAIM_MAX */
     const char *by;     /* unique to this claim */
-    /* Shares of the tenants (base/fair.h).  'seats' 0: none. */
+    /* Shares of the tenants (base/fair.h). */
     int64_t seats, used;              /* 'used' also by rows of other loops */
     struct uuid holds[DUE_CLAIM_MAX]; /* tenants of the rows of this loop that are leased */
     size_t n_holds;
+    struct due_front from, front; /* as it was before this claim, and is after it */
     struct due_claimed got[DUE_CLAIM_MAX];
     size_t n;
     int64_t next;   /* when the next row is due that nobody holds and whose tenant may have it;

@@ -121,18 +121,45 @@ static void forget(struct app *app, const char *scope, const char *key, int64_t 
     drop(app, before);
 }
 
-/* What was promised before a restart is kept, also over a bound that is smaller now. */
-static int load_one(void *ctx, const struct col *c, size_t n, struct err *e _unused_)
+struct loading {
+    struct app *app;
+    struct db *db;
+    struct map *flows; /* of tenants: of uint64_t */
+};
+
+/* Each tenant is looked up once. */
+static int loading_flow(struct loading *l, const struct uuid *tenant, uint64_t *out, struct err *e)
 {
-    struct app *app = ctx;
+    const struct auth_class *auth = l->app->auth;
+    uint64_t *known = map_get(l->flows, tenant->s, sizeof(tenant->s));
+    struct uuid account = { "" };
+
+    if (!known) {
+        if (auth && auth->account)
+            TRY(auth->account(l->db, tenant, &account, e));
+        if (!(known = malloc(sizeof(*known))))
+            abort();
+        *known = flow_of_tenant(&account, tenant);
+        map_set(l->flows, tenant->s, sizeof(tenant->s), known);
+    }
+    *out = *known;
+    return 0;
+}
+
+/* What was promised before a restart is kept, also over a bound that is smaller now. */
+static int load_one(void *ctx, const struct col *c, size_t n, struct err *e)
+{
+    struct loading *l = ctx;
+    struct app *app = l->app;
 
     if (n != 7 || !c[1].s || !c[2].s || !c[3].s)
         return 0;
     struct record_known k = { .seq = c[0].i, .until = c[4].i, .claim = c[5].i != 0 };
     struct uuid tenant = { "" };
     if (c[6].s && uuid_parse((struct str){ c[6].s, c[6].n }, &tenant)) {
-        struct flow f = { .key = flow_of(&tenant) };
+        struct flow f = { 0 };
 
+        TRY(loading_flow(l, &tenant, &f.key, e));
         if (shares_take(app->shares, SHARE_KEYS, &f, 1) == FAIR_OK)
             k.flow = f.key;
     }
@@ -144,16 +171,23 @@ int idem_load(struct app *app, struct err *e)
 {
     if (app->postgres)
         return 0;
+    struct loading l = { .app = app, .db = store_any_reader(app->store), .flows = map_new() };
     struct db *db = store_reader(app->store, e);
-    if (!db)
-        return -1;
-    int rc = db_each(db,
-                     "SELECT seq, idem_scope, idem_key, idem_print, idem_until,"
-                     " CASE WHEN idem_answer LIKE 'begun %' THEN 1 ELSE 0 END,"
-                     " COALESCE(tenant_id, user_id) FROM journal"
-                     " WHERE idem_key IS NOT NULL AND idem_until > $1",
-                     ARGS(A(clock_wall(app->clock))), load_one, app, e);
-    store_reader_back(app->store, db);
+    const void *key;
+    size_t at = 0, n;
+    void *v;
+    int rc = !db ? -1
+                 : db_each(db,
+                           "SELECT seq, idem_scope, idem_key, idem_print, idem_until,"
+                           " CASE WHEN idem_answer LIKE 'begun %' THEN 1 ELSE 0 END,"
+                           " COALESCE(tenant_id, user_id) FROM journal"
+                           " WHERE idem_key IS NOT NULL AND idem_until > $1",
+                           ARGS(A(clock_wall(app->clock))), load_one, &l, e);
+    if (db)
+        store_reader_back(app->store, db);
+    while (map_next(l.flows, &at, &key, &n, &v))
+        free(v);
+    map_free(l.flows);
     return rc;
 }
 

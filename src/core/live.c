@@ -135,5 +135,7 @@ int live_check(struct call_private *p, struct db *db, struct err *e)
     p->who = was;
     p->tenant_wanted = wanted;
     p->c.tenant = was.tenant_id;
+    if (rc < 0) /* it may run again: a transaction that was undone, a store that did not answer */
+        atomic_store(&p->look_again, true);
     return rc;
 }

@@ -120,14 +120,24 @@ static enum action_class class_of(const struct route *r)
     return r->work == WRITE || r->work == LONG ? CLASS_WRITE : CLASS_READ;
 }
 
+bool route_writes(const struct route *r)
+{
+    return class_of(r) != CLASS_READ && (r->work == WRITE || r->work == LONG);
+}
+
+bool route_keyed(const struct route *r)
+{
+    return !r->public && r->method != GET && r->method != HEAD &&
+           (r->work == WRITE || r->work == LONG);
+}
+
 static void info_fill(struct route_info *info, const struct service *s, const struct route *r)
 {
     info->route = r;
     info->service = s;
     info->class = class_of(r);
-    info->writes = info->class != CLASS_READ && (r->work == WRITE || r->work == LONG);
-    info->keyed = !r->public && r->method != GET && r->method != HEAD &&
-                  (r->work == WRITE || r->work == LONG);
+    info->writes = route_writes(r);
+    info->keyed = route_keyed(r);
     info->record = r->out ? r->out : r->in;
     if (r->action)
         upper(info->audit_action, sizeof(info->audit_action), r->action);

@@ -3,14 +3,9 @@
  * row, as the way of a request does, so that each is named and none is left to a "default". */
 #include "core/openapi_private.h"
 
-bool route_writes(const struct route *r)
+bool route_matches(const struct route *r)
 {
-    return r->method != GET && (r->work == WRITE || r->work == LONG);
-}
-
-bool route_keyed(const struct route *r)
-{
-    return route_writes(r) && !r->public;
+    return route_writes(r) && r->method != GET;
 }
 
 bool route_tagged(const struct route *r)
@@ -67,24 +62,25 @@ static const struct {
 
 static const struct answer {
     enum err_code code; /* the example's */
-    const char *key, *doc;
+    const char *key;
+    const char *doc; /* of a status with several meanings; NULL: what its code means */
     unsigned headers;
 } answers[] = {
     { ERR_INVALID,                "bad_request",            "Something in the request is not right: every fault is named.", 0 },
     { ERR_UNAUTHORIZED,           "unauthorized",           "Who calls is not known.", BIT(H_WWW) },
     { ERR_FORBIDDEN,              "forbidden",              "The credential may not do this, or a limit of the plan is reached.", BIT(H_WWW) },
-    { ERR_NOT_FOUND,              "not_found",              "There is no such thing, or it is another tenant's.", 0 },
-    { ERR_NOT_ACCEPTABLE,         "not_acceptable",         "Accept wants a form that there is not.", 0 },
-    { ERR_REQUEST_TIMEOUT,        "request_timeout",        "The body did not come in time.", 0 },
+    { ERR_NOT_FOUND,              "not_found",              NULL, 0 },
+    { ERR_NOT_ACCEPTABLE,         "not_acceptable",         NULL, 0 },
+    { ERR_REQUEST_TIMEOUT,        "request_timeout",        NULL, 0 },
     { ERR_INVALID_STATE,          "conflict",               "Its state does not allow it, its name is taken, or the same request runs.", BIT(H_REPLAYED) },
-    { ERR_PRECONDITION_FAILED,    "precondition_failed",    "It is not as If-Match says.", 0 },
-    { ERR_TOO_LARGE,              "payload_too_large",      "The body, or the answer, is too large.", 0 },
-    { ERR_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body is not of this type.", 0 },
-    { ERR_IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", "Another request came under this Idempotency-Key.", 0 },
-    { ERR_PRECONDITION_REQUIRED,  "precondition_required",  "If-Match is due.", 0 },
-    { ERR_RATE_LIMITED,           "rate_limited",           "Too many requests.", BIT(H_RETRY) | RATE_HEADERS },
-    { ERR_INTERNAL,               "internal_error",         "The server failed.", 0 },
-    { ERR_NOT_IMPLEMENTED,        "not_implemented",        "This is planned, and not built.", 0 },
+    { ERR_PRECONDITION_FAILED,    "precondition_failed",    NULL, 0 },
+    { ERR_TOO_LARGE,              "payload_too_large",      NULL, 0 },
+    { ERR_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", NULL, 0 },
+    { ERR_IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", NULL, 0 },
+    { ERR_PRECONDITION_REQUIRED,  "precondition_required",  NULL, 0 },
+    { ERR_RATE_LIMITED,           "rate_limited",           NULL, BIT(H_RETRY) | RATE_HEADERS },
+    { ERR_INTERNAL,               "internal_error",         NULL, 0 },
+    { ERR_NOT_IMPLEMENTED,        "not_implemented",        NULL, 0 },
     { ERR_OVERLOADED,             "unavailable",            "Not available at this moment.", BIT(H_RETRY) },
 };
 /* clang-format on */
@@ -127,7 +123,7 @@ static bool can_answer(const struct entry *en, enum err_code code)
     case ERR_IDEMPOTENCY_KEY_REUSED:
         return route_keyed(r);
     case ERR_PRECONDITION_FAILED:
-        return route_writes(r) && strstr(en->path, "{id}");
+        return route_matches(r) && strstr(en->path, "{id}");
     case ERR_PRECONDITION_REQUIRED:
         return r->must_match;
     case ERR_RATE_LIMITED:
@@ -199,7 +195,7 @@ static unsigned headers_of(const struct entry *en, bool deleted)
         h |= RATE_HEADERS | BIT(H_VERSION);
     if (r->limit == LIMIT_AUTH)
         h |= RATE_HEADERS;
-    if (!deleted && (route_tagged(r) || (row && route_writes(r))))
+    if (!deleted && (route_tagged(r) || (row && route_matches(r))))
         h |= BIT(H_TAG);
     if (r->list || (r->rows && r->query))
         h |= BIT(H_LINK);
@@ -420,7 +416,7 @@ void common_answers(struct doc *d)
             continue;
         json_key(o, answers[i].key);
         json_open(o, '{');
-        json_kstr(o, "description", answers[i].doc);
+        json_kstr(o, "description", answers[i].doc ? answers[i].doc : err_doc(answers[i].code));
         put_headers(d, answers[i].headers | BIT(H_REQUEST));
         error_content(o, answers[i].code);
         json_close(o);

@@ -215,7 +215,7 @@ void operation_parameters(struct doc *d, const struct entry *en)
         param_ref(&d->o, "tenant");
     if (route_keyed(r))
         param_ref(&d->o, "idempotency_key");
-    if (route_writes(r) && has_id)
+    if (route_matches(r) && has_id)
         param_ref(&d->o, "if_match");
     if (route_tagged(r))
         param_ref(&d->o, "if_none_match");

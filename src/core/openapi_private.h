@@ -39,6 +39,5 @@ void operation_answers(struct doc *d, const struct entry *en);
 void common_schemas(struct json_out *o);
 void common_answers(struct doc *d);
 
-bool route_writes(const struct route *r);
-bool route_keyed(const struct route *r);
-bool route_tagged(const struct route *r); /* its answer has an ETag that If-None-Match may name */
+bool route_matches(const struct route *r); /* it may change what If-Match names */
+bool route_tagged(const struct route *r);  /* its answer has an ETag that If-None-Match may name */

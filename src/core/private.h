@@ -265,7 +265,6 @@ struct call_private {
     atomic_bool look_again;          /* its credential may be no longer what it was */
     int64_t looked;                  /* monotonic */
     uint64_t revocations;            /* there were, before its credential was looked up */
-    struct err ended;                /* why a stream was ended by us */
     struct uuid live_user, live_key; /* of its credential, while it is in the list */
     struct call_private *live_next, *live_prev;
 
@@ -435,6 +434,9 @@ const char *dispatch_allow(struct call_private *p);
  * user, else the client's address (IPv6: its /64). */
 const struct flow *call_flow(struct call_private *p);
 uint64_t flow_of(const struct uuid *id);
+/* The flow of what one does in a tenant: all tenants of an account have one; 'tenant' alone where
+ * the account is not known. */
+uint64_t flow_of_tenant(const struct uuid *account, const struct uuid *tenant);
 /* Hands it to a lane: 0, or the refusal. */
 int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e) _must_check_;
 /* Of what is shared, until call_give() or the answer: 0, or the refusal. */
@@ -464,6 +466,9 @@ void crud_list_check(struct call *c, struct faults *f);
 
 /* ---- mount.c */
 int mount_all(struct app *app, struct err *e) _must_check_;
+/* What route_info says as .writes and .keyed, of a row alone. */
+bool route_writes(const struct route *r);
+bool route_keyed(const struct route *r);
 
 /* ---- app.c */
 bool app_runtime_ok(struct app *app);

@@ -22,6 +22,7 @@ struct loop {
     bool claiming;
     bool held_back; /* due rows wait until their tenants hold less */
     unsigned ended; /* leases, so far */
+    struct due_front front;
     struct visit_counts counts;
 };
 
@@ -139,8 +140,8 @@ static void rouse(struct reconcile *rc)
 
 static void loop_due(struct reconcile *rc, struct loop *l, int64_t at)
 {
-    if (at < l->next)
-        l->next = at;
+    l->next = MIN(l->next, at);
+    l->front.floor = MIN(l->front.floor, at);
     if (at <= clock_wall(rc->app->clock))
         rouse(rc);
     else if (at < rc->planned)
@@ -200,6 +201,8 @@ static void claim_begin(struct reconcile *rc, struct turn *t, struct loop *l)
     l->held_back = false;
     l->next = DUE_NEVER; /* a signal from now on lowers it again */
     turn_claims(t, rc, l, want);
+    t->claim.from = l->front;
+    l->front.floor = DUE_NEVER; /* likewise */
     t->claim.seats = rc->n_seats;
     t->claim.used = leased(rc);
     t->ended = l->ended;
@@ -213,8 +216,11 @@ static void claim_begin(struct reconcile *rc, struct turn *t, struct loop *l)
 static void claim_end(struct reconcile *rc, struct turn *t, bool ok)
 {
     struct loop *l = t->loop;
+    int64_t told = l->front.floor;
 
     l->claiming = false;
+    l->front = ok ? t->claim.front : (struct due_front){ 0 };
+    l->front.floor = MIN(l->front.floor, told);
     l->held_back = ok && t->claim.held_back;
     rc->held_back += l->held_back;
     if (l->held_back && t->ended != l->ended) {
@@ -738,6 +744,7 @@ static int drain_loop(struct reconcile *rc, struct db *db, struct loop *l, int64
         struct turn t = { .rc = rc };
 
         turn_claims(&t, rc, l, DUE_CLAIM_MAX);
+        t.claim.seats = DUE_CLAIM_MAX;
         TRY(turn_write(&t, e));
         if (!t.claim.n)
             return 0;

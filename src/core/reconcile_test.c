@@ -329,7 +329,9 @@ static int renew_run(struct db *db, void *ctx, struct err *e)
 static void a_visit_that_was_cut_short_is_made_again_when_its_lease_ends(void **state)
 {
     SMALL(s, false);
-    struct due_claim c = { .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9 };
+    struct due_claim c = {
+        .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9, .seats = 9
+    };
 
     c.by = "dead.1";
     signal_row(&s.app, &calm, "a", T0);
@@ -348,7 +350,9 @@ static void a_visit_that_was_cut_short_is_made_again_when_its_lease_ends(void **
 static void a_signal_of_a_leased_row_waits_for_the_lease(void **state)
 {
     SMALL(s, false);
-    struct due_claim c = { .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9 };
+    struct due_claim c = {
+        .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9, .seats = 9
+    };
 
     c.by = "other.1";
     signal_row(&s.app, &calm, "a", T0);
@@ -361,13 +365,95 @@ static void a_signal_of_a_leased_row_waits_for_the_lease(void **state)
 static void the_next_process_on_sqlite_does_not_wait_for_leases(void **state)
 {
     SMALL(s, false);
-    struct due_claim c = { .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9 };
+    struct due_claim c = {
+        .loop = "calm", .now = T0, .until = T0 + SECONDS(60), .want = 9, .seats = 9
+    };
 
     c.by = "dead.1";
     signal_row(&s.app, &calm, "a", T0);
     ok(s.f, store_write(s.f->s, claim_run, &c, &s.f->e));
     ok(s.f, reconcile_start(&s.app, &s.f->e));
     assert_int_equal(visits_after(&s, 0), 1);
+}
+
+/* A claim of "calm" that goes on where the last one ended. */
+static void claim_on(struct small *s, struct due_claim *c, int64_t later)
+{
+    c->now += later;
+    c->until = c->now + SECONDS(60);
+    c->from = c->front;
+    ok(s->f, store_write(s->f->s, claim_run, c, &s->f->e));
+}
+
+static void backlog_of_hog(struct small *s)
+{
+    for (int i = 10; i < 50; i++) {
+        char sql[200];
+
+        snprintf(sql, sizeof(sql),
+                 "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
+                 " VALUES ('calm', 'hog-%d', %lld, 0, 0, 'hog')",
+                 i, (long long)T0 + i);
+        ok(s->f, fixture_write(s->f, sql));
+    }
+}
+
+static void claims_pass_over_the_backlog_of_who_holds_his_share_once(void **state)
+{
+    SMALL(s, false);
+    struct due_claim c = { .loop = "calm", .now = T0, .want = 1, .seats = 8, .used = 3 };
+
+    c.by = "us.1";
+    for (c.n_holds = 0; c.n_holds < 3; c.n_holds++)
+        c.holds[c.n_holds] = (struct uuid){ "hog" };
+    backlog_of_hog(&s);
+    claim_on(&s, &c, SECONDS(1));
+    assert_int_equal(c.n, 0);
+    assert_true(c.held_back && c.next == DUE_NEVER);
+    assert_int_equal(c.front.n_passed, 1);
+    assert_true(c.front.floor == c.now - 1);
+    signal_row(&s.app, &calm, "nobodys", c.now);
+    claim_on(&s, &c, SECONDS(1));
+    assert_int_equal(c.n, 1);
+    assert_string_equal(c.got[0].id.s, "nobodys");
+    /* The same claim again, as after a transaction that was undone. */
+    ok(s.f, fixture_write(s.f, "UPDATE core_due SET due_at = lease_until - 60000000,"
+                               " lease_until = 0 WHERE id = 'nobodys'"));
+    c.from.floor = MIN(c.from.floor, c.now);
+    ok(s.f, store_write(s.f->s, claim_run, &c, &s.f->e));
+    assert_int_equal(c.n, 1);
+    /* His come in their order when he holds less, before what came later. */
+    signal_row(&s.app, &calm, "later", c.now);
+    c.n_holds = 0;
+    c.used = 0;
+    c.want = 3;
+    claim_on(&s, &c, SECONDS(1));
+    assert_int_equal(c.n, 3);
+    assert_string_equal(c.got[0].id.s, "hog-10");
+    assert_string_equal(c.got[1].id.s, "hog-11");
+    assert_true(c.next <= c.now); /* as many as were wanted: there are more */
+    c.want = 9;
+    claim_on(&s, &c, SECONDS(1));
+    assert_true(c.n > 1);
+    assert_int_equal(fixture_int(s.f, "SELECT COUNT(*) FROM core_due WHERE id = 'later'"
+                                      " AND lease_until > 0"),
+                     1);
+}
+
+static void what_is_made_due_before_the_floor_is_found_when_it_is_lowered(void **state)
+{
+    SMALL(s, false);
+    struct due_claim c = { .loop = "calm", .now = T0, .want = 9, .seats = 9 };
+
+    c.by = "us.1";
+    claim_on(&s, &c, SECONDS(9));
+    assert_int_equal(c.n, 0);
+    signal_row(&s.app, &calm, "a", T0);
+    claim_on(&s, &c, SECONDS(1));
+    assert_int_equal(c.n, 0);
+    c.front.floor = T0; /* as the signal says */
+    claim_on(&s, &c, SECONDS(1));
+    assert_int_equal(c.n, 1);
 }
 
 /* A process whose visit has begun and does not end. */
@@ -595,6 +681,8 @@ int main(void)
         BOTH(a_signal_during_a_visit_is_not_lost),
         BOTH(a_visit_that_was_cut_short_is_made_again_when_its_lease_ends),
         BOTH(a_signal_of_a_leased_row_waits_for_the_lease),
+        BOTH(claims_pass_over_the_backlog_of_who_holds_his_share_once),
+        BOTH(what_is_made_due_before_the_floor_is_found_when_it_is_lowered),
         SQLITE(the_next_process_on_sqlite_does_not_wait_for_leases),
         SQLITE(a_process_killed_amid_a_visit_loses_none),
         BOTH(a_sweep_makes_due_what_the_table_lacks),

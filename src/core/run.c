@@ -27,10 +27,16 @@ uint64_t flow_of(const struct uuid *id)
     return flow_key(id->s, sizeof(id->s));
 }
 
-/* One who has a /64 has all addresses of it. */
+uint64_t flow_of_tenant(const struct uuid *account, const struct uuid *tenant)
+{
+    return flow_of(uuid_is_nil(account) ? tenant : account);
+}
+
 static struct flow client_flow(const struct call_private *p)
 {
-    return (struct flow){ .key = flow_key(p->client.b, p->client.family == 6 ? 8 : 4) };
+    struct cidr c = cidr_of_client(&p->client);
+
+    return (struct flow){ .key = flow_key(c.ip.b, (size_t)c.bits / 8) };
 }
 
 const struct flow *call_flow(struct call_private *p)
@@ -43,9 +49,8 @@ const struct flow *call_flow(struct call_private *p)
         p->flow = client_flow(p);
         return &p->flow;
     }
-    p->flow.key = flow_of(!uuid_is_nil(&who->account)     ? &who->account
-                          : !uuid_is_nil(&who->tenant_id) ? &who->tenant_id
-                                                          : &who->user_id);
+    p->flow.key = flow_of_tenant(&who->account,
+                                 uuid_is_nil(&who->tenant_id) ? &who->user_id : &who->tenant_id);
     p->flow.weight = config_plan_or_free(who->plan)->weight;
     return &p->flow;
 }
@@ -332,13 +337,13 @@ static void late_committed(void *ctx)
     call_publish(l->p);
 }
 
-/* The record of a LONG call that no transaction of its own has written. */
+/* The record of a LONG call that no transaction of its own has written.  What was done must be on
+ * record, however many writes of its tenant wait: it takes the system's turn.  They are no more
+ * than LONG calls at once. */
 static void write_late(struct call_private *p, enum outcome outcome, enum idem_step step)
 {
     struct late l = { p, outcome, step };
-    struct db_job job = {
-        .run = late_run, .committed = late_committed, .ctx = &l, .turn = { .flow = *call_flow(p) }
-    };
+    struct db_job job = { .run = late_run, .committed = late_committed, .ctx = &l };
     struct err e;
 
     call_undo(p);

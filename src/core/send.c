@@ -402,12 +402,19 @@ int stream_write(struct call *c, struct str data, struct err *e)
     return 0;
 }
 
+/* A store that does not answer says nothing of a credential: it is looked up again. */
+static bool no_longer_allowed(struct call_private *p)
+{
+    struct err e;
+
+    return live_check(p, store_any_reader(p->c.app->store), &e) < 0 && err_status(e.code) < 500;
+}
+
 bool stream_gone(struct call *c)
 {
     struct call_private *p = c->p;
 
-    if (!atomic_load(&p->gone) && p->streaming &&
-        live_check(p, store_any_reader(c->app->store), &p->ended) < 0)
+    if (!atomic_load(&p->gone) && p->streaming && no_longer_allowed(p))
         atomic_store(&p->gone, true);
     return atomic_load(&p->gone) || http_req_gone(p->r);
 }
@@ -415,12 +422,11 @@ bool stream_gone(struct call *c)
 bool call_gone(struct call *c)
 {
     struct call_private *p = c->p;
-    struct err ignored;
 
     if (!p->r || p->idem_key)
         return false;
     live_add(p);
-    return http_req_gone(p->r) || live_check(p, store_any_reader(c->app->store), &ignored) < 0;
+    return http_req_gone(p->r) || no_longer_allowed(p);
 }
 
 void stream_finish(struct call_private *p, bool whole)

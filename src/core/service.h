@@ -89,6 +89,9 @@ struct auth_class {
      * first use. Called in a write job. */
     int (*touched)(struct db *db, const struct uuid *key_id, const char *version, int64_t now,
                    struct err *e);
+    /* Whose account the tenant is a part of: as the principal's .account; left as it is where there
+     * is no such tenant. */
+    int (*account)(struct db *db, const struct uuid *tenant, struct uuid *out, struct err *e);
 };
 
 /* ---- routes */

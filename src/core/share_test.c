@@ -202,6 +202,20 @@ TEST(idempotency_records_are_shared_too)
     CHECK_EQ(keyed(w, "test-owner", 3).status, 201);
 }
 
+TEST(idempotency_records_of_many_tenants_are_one_share_after_a_restart_too)
+{
+    _cleanup_(world_freep) struct world *w = small_world();
+
+    if (world_is_postgres(w))
+        return;
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(keyed(w, fmt("test-sybil%d", i), i).status, 201);
+    CHECK_EQ(keyed(w, "test-sybil3", 3).status, 503);
+    world_restart(w);
+    CHECK_EQ(keyed(w, "test-sybil3", 3).status, 503);
+    CHECK_EQ(keyed(w, "test-owner", 4).status, 201);
+}
+
 /* ---- what lasts ends with its credential */
 
 static int revoke_run(struct call *c, void *key_id, struct err *e _unused_)
@@ -212,13 +226,14 @@ static int revoke_run(struct call *c, void *key_id, struct err *e _unused_)
 
 static void revoke_doomed(struct world *w)
 {
-    bool was = atomic_exchange(&doom, false);
+    bool was = atomic_exchange(&doom, false), was_mute = atomic_exchange(&mute, false);
     struct principal who = { 0 };
     struct uuid none = { "" };
     struct err e;
 
     CHECK_EQ(test_lookup(NULL, NULL, NULL, STR("test-doomed"), &none, &who, &e), 0);
     doom = was;
+    mute = was_mute;
     CHECK_EQ(app_write(world_app(w), revoke_run, &who.key_id, &e), 0);
 }
 
@@ -297,6 +312,36 @@ TEST(a_long_call_ends_with_its_peer_and_its_credential)
     doom = false;
 }
 
+TEST(what_lasts_outlives_a_store_that_does_not_answer)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+
+    doom = false;
+    hold = true;
+    int stream = ask_begin(w, GET, "/hold-stream", "test-doomed", NULL, NULL);
+    int fd = ask_begin(w, POST, "/hold", "test-doomed", NULL, NULL);
+    for (int i = 0; i < 1000 && holding < 2; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 2);
+    mute = true;
+    unsaid = 0;
+    revoke_doomed(w);
+    for (int i = 0; i < 2000 && unsaid < 4; i++)
+        usleep(2000);
+    CHECK(unsaid >= 4); /* each asks until it is told */
+    usleep(20000);
+    CHECK_EQ(holding, 2);
+    doom = true;
+    mute = false;
+    for (int i = 0; i < 2000 && holding > 0; i++)
+        usleep(2000);
+    CHECK_EQ(holding, 0);
+    CHECK_EQ(ask_end(w, fd).status, 503);
+    close(stream);
+    hold = false;
+    doom = false;
+}
+
 /* ---- bodies */
 
 static const char part_of_a_body[] =
@@ -358,7 +403,7 @@ static void few_bytes(struct config *c)
 TEST(bodies_in_memory_are_bounded_for_each_tenant)
 {
     void (*before)(struct config * c) = world_configure;
-    static char piece[100000], thing[100000], archive[400001];
+    static char piece[100000], thing[100000], archive[450001];
 
     snprintf(thing, sizeof(thing), "{\"name\":\"x\",\"note\":\"%090000d\"}", 0);
     memset(archive, 'x', sizeof(archive) - 1);
@@ -379,7 +424,8 @@ TEST(bodies_in_memory_are_bounded_for_each_tenant)
     CHECK_STR(header(r, "Retry-After"), "1");
     r = as(w, AS_STRANGER, POST, "/things", thing);
     CHECK_EQ(r.status, 201);
-    /* Over three eighths of what is for uploads. */
+    /* Over three eighths of what is for uploads, and over the piece that may come before that is
+     * seen. */
     r = ask(w, PUT, "/raw", NULL, "Content-Type: application/octet-stream", archive);
     CHECK_EQ(r.status, 503);
     for (int i = 0; i < 4; i++)

@@ -139,14 +139,21 @@ static void admit_on_worker(void *ctx, void *worker)
         spool_begin(p);
 }
 
+static void begin_on_worker(void *ctx, void *worker _unused_)
+{
+    http_release();
+    spool_begin(ctx);
+}
+
 void spool_run(struct call_private *p)
 {
+    /* A key's record may hold the answer: then what there is now does not matter. */
+    bool admit = p->c.route->admit && !p->idem_key;
     struct err e;
 
-    /* A key's record may hold the answer: then what there is now does not matter. */
-    if (!p->c.route->admit || p->idem_key)
-        spool_begin(p);
-    else if (lane_take(p, LANE_READ, admit_on_worker, &e) < 0)
+    /* To make a file may wait for the disk. */
+    if (lane_take(p, admit ? LANE_READ : LANE_BODY, admit ? admit_on_worker : begin_on_worker, &e) <
+        0)
         call_finish(p, -1, &e);
 }
 

@@ -76,6 +76,38 @@ static void ring_end(struct http_req *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+static void deliver(struct http_req *r, struct str body)
+{
+    struct err e = r->body_err;
+
+    r->mode = BODY_GIVEN;
+    r->collect_fn(r->collect_ctx, r, body, r->body_failed ? &e : NULL);
+}
+
+/* 'last': the connection is closed after the answer, which may be given by who is told here. */
+static void fail(struct http_req *r, const struct err *e, bool last)
+{
+    if (r->body_failed || r->mode == BODY_UNASKED || r->mode == BODY_GIVEN)
+        return;
+    pthread_mutex_lock(&r->lock);
+    r->body_failed = true;
+    r->body_err = *e;
+    r->ring_failed = true;
+    pthread_cond_broadcast(&r->moved);
+    pthread_mutex_unlock(&r->lock);
+    if (r->conn && last)
+        r->conn->linger = true;
+    bool collects = !r->conn && r->mode == BODY_COLLECT;
+    body_tell(r);
+    if (collects)
+        deliver(r, (struct str){ NULL, 0 });
+}
+
+void body_fail(struct http_req *r, const struct err *e)
+{
+    fail(r, e, true);
+}
+
 void body_ask(struct http_req *r)
 {
     struct conn *c = r->conn;
@@ -91,10 +123,7 @@ void body_ask(struct http_req *r)
     }
     if (length > 0 && (uint64_t)length > r->body_max) {
         err_set(&e, ERR_TOO_LARGE, "the body is over %llu bytes", (unsigned long long)r->body_max);
-        /* Small enough to be read away, it does not cost the connection. */
-        bool linger = c->linger;
-        body_fail(r, &e);
-        c->linger = linger;
+        fail(r, &e, false); /* small enough to be read away, it does not cost the connection */
         return;
     }
     if (r->mode == BODY_COLLECT)
@@ -107,14 +136,6 @@ void body_ask(struct http_req *r)
 }
 
 /* ---- endings */
-
-static void deliver(struct http_req *r, struct str body)
-{
-    struct err e = r->body_err;
-
-    r->mode = BODY_GIVEN;
-    r->collect_fn(r->collect_ctx, r, body, r->body_failed ? &e : NULL);
-}
 
 void body_tell(struct http_req *r)
 {
@@ -135,24 +156,6 @@ void body_resume(struct http_req *r)
     if (r->paused)
         r->body_since += r->io->now - r->paused_since;
     r->paused = false;
-}
-
-void body_fail(struct http_req *r, const struct err *e)
-{
-    if (r->body_failed || r->mode == BODY_UNASKED || r->mode == BODY_GIVEN)
-        return;
-    pthread_mutex_lock(&r->lock);
-    r->body_failed = true;
-    r->body_err = *e;
-    r->ring_failed = true;
-    pthread_cond_broadcast(&r->moved);
-    pthread_mutex_unlock(&r->lock);
-    body_tell(r);
-    if (r->conn) {
-        r->conn->linger = true; /* and so closed after the answer */
-    } else if (r->mode == BODY_COLLECT) {
-        deliver(r, (struct str){ NULL, 0 });
-    }
 }
 
 /* The connection cannot bring the rest: malformed, or its end. */

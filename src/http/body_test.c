@@ -100,6 +100,26 @@ static void refuse(struct http_req *r)
     http_reply(r, 401, STR("who are you"));
 }
 
+/* Answers where it is told, once nothing more comes. */
+static void take(void *ctx _unused_, struct http_req *r)
+{
+    char p[5000];
+    struct err e;
+    ssize_t n;
+
+    while ((n = http_body_take(r, p, sizeof(p), &e)) > 0)
+        ;
+    if (n == HTTP_BODY_LATER)
+        http_body_more(r);
+    else
+        http_reply(r, n < 0 ? err_status(e.code) : 200, STR("taken"));
+}
+
+static void spool(struct http_req *r)
+{
+    http_body_spool(r, 100, take, NULL);
+}
+
 static void park(struct http_req *r)
 {
     on_io = 1;
@@ -111,6 +131,7 @@ static const struct spot spots[] = {
     { "/later", later },   { "/stream", stream },
     { "/refuse", refuse }, { "/stream-small", stream_small },
     { "/park", park },     { "/stream-later", stream_later },
+    { "/spool", spool },
 };
 
 #define OPEN(h)                    \
@@ -325,6 +346,30 @@ static void a_malformed_chunk_is_an_error_and_the_end(void **state _unused_)
     house_threads_done();
 }
 
+static void
+an_answer_given_where_a_failure_is_told_says_how_the_connection_goes_on(void **state _unused_)
+{
+    OPEN(h);
+    _cleanup_close_ int fd = peer_open(&h), other = peer_open(&h);
+    ANSWER(a);
+
+    say_head(fd, "/spool", "Transfer-Encoding: chunked");
+    peer_say(fd, "g\r\n");
+    assert_true(peer_answer(fd, &a));
+    assert_int_equal(a.status, 400);
+    assert_string_equal(answer_header(&a, "connection"), "close");
+    assert_true(peer_ended(fd));
+    say_head(other, "/spool", "Content-Length: 101"); /* is read away */
+    assert_true(peer_answer(other, &a));
+    assert_int_equal(a.status, 413);
+    assert_null(answer_header(&a, "connection"));
+    peer_put(other, (const char[101]){ 0 }, 101);
+    say_head(other, "/spool", "Content-Length: 2");
+    peer_say(other, "hi");
+    assert_true(peer_answer(other, &a));
+    assert_int_equal(a.status, 200);
+}
+
 static void a_peer_that_leaves_in_its_body_is_an_error(void **state _unused_)
 {
     OPEN(h);
@@ -511,6 +556,7 @@ int main(void)
         cmocka_unit_test(a_body_over_its_maximum_is_refused),
         cmocka_unit_test(an_unwanted_body_is_read_away_or_ends_the_connection),
         cmocka_unit_test(a_malformed_chunk_is_an_error_and_the_end),
+        cmocka_unit_test(an_answer_given_where_a_failure_is_told_says_how_the_connection_goes_on),
         cmocka_unit_test(a_peer_that_leaves_in_its_body_is_an_error),
         cmocka_unit_test(a_body_that_stands_still_times_out),
         cmocka_unit_test(a_body_that_brings_too_little_times_out),

@@ -286,7 +286,7 @@ static bool request_step(struct conn *c)
         answered(c);
         return true;
     }
-    return body_pump(c);
+    return body_pump(c) || (!c->dead && r->answered); /* who was told of the body may have */
 }
 
 static bool discard_step(struct conn *c)

@@ -179,8 +179,11 @@ static bool peer_comes(struct http_server *s, const struct ip *peer, uint64_t *f
     const struct http_app *app = &s->opts.app;
     struct flow f = { .key = FLOW_SYSTEM };
 
-    if (peer->family && !(app->many && app->many(app->ctx, peer)))
-        f.key = flow_key(peer->b, peer->family == 6 ? 8 : 4);
+    if (peer->family && !(app->many && app->many(app->ctx, peer))) {
+        struct cidr c = cidr_of_client(peer);
+
+        f.key = flow_key(c.ip.b, (size_t)c.bits / 8);
+    }
     pthread_mutex_lock(&s->peers_lock);
     enum fair_result got = fair_take(s->peers, &f, 1);
     pthread_mutex_unlock(&s->peers_lock);

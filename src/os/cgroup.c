@@ -342,7 +342,10 @@ static int signal_all(const char *dir, int signum, int depth)
     int found = 0;
 
     snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-    if (peek(path, text))
+    if (peek(path, text)) {
+        char *nl = strrchr(text, '\n'); /* of a longer list a number may have come in part */
+
+        text[nl ? nl - text + 1 : 0] = '\0';
         for (char *p = text, *end; *p; p = end) {
             long long pid = strtoll(p, &end, 10);
             if (end == p)
@@ -353,6 +356,7 @@ static int signal_all(const char *dir, int signum, int depth)
             while (*end == '\n')
                 end++;
         }
+    }
     DIR *d = depth < 8 ? opendir(dir) : NULL;
     for (struct dirent *f; d && (f = readdir(d));)
         if (is_group(f)) {

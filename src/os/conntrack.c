@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hides ctnetlink.  The kernel picks out the port where it can (Linux 5.8), for a host may remember
- * hundreds of thousands of flows; each that goes is named by its tuple, zone and number, so that
- * one that began meanwhile in its place stays. */
+/* Hides ctnetlink.  The kernel picks out UDP, and the port where it is one, as far as it can (Linux
+ * 5.8), for a host may remember hundreds of thousands of flows; each that goes is named by its
+ * tuple, zone and number, so that one that began meanwhile in its place stays. */
 #include "os/conntrack.h"
 
 #include <arpa/inet.h>
@@ -30,7 +30,8 @@ struct name {
 };
 
 struct look {
-    uint16_t dport;
+    const uint16_t *dports;
+    size_t n;
     bool (*match)(const struct conntrack_flow *f, void *ctx);
     void *ctx;
     struct buf names; /* the used part of each */
@@ -138,6 +139,14 @@ static void name_add(struct name *name, const struct nlattr *at)
     name->n = (uint16_t)(name->n + n);
 }
 
+static bool is_to(const struct look *l, uint16_t dport)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->dports[i] == dport)
+            return true;
+    return false;
+}
+
 static int see(const struct nlmsghdr *h, void *ctx)
 {
     struct conntrack_flow f = { .dport = 0 };
@@ -165,7 +174,7 @@ static int see(const struct nlmsghdr *h, void *ctx)
             break;
         }
     }
-    if (protocol == IPPROTO_UDP && f.dport == l->dport && f.src.family && f.dst.family &&
+    if (protocol == IPPROTO_UDP && is_to(l, f.dport) && f.src.family && f.dst.family &&
         l->match(&f, l->ctx)) {
         size_t n = offsetof(struct name, bytes) + name.n;
         if (l->names.n + n <= NAMES_MAX)
@@ -186,12 +195,13 @@ static int dump(int fd, struct look *l)
     struct nlattr *tuple = mnl_attr_nest_start(h, CTA_TUPLE_ORIG);
     struct nlattr *proto = mnl_attr_nest_start(h, CTA_TUPLE_PROTO);
     mnl_attr_put_u8(h, CTA_PROTO_NUM, IPPROTO_UDP);
-    mnl_attr_put_u16(h, CTA_PROTO_DST_PORT, htons(l->dport));
+    if (l->n == 1)
+        mnl_attr_put_u16(h, CTA_PROTO_DST_PORT, htons(l->dports[0]));
     mnl_attr_nest_end(h, proto);
     mnl_attr_nest_end(h, tuple);
     struct nlattr *filter = mnl_attr_nest_start(h, CTA_FILTER);
     /* The kernel's numbers of the two, which its headers keep to themselves. */
-    mnl_attr_put_u32(h, CTA_FILTER_ORIG_FLAGS, 1u << 3 | 1u << 5);
+    mnl_attr_put_u32(h, CTA_FILTER_ORIG_FLAGS, 1u << 3 | (l->n == 1 ? 1u << 5 : 0));
     mnl_attr_put_u32(h, CTA_FILTER_REPLY_FLAGS, 0);
     mnl_attr_nest_end(h, filter);
     return deliver(fd, h, h->nlmsg_len, h, see, l);
@@ -237,11 +247,14 @@ static int forget_all(int fd, struct look *l)
     return errnum;
 }
 
-int conntrack_forget_udp(int ns_fd, uint16_t dport,
+int conntrack_forget_udp(int ns_fd, const uint16_t *dports, size_t n,
                          bool (*match)(const struct conntrack_flow *f, void *ctx), void *ctx,
                          struct err *e)
 {
     struct timeval patience = { .tv_sec = 10 };
+
+    if (n == 0)
+        return 0;
     _cleanup_close_ int fd = ns_fd < 0
                                  ? socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER)
                                  : ns_socket(ns_fd, AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER, e);
@@ -249,7 +262,9 @@ int conntrack_forget_udp(int ns_fd, uint16_t dport,
     if (fd < 0)
         return ns_fd < 0 ? err_sys(e, errno, "netfilter socket") : -1;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    struct look l = { .dport = dport, .match = match, .ctx = ctx, .names = BUF(NAMES_MAX) };
+    struct look l = {
+        .dports = dports, .n = n, .match = match, .ctx = ctx, .names = BUF(NAMES_MAX)
+    };
     int errnum = forget_all(fd, &l);
     buf_free(&l.names);
     return errnum ? err_sys(e, errnum, "forget flows") : 0;

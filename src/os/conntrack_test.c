@@ -68,14 +68,19 @@ static bool look(const struct conntrack_flow *f, void *ctx)
     return f->sport < c->below;
 }
 
-static int forget(int ns, int port, int below)
+static int forget_ports(int ns, const uint16_t *ports, size_t n, int below)
 {
     struct count c = { .below = below };
     struct err e;
 
-    if (conntrack_forget_udp(ns, (uint16_t)port, look, &c, &e) < 0)
+    if (conntrack_forget_udp(ns, ports, n, look, &c, &e) < 0)
         fail_msg("%s: %s", e.msg, e.cause);
     return c.seen;
+}
+
+static int forget(int ns, int port, int below)
+{
+    return forget_ports(ns, (const uint16_t[]){ (uint16_t)port }, 1, below);
 }
 
 static void flows_are_forgotten_by_port_and_by_what_is_said_of_them(void **state _unused_)
@@ -95,10 +100,27 @@ static void flows_are_forgotten_by_port_and_by_what_is_said_of_them(void **state
     close(ns);
 }
 
+static void flows_to_several_ports_are_forgotten_at_once(void **state _unused_)
+{
+    static const uint16_t ports[] = { 5000, 5002, 5003 };
+    int ns = remembering();
+
+    for (int to = 5000; to < 5004; to++)
+        for (int i = 0; i < 10; i++)
+            say(ns, 20000 + i, to);
+    assert_int_equal(forget_ports(ns, ports, 0, 65536), 0);
+    assert_int_equal(forget_ports(ns, ports, ARRAY_LEN(ports), 20004), 30);
+    assert_int_equal(forget_ports(ns, ports, ARRAY_LEN(ports), 65536), 18);
+    assert_int_equal(forget_ports(ns, ports, ARRAY_LEN(ports), 65536), 0);
+    assert_int_equal(forget(ns, 5001, 65536), 10);
+    close(ns);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(flows_are_forgotten_by_port_and_by_what_is_said_of_them),
+        cmocka_unit_test(flows_to_several_ports_are_forgotten_at_once),
     };
 
     if (geteuid() != 0) {

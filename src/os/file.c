@@ -375,15 +375,19 @@ int fd_copy_all(int from, int to, struct err *e)
 
     if (fstat(from, &st) < 0 || ftruncate(to, st.st_size) < 0)
         return err_sys(e, errno, "size of a copy");
-    for (off_t at = 0; (at = lseek(from, at, SEEK_DATA)) >= 0;) {
-        off_t end = lseek(from, at, SEEK_HOLE), out = at;
+    for (off_t at = 0;;) {
+        at = lseek(from, at, SEEK_DATA);
+        if (at < 0 && errno == ENXIO) /* none follows */
+            return 0;
+        off_t end = at < 0 ? -1 : lseek(from, at, SEEK_HOLE), out = at;
+        if (end < 0)
+            return err_sys(e, errno, "look for holes of a file");
         while (at < end) {
             ssize_t n = copy_some(from, &at, to, &out, (size_t)MIN(end - at, (off_t)COPY_CHUNK));
             if (n <= 0)
                 return err_sys(e, n < 0 ? errno : EIO, "copy of a file");
         }
     }
-    return 0;
 }
 
 int fd_open_in(int root, const char *path, int flags, uint64_t resolve)

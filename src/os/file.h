@@ -24,7 +24,7 @@ int file_poke(const char *path, const char *text, struct err *e);
 int fd_write_all(int fd, const void *p, size_t n, struct err *e);
 int fd_read_all(int fd, void *p, size_t n, struct err *e); /* exactly n */
 int fd_set_nonblock(int fd);
-/* The whole of a file into an empty one, holes left out. */
+/* The whole of a file into an empty one, holes left out; both can be sought in. */
 int fd_copy_all(int from, int to, struct err *e);
 /* openat2(2) below 'root', which no link and no ".." leaves.  The kernel gives up where something
  * was renamed anywhere while it walked a ".."; then this tries again.  -1 with errno. */

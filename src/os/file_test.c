@@ -235,6 +235,21 @@ static void a_way_up_is_found_while_folders_are_renamed(void **state _unused_)
     assert_int_equal(fd_open_in(root, "in/../../etc", O_RDONLY, 0), -1);
 }
 
+static void what_cannot_be_looked_through_is_no_empty_file(void **state _unused_)
+{
+    struct err e = { 0 };
+    int from[2], to = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    assert_true(to >= 0);
+    assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+    assert_int_equal(write(from[1], "text", 4), 4);
+    assert_int_equal(fd_copy_all(from[0], to, &e), -1);
+    assert_int_equal(e.code, ERR_INTERNAL);
+    close(from[0]);
+    close(from[1]);
+    close(to);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, prepare, undo)
@@ -248,6 +263,7 @@ int main(void)
         TEST(a_tree_of_any_depth_is_removed),
         TEST(all_bytes_go_through_a_slow_pipe),
         TEST(a_way_up_is_found_while_folders_are_renamed),
+        cmocka_unit_test(what_cannot_be_looked_through_is_no_empty_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

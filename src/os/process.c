@@ -357,9 +357,9 @@ enum { SIGNAL_MAX = 64, REALTIME_MIN = 34 /* the first that a C library leaves t
 static int realtime(const char *s)
 {
     int64_t offset = 0;
-    bool from_max = strncmp(s, "RTMAX", 5) == 0;
+    bool from_max = strncasecmp(s, "RTMAX", 5) == 0;
 
-    if (!from_max && strncmp(s, "RTMIN", 5) != 0)
+    if (!from_max && strncasecmp(s, "RTMIN", 5) != 0)
         return 0;
     s += 5;
     if (*s && (*s != (from_max ? '-' : '+') ||
@@ -378,13 +378,13 @@ int process_signal(const char *name)
 
     if (int_parse(str_of(name), 1, SIGNAL_MAX, &number))
         return (int)number;
-    if (strncmp(name, "SIG", 3) == 0)
+    if (strncasecmp(name, "SIG", 3) == 0)
         name += 3;
     for (int i = 1; i < REALTIME_MIN; i++)
-        if (sigabbrev_np(i) && strcmp(sigabbrev_np(i), name) == 0)
+        if (sigabbrev_np(i) && strcasecmp(sigabbrev_np(i), name) == 0)
             return i;
     for (size_t i = 0; i < ARRAY_LEN(also); i++)
-        if (strcmp(also[i].name, name) == 0)
+        if (strcasecmp(also[i].name, name) == 0)
             return also[i].number;
     return realtime(name);
 }

@@ -34,5 +34,6 @@ int process_check(struct arena *a, const struct process_opts *o, struct process_
                   struct err *e);
 /* Full path of a program in PATH (and /usr/sbin:/sbin), or NULL. */
 const char *process_which(struct arena *a, const char *name);
-/* The number of a signal: "SIGTERM", "TERM", "15", "SIGRTMIN+3"; 0 if it is none. */
+/* The number of a signal: "SIGTERM", "TERM", "15", "SIGRTMIN+3", in letters of any case; 0 if it is
+ * none. */
 int process_signal(const char *name);

@@ -233,12 +233,13 @@ static void signals_are_known_by_name_and_number(void **state _unused_)
         const char *name;
         int number;
     } cases[] = {
-        { "SIGTERM", 15 },    { "TERM", 15 },     { "15", 15 },         { "SIGQUIT", 3 },
-        { "SIGIO", 29 },      { "POLL", 29 },     { "64", 64 },         { "SIGRTMIN", 34 },
-        { "SIGRTMIN+3", 37 }, { "RTMAX-14", 50 }, { "SIGRTMAX", 64 },   { "", 0 },
-        { "0", 0 },           { "65", 0 },        { "-1", 0 },          { "SIG", 0 },
-        { "sigterm", 0 },     { "SIGNONE", 0 },   { "SIGRTMIN+31", 0 }, { "SIGRTMIN-1", 0 },
-        { "SIGRTMIN+", 0 },   { "15 ", 0 },       { "SIG15", 0 },
+        { "SIGTERM", 15 },    { "TERM", 15 },       { "15", 15 },         { "SIGQUIT", 3 },
+        { "SIGIO", 29 },      { "POLL", 29 },       { "64", 64 },         { "SIGRTMIN", 34 },
+        { "SIGRTMIN+3", 37 }, { "RTMAX-14", 50 },   { "SIGRTMAX", 64 },   { "", 0 },
+        { "0", 0 },           { "65", 0 },          { "-1", 0 },          { "SIG", 0 },
+        { "sigterm", 15 },    { "SIGNONE", 0 },     { "SIGRTMIN+31", 0 }, { "SIGRTMIN-1", 0 },
+        { "SIGRTMIN+", 0 },   { "15 ", 0 },         { "SIG15", 0 },       { "quit", 3 },
+        { "Sigio", 29 },      { "sigrtmin+3", 37 }, { "rtmax", 64 },      { "sigterms", 0 },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)

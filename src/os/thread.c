@@ -94,6 +94,31 @@ static void wake_one(struct pool *p)
     pthread_cond_signal(&p->more);
 }
 
+static void *work(void *arg);
+
+/* Under the lock. */
+static void one_more(struct pool *p)
+{
+    struct worker *w = &p->workers[p->started];
+    char name[32];
+
+    w->pool = p;
+    snprintf(name, sizeof(name), "%s-%d", p->name, p->started++);
+    w->thread = thread_start(name, work, w);
+}
+
+/* Under the lock: somebody for the next job, if it may begin.  At the end those that are there do
+ * what is left, for they are being joined. */
+static void call_hands(struct pool *p)
+{
+    if (!fair_ready(p->fair))
+        return;
+    if (p->waiting > (size_t)p->idle && p->started < p->opts.threads && !p->closing)
+        one_more(p);
+    else
+        wake_one(p);
+}
+
 /* Under the lock, which it leaves for the while. */
 static void rest(struct pool *p, void *state)
 {
@@ -133,8 +158,8 @@ static bool take(struct pool *p, void *state, struct job *job)
         p->waking = false;
     }
     p->idle--;
-    if (got && fair_ready(p->fair))
-        wake_one(p);
+    if (got)
+        call_hands(p);
     if (p->closing && !p->waiting)
         pthread_cond_broadcast(&p->more);
     pthread_mutex_unlock(&p->lock);
@@ -176,17 +201,6 @@ struct pool *pool_new(const struct pool_opts *o, struct err *e)
     return p;
 }
 
-/* Under the lock. */
-static void one_more(struct pool *p)
-{
-    struct worker *w = &p->workers[p->started];
-    char name[32];
-
-    w->pool = p;
-    snprintf(name, sizeof(name), "%s-%d", p->name, p->started++);
-    w->thread = thread_start(name, work, w);
-}
-
 /* Under the lock.  Places are made as they are needed, a block at a time. */
 static struct job *place(struct pool *p)
 {
@@ -225,11 +239,7 @@ enum fair_result pool_submit_for(struct pool *p, const struct flow *flow, pool_f
     }
     if (got == FAIR_OK) {
         p->waiting++;
-        bool ready = fair_ready(p->fair);
-        if (ready && p->waiting > (size_t)p->idle && p->started < p->opts.threads)
-            one_more(p);
-        else if (ready)
-            wake_one(p);
+        call_hands(p);
     }
     pthread_mutex_unlock(&p->lock);
     return got;

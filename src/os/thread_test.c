@@ -33,10 +33,10 @@ static void count(void *ctx, void *worker)
     atomic_fetch_add(&ran, *(int *)ctx);
 }
 
-static void wait_at_gate(void *ctx _unused_, void *worker _unused_)
+static void wait_at(void *ctx, void *worker _unused_)
 {
-    pthread_mutex_lock(&gate);
-    pthread_mutex_unlock(&gate);
+    pthread_mutex_lock(ctx);
+    pthread_mutex_unlock(ctx);
     atomic_fetch_add(&ran, 1);
 }
 
@@ -71,7 +71,7 @@ static void a_full_queue_refuses(void **state _unused_)
     ran = 0;
     pthread_mutex_lock(&gate);
     for (int i = 0; i < 20; i++)
-        taken += pool_submit(p, wait_at_gate, NULL);
+        taken += pool_submit(p, wait_at, &gate);
     assert_true(taken == 4 || taken == 5); /* one may be at work already */
     pthread_mutex_unlock(&gate);
     pool_free(p);
@@ -91,7 +91,7 @@ static void a_job_that_takes_long_keeps_no_other_waiting(void **state _unused_)
     for (int round = 0; round < 20; round++) { /* both sleep before all but the first */
         ran = 0;
         pthread_mutex_lock(&gate);
-        assert_true(pool_submit(p, wait_at_gate, NULL));
+        assert_true(pool_submit(p, wait_at, &gate));
         for (int i = 0; i < 50; i++)
             assert_true(pool_submit(p, count, &one));
         for (int ms = 0; ran < 50 && ms < 10000; ms++)
@@ -102,6 +102,46 @@ static void a_job_that_takes_long_keeps_no_other_waiting(void **state _unused_)
             usleep(1000);
         assert_int_equal(ran, 51);
     }
+    pool_free(p);
+}
+
+static void wait_for_counts(struct pool *p, int64_t used, int done)
+{
+    struct fair_counts counts = { .used = -1 };
+
+    for (int ms = 0; (counts.used != used || ran != done) && ms < 10000; ms++) {
+        usleep(1000);
+        pool_counts(p, &counts);
+    }
+    assert_int_equal(counts.used, used);
+    assert_int_equal(ran, done);
+}
+
+/* The one that comes back takes what waits for it with it; what waits for the flow's own turn needs
+ * another, though none is submitted any more. */
+static void a_seat_that_comes_back_calls_a_thread_for_whom_it_lets_begin(void **state _unused_)
+{
+    static pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
+    const struct flow one = { .key = 1, .seats = 1 }, two = { .key = 2 }, three = { .key = 3 };
+    struct err e;
+    struct pool_opts o = { .name = "t", .threads = 8, .queue = 100 };
+    struct pool *p = pool_new(&o, &e);
+
+    assert_non_null(p);
+    ran = 0;
+    pthread_mutex_lock(&own);
+    pthread_mutex_lock(&gate);
+    assert_int_equal(pool_submit_for(p, &one, wait_at, &own), FAIR_OK);
+    assert_int_equal(pool_submit_for(p, &two, wait_at, &gate), FAIR_OK);
+    assert_int_equal(pool_submit_for(p, &two, wait_at, &gate), FAIR_OK);
+    assert_int_equal(pool_submit_for(p, &three, wait_at, &gate), FAIR_OK);
+    wait_for_counts(p, 4, 0);
+    assert_int_equal(pool_submit_for(p, &two, wait_at, &gate), FAIR_OK);
+    assert_int_equal(pool_submit_for(p, &one, wait_at, &own), FAIR_OK);
+    pthread_mutex_unlock(&own);
+    wait_for_counts(p, 4, 2);
+    pthread_mutex_unlock(&gate);
+    wait_for_counts(p, 0, 6);
     pool_free(p);
 }
 
@@ -172,6 +212,7 @@ int main(void)
         cmocka_unit_test(every_job_runs_once_even_if_the_pool_ends),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_job_that_takes_long_keeps_no_other_waiting),
+        cmocka_unit_test(a_seat_that_comes_back_calls_a_thread_for_whom_it_lets_begin),
         cmocka_unit_test(a_worker_tells_when_it_is_about_to_rest),
         cmocka_unit_test(a_pool_of_no_threads_is_refused),
         cmocka_unit_test(a_thread_has_its_name_and_no_signals),

@@ -52,6 +52,15 @@ static int client(int argc, const char *const *argv, const char *const *env)
     return rc;
 }
 
+/* What did not go out is told, and its command did not succeed. */
+static int told(int rc)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return rc;
+    fputs("brume: standard output took not all that there was to say\n", stderr);
+    return rc ? rc : CLI_API;
+}
+
 /* `brume config` alone, or with flags of `brume serve`, is the server's; with a word the client's.
  */
 static int config(int argc, const char *const *argv, const char *const *env)
@@ -108,8 +117,8 @@ int main(int argc, char **argv)
 
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(parts); i++)
         if (!strcmp(parts[i].name, argv[1]) && help && !parts[i].own_help)
-            return client(2, (const char *const[]){ "help", argv[1] }, env);
+            return told(client(2, (const char *const[]){ "help", argv[1] }, env));
         else if (!strcmp(parts[i].name, argv[1]))
-            return parts[i].run(argc - 2, args + 2, env);
-    return client(argc ? argc - 1 : 0, args + 1, env);
+            return told(parts[i].run(argc - 2, args + 2, env));
+    return told(client(argc ? argc - 1 : 0, args + 1, env));
 }

@@ -84,14 +84,14 @@ const char *place_store_file(const struct config *c);
 int place_lock(const char *path, struct err *e);
 
 /* ---- clone.c */
-/* The clone that this program was built in, if it runs from there; else NULL. */
+/* The clone that this program was built in, if it runs from there; else NULL.  A program that was
+ * taken out of its clone with what the build left beside it has its own folder for one, never the
+ * places of an installed one. */
 const char *clone_root(struct arena *a);
 /* What to type there for this program: "./brume", or "brume" where it is installed. */
 const char *clone_command(struct arena *a);
-/* 'env' with the clone's places in it, but for those that it names itself. */
-const char *const *clone_env(struct arena *a, const char *const *env);
-/* Whence those of 'c' came that 'env' does not name. */
-void clone_origins(struct config *c, const char *const *env);
+/* The clone's places, in place of the defaults; NULL if there is none. */
+const struct config_below *clone_below(struct arena *a);
 
 /* ---- listen.c */
 struct listen_address {

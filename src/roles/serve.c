@@ -42,11 +42,9 @@ struct config *serve_config(int argc, const char *const *argv, const char *const
     struct buf faults = BUF(KIB(64));
     struct err e = { 0 };
     struct config *c =
-        config_load(CONFIG_DEFAULT_FILE, argc, argv, clone_env(&a, env), &faults, &e);
+        config_load(CONFIG_DEFAULT_FILE, argc, argv, clone_below(&a), env, &faults, &e);
 
-    if (c) {
-        clone_origins(c, env);
-    } else {
+    if (!c) {
         fprintf(stderr, "brume: %s\n", e.msg);
         if (faults.n)
             fprintf(stderr, "%s", buf_cstr(&faults));

@@ -8,7 +8,7 @@
  * <errno>" (no such folder), "X <errno>" (no such command), "R <status>" (the runtime failed).  The
  * pipes of its output belong to -e, so that it may open /dev/stderr.  What the command leaves
  * running lives on unless -k: its output is taken and dropped, for who writes to a closed pipe dies
- * of it.  The group goes with the last of them. */
+ * of it.  Where brume-init is killed, all of it is.  The group goes with the last of them. */
 #include "shim/shim.h"
 
 #include <errno.h>
@@ -32,6 +32,7 @@ enum {
     LAST_BYTES = 2 << 20, /* of output that is still carried after the end */
     LAST_MS = 5000,
     KILL_MS = 5000,
+    RMDIR_TRIES = 200, /* 5 ms apart */
 };
 
 struct tube { /* of one stream of output */
@@ -166,6 +167,8 @@ static int kill_listed(const char *path, pid_t spared)
 
     if (fd >= 0)
         close(fd);
+    while (n > 0 && text[n - 1] != '\n') /* of a longer list a number may have come in part */
+        n--;
     text[n > 0 ? n : 0] = '\0';
     for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
         pid_t pid = (pid_t)shim_get_number(p);
@@ -201,23 +204,29 @@ static bool kill_all_but(pid_t spared)
     return !found;
 }
 
-/* brume-init last, which then has nobody left to wait for and ends by itself: what it leaves would
- * be the instance's first process's, which may never ask for its end. */
+/* brume-init last, which then has nobody left to wait for and ends by itself, also where the
+ * command has stopped it: what it leaves would be the instance's first process's, which may never
+ * ask for its end. */
 static void kill_group(void)
 {
     pid_t init = init_pid();
 
     if (!init || !kill_all_but(init))
         kill_all_but(0);
+    else
+        kill(init, SIGCONT);
 }
 
+/* Who was killed, or has ended just now, may still be on the way out. */
 static void remove_group(void)
 {
+    const struct timespec moment = { .tv_nsec = 5000000 };
     char path[512];
 
     for (int i = 0; i < x.args->groups.n; i++) {
         group_path(path, x.args->groups.at[i], "");
-        rmdir(path);
+        for (int k = 0; k < RMDIR_TRIES && rmdir(path) < 0 && errno == EBUSY; k++)
+            nanosleep(&moment, NULL);
     }
 }
 
@@ -298,7 +307,8 @@ static void reap(void)
     }
     if (pid < 0 && errno == ECHILD) {
         x.ended = true;
-        over('E', code_of(x.last)); /* where init was killed before it said so */
+        kill_all_but(0); /* where init was killed: nobody is there to end them in time */
+        over('E', code_of(x.last));
     }
 }
 
@@ -348,7 +358,7 @@ static void become_runtime(int init, int report, int out, int err)
     shim_join_groups(&x.args->groups);
     shim_enter_mounts(x.args);
     if (x.args->dir)
-        shim_must(mount(x.args->dir, SHIM_BUNDLE, "none", MS_BIND, NULL), "place the bundle");
+        shim_must(mount(x.args->dir, x.args->bundle, "none", MS_BIND, NULL), "place the bundle");
     shim_oom_score("0");
     execv(x.args->runtime[0], x.args->runtime);
     shim_must(-1, x.args->runtime[0]);

@@ -6,14 +6,12 @@
  * merely kept).  It restarts nothing and decides nothing.  Each instance pays for one, so it links
  * libc alone, uses no stdio and allocates nothing.
  *
- *     brume-shim run   -d DIR -r FD [-c FD]… [-m FD] [-u FD] [-n FD] [-x PATH]… [-s PROCS]… [-g
- * PROCS]…
- *                      -- RUNTIME ARG…
- *     brume-shim exec  -o FILE -i FILE -t MS [-e UID] [-k 1] [-d DIR] [-x PATH]… [-s
- * PROCS]… [-g PROCS]…
- *                      -- RUNTIME ARG…
+ *     brume-shim run   -d DIR -b PATH -r FD [-c FD]… [-m FD] [-u FD] [-n FD] [-x PATH]…
+ *                      [-s PROCS]… [-g PROCS]… -- RUNTIME ARG…
+ *     brume-shim exec  -o FILE -i FILE -t MS [-e UID] [-k 1] [-d DIR -b PATH] [-x PATH]…
+ *                      [-s PROCS]… [-g PROCS]… -- RUNTIME ARG…
  *
- * run: DIR is the instance's folder, the runtime's bundle, which it finds at /dev/shm.  -r: where
+ * run: DIR is the instance's folder, the runtime's bundle, which it finds at -b.  -r: where
  * to tell "R <pid>\n" or "F <text>\n" once the runtime is done, -c: a descriptor (a published
  * port's socket) that stays open as long as the shim lives, -m: a detached mount to be put on
  * DIR/root, -u: a user namespace to be found at DIR/userns, -n: the network namespace to be in, -x:
@@ -263,10 +261,10 @@ static void log_rotate(void)
 
     close(shim.log);
     shim.log_number++;
-    log_open();
     log_name(oldest, shim.log_number - LOG_FILES);
-    if (shim.log_number > LOG_FILES)
+    if (shim.log_number > LOG_FILES) /* first: the new one may find room only then */
         unlink(oldest);
+    log_open();
 }
 
 static struct { /* whole records, all of one source */
@@ -423,8 +421,8 @@ static void become_runtime(const struct shim_args *a)
     shim_enter_mounts(a);
     /* The runtime looks at its bundle as the instance's root, who may not pass the host's folders.
      */
-    shim_must(mount(".", SHIM_BUNDLE, "none", MS_BIND, NULL), "place the bundle");
-    shim_must(chdir(SHIM_BUNDLE), SHIM_BUNDLE);
+    shim_must(mount(".", a->bundle, "none", MS_BIND, NULL), "place the bundle");
+    shim_must(chdir(a->bundle), a->bundle);
     if (a->mount >= 0)
         shim_must((int)syscall(SYS_move_mount, a->mount, "", AT_FDCWD, "root",
                                4 /* from: the fd itself */),
@@ -634,6 +632,9 @@ static bool parse(int argc, char **argv, struct shim_args *a)
         case 'd':
             a->dir = v;
             break;
+        case 'b':
+            a->bundle = v;
+            break;
         case 'r':
             a->ready = (int)shim_get_number(v);
             break;
@@ -687,9 +688,9 @@ int main(int argc, char **argv)
 
     if (argc < 3 || !parse(argc, argv, &a))
         return 2;
-    if (strcmp(argv[1], "exec") == 0 && a.end_file && a.init)
+    if (strcmp(argv[1], "exec") == 0 && a.end_file && a.init && (!a.dir || a.bundle))
         return shim_exec(&a);
-    if (strcmp(argv[1], "run") == 0 && a.dir && a.ready >= 0)
+    if (strcmp(argv[1], "run") == 0 && a.dir && a.bundle && a.ready >= 0)
         return run(&a);
     return 2;
 }

@@ -8,10 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where the runtime finds the instance's folder, in its own mount namespace: a folder that every
- * machine has, everybody may enter, and no runtime looks for. */
-#define SHIM_BUNDLE "/dev/shm"
-
 enum { SHIM_MAX_LIST = 32, SHIM_MAX_REAPED = 16 };
 
 struct shim_list {
@@ -20,7 +16,7 @@ struct shim_list {
 };
 
 struct shim_args {
-    const char *dir;
+    const char *dir, *bundle; /* where the runtime finds 'dir', in its own mount namespace */
     int ready, mount, userns, netns;
     struct shim_list held, hidden, own_groups, groups;
     const char *end_file, *init; /* of exec, as the three below */

@@ -175,6 +175,20 @@ def test_refusals_are_one_line_with_an_exit_code_of_their_kind(cli):
     ok(cli, "queue", "delete", "r")
 
 
+@pytest.mark.parametrize("args", [("queue", "list"), ("queue", "get", "full"), ("queue", "get", "full", "-o", "json"), ("queue", "get", "full", "--watch"),
+                                  ("help",), ("queue", "create", "--help"), ("config",), ("config", "profiles"), ("version",), ("completion", "bash"),
+                                  ("instance", "logs", "web", "--follow")], ids=" ".join)
+def test_output_that_nobody_took_is_no_success(cli, args):
+    for made_of in (("queue", "--name", "full"), ("instance", "--name", "web", "--image", "nginx", "--wait")):
+        if "full" in args and made_of[0] == "queue" or "web" in args and made_of[0] == "instance":
+            cli.cli(made_of[0], "create", *made_of[1:])
+    env = {"PATH": os.environ["PATH"], "HOME": str(cli.top / "home"), "LANG": "C.UTF-8"}
+    with open("/dev/full", "wb") as full:
+        p = subprocess.run([str(clouds.BRUME), *args], env=env, stdout=full, stderr=subprocess.PIPE, timeout=20, check=False)
+    err = p.stderr.decode()
+    assert p.returncode == 1 and err.count("\n") == 1 and "standard output" in err, (p.returncode, err)
+
+
 def test_watch_shows_changes_and_ends_by_interrupt(cli):
     ok(cli, "queue", "create", "--name", "w")
     env = {"PATH": os.environ["PATH"], "HOME": str(cli.top / "home"), "LANG": "C.UTF-8"}

@@ -12,11 +12,19 @@ import tempfile
 import threading
 
 import cloud as clouds
+import pytest
 import yaml
 
 NOBODY = pwd.getpwnam("nobody")
 ROOT = clouds.ROOT
-CLONE_ID = hashlib.sha256(os.fsencode(os.path.realpath(ROOT))).hexdigest()[:8]
+
+
+def id_of(folder):
+    """Of a clone, in the names of its places."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:8]
+
+
+CLONE_ID = id_of(ROOT)
 
 
 def run(argv, as_nobody=False, **kw):
@@ -77,8 +85,8 @@ def plain_env(**more):
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **more}
 
 
-def places(program, **env):
-    text = run([program, "config"], env=plain_env(**env)).stdout
+def places(program, *flags, **env):
+    text = run([program, "config", *flags], env=plain_env(**env)).stdout
     return {k: yaml.safe_load(text)["places"][k] for k in ("state_dir", "run_dir")}
 
 
@@ -88,9 +96,28 @@ def test_a_program_in_its_clone_has_the_clones_places(tmp_path):
     text = run([clouds.BRUME, "config"], env=plain_env()).stdout
     assert text.count("From: the clone that it runs from") == 2
     assert places(clouds.BRUME, BRUME_PLACES_STATE_DIR="/x") == {**dev, "state_dir": "/x"}
+    file = tmp_path / "brume.yaml"
+    file.write_text("places:\n  state_dir: /f\n")
+    assert places(clouds.BRUME, "--config", file) == {**dev, "state_dir": "/f"}
+    assert places(clouds.BRUME, "--config", file, BRUME_PLACES_STATE_DIR="/x") == {**dev, "state_dir": "/x"}
+    assert places(clouds.BRUME, "--config", file, "--state-dir", "/y") == {**dev, "state_dir": "/y"}
     elsewhere = tmp_path / "brume"
     shutil.copy(clouds.BRUME, elsewhere)
     assert places(elsewhere) == {"state_dir": "/var/lib/brume", "run_dir": "/run/brume"}
+
+
+def test_a_copy_of_a_clone_has_places_of_its_own(tmp_path):
+    at = tmp_path / "copy" / os.path.relpath(clouds.BRUME.parent, ROOT)
+    if ".." in at.parts:
+        pytest.skip("the build folder is outside of the clone")
+    at.mkdir(parents=True)
+    for f in ("brume", "clone"):
+        shutil.copy(clouds.BRUME.parent / f, at / f)
+    here = id_of(tmp_path / "copy")
+    assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
+    (at / "clone").write_text("../../nowhere\n")
+    here = id_of(at)
+    assert places(at / "brume") == {"state_dir": f"/var/lib/brume-dev/{here}", "run_dir": f"/run/brume-dev/{here}"}
 
 
 def test_doctor_in_a_clone_looks_at_the_clones_places():
@@ -161,7 +188,7 @@ def test_who_is_not_root_is_told_what_to_do_in_one_line():
         assert r.returncode != 0 and r.stdout == "" and len(ours) == 1 and "`sudo make run`" in ours[0], r
         r = run([top / "brume", "serve"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo brume serve`" in r.stderr, r
-        (top / "clone").write_text(f"{top}\n")
+        (top / "clone").write_text(".\n")
         r = run([top / "brume", "serve", "--nonsense"], as_nobody=True, env=plain_env())
         assert r.returncode == 2 and r.stderr.count("\n") == 1 and "`sudo make run`" in r.stderr, r
         r = run([top / "brume", "doctor"], as_nobody=True, env=plain_env())

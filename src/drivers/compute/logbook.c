@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/log.h"
 #include "codec/text.h"
 
 enum {
@@ -63,13 +64,21 @@ struct files {
     size_t n;
 };
 
-static void list_files(const char *dir, struct files *f)
+/* A folder that is not there, yet or any more, has none. */
+static int list_files(const char *dir, struct files *f, struct err *e)
 {
     DIR *d = opendir(dir);
+    int why = d || errno == ENOENT ? 0 : errno;
 
     f->n = 0;
-    for (struct dirent *x; d && (x = readdir(d));) {
+    while (d) {
         int64_t number;
+
+        errno = 0;
+        const struct dirent *x = readdir(d);
+        why = x ? 0 : errno;
+        if (!x)
+            break;
         if (f->n == MAX_FILES || !int_parse(str_of(x->d_name), 1, INT32_MAX, &number))
             continue;
         size_t k = f->n++;
@@ -79,14 +88,28 @@ static void list_files(const char *dir, struct files *f)
     }
     if (d)
         closedir(d);
+    return why ? err_sys(e, why, "read the folder %s", dir) : 0;
 }
 
-static int open_file(const char *dir, int64_t number)
+/* 1: *fd is set; 0: it has left. */
+static int open_file(const char *dir, int64_t number, int *fd, struct err *e)
 {
     char path[4096];
     int n = snprintf(path, sizeof(path), "%s/%lld", dir, (long long)number);
 
-    return n < (int)sizeof(path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (n >= (int)sizeof(path))
+        return err_sys(e, ENAMETOOLONG, "open %lld of %s", (long long)number, dir);
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0 && errno != ENOENT)
+        return err_sys(e, errno, "open %s", path);
+    return *fd >= 0;
+}
+
+static ssize_t read_at(int fd, char *p, int64_t n, int64_t at, struct err *e)
+{
+    ssize_t got = pread(fd, p, (size_t)n, at);
+
+    return got < 0 ? err_sys(e, errno, "read a log") : got;
 }
 
 /* ---- backwards: where the last lines begin ---- */
@@ -144,46 +167,51 @@ static size_t scan_block(struct scan *s, int64_t file, int64_t at, const char *b
 }
 
 /* The end of the last line of a file. */
-static int64_t last_end(int fd, char *block)
+static int last_end(int fd, char *block, int64_t *out, struct err *e)
 {
     struct stat st;
-    int64_t hi = fstat(fd, &st) == 0 ? st.st_size : 0;
 
-    while (hi > 0) {
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "stat a log");
+    *out = 0;
+    for (int64_t hi = st.st_size; hi > 0 && *out == 0;) {
         int64_t lo = MAX(hi - BLOCK, (int64_t)0);
-        ssize_t n = pread(fd, block, (size_t)(hi - lo), lo);
+        ssize_t n = read_at(fd, block, hi - lo, lo, e);
+        if (n < 0)
+            return -1;
         const char *nl = n > 0 ? memrchr(block, '\n', (size_t)n) : NULL;
-        if (nl)
-            return lo + (nl + 1 - block);
+        *out = nl ? lo + (nl + 1 - block) : 0;
         hi = lo;
     }
     return 0;
 }
 
-static void scan_file(struct scan *s, const char *dir, int64_t file, char *block)
+static int scan_file(struct scan *s, const char *dir, int64_t file, char *block, struct err *e)
 {
-    _cleanup_close_ int fd = open_file(dir, file);
-    int64_t hi = fd < 0 ? 0 : last_end(fd, block);
+    _cleanup_close_ int fd = -1;
+    int64_t hi = 0;
 
+    TRY(open_file(dir, file, &fd, e));
+    if (fd >= 0)
+        TRY(last_end(fd, block, &hi, e));
     if (s->end.file == 0)
         s->end = (struct place){ file, hi };
     while (hi > 0 && !s->done) {
         int64_t lo = MAX(hi - BLOCK, (int64_t)0);
-        if (pread(fd, block, (size_t)(hi - lo), lo) != hi - lo)
-            return;
-        hi = lo + (int64_t)scan_block(s, file, lo, block, (size_t)(hi - lo));
+        ssize_t n = read_at(fd, block, hi - lo, lo, e);
+        if (n != hi - lo) /* it was cut */
+            return n < 0 ? -1 : 0;
+        hi = lo + (int64_t)scan_block(s, file, lo, block, (size_t)n);
     }
+    return 0;
 }
 
-static void scan_all(struct scan *s, const char *dir, const struct files *f)
+static int scan_all(struct scan *s, const char *dir, const struct files *f, char *block,
+                    struct err *e)
 {
-    char *block = malloc(BLOCK);
-
-    if (!block)
-        abort();
     for (size_t k = f->n; k > 0 && (!s->done || s->end.file == 0); k--)
-        scan_file(s, dir, f->number[k - 1], block);
-    free(block);
+        TRY(scan_file(s, dir, f->number[k - 1], block, e));
+    return 0;
 }
 
 /* ---- forward ---- */
@@ -297,14 +325,16 @@ static void take_record(struct reader *r, struct place here, struct place after,
 }
 
 /* The whole records that the open file has now, up to the end that is set. */
-static void read_on(struct reader *r)
+static int read_on(struct reader *r, struct err *e)
 {
     while (!r->stop) {
         int64_t at = r->next.at, most = BLOCK;
         if (r->end.file == r->next.file)
             most = MIN(most, r->end.at - at);
-        ssize_t n = most > 0 ? pread(r->fd, r->block, (size_t)most, at) : 0;
-        const char *p = r->block, *stop = p + MAX(n, (ssize_t)0), *nl;
+        ssize_t n = most > 0 ? read_at(r->fd, r->block, most, at, e) : 0;
+        if (n < 0)
+            return -1;
+        const char *p = r->block, *stop = p + n, *nl;
         while (!r->stop && p < stop && (nl = memchr(p, '\n', (size_t)(stop - p)))) {
             struct place here = { r->next.file, at + (p - r->block) };
             struct place after = { r->next.file, at + (nl + 1 - r->block) };
@@ -314,35 +344,38 @@ static void read_on(struct reader *r)
         if (p > r->block)
             continue;
         if (n < BLOCK)
-            return;      /* what is there is no whole record yet */
+            return 0;    /* what is there is no whole record yet */
         r->next.at += n; /* nor is this one */
         r->gap = true;
     }
+    return 0;
 }
 
-/* Opens the oldest file that is not older than 'number'; false if there is none. */
-static bool open_from(struct reader *r, int64_t number)
+/* Opens the oldest file that is not older than 'number'; 0 if there is none. */
+static int open_from(struct reader *r, int64_t number, struct err *e)
 {
     struct files f;
 
     for (int tries = 0; tries < MAX_FILES; tries++) {
         size_t k = 0;
-        list_files(r->book->dir, &f);
+        int fd;
+        TRY(list_files(r->book->dir, &f, e));
         while (k < f.n && f.number[k] < number)
             k++;
         if (k == f.n)
-            return false;
-        int fd = open_file(r->book->dir, f.number[k]);
-        if (fd < 0)
+            return 0;
+        int there = open_file(r->book->dir, f.number[k], &fd, e);
+        TRY(there);
+        if (!there)
             continue; /* it has just left */
         if (r->fd >= 0)
             close(r->fd);
         r->fd = fd;
         if (r->next.file != f.number[k])
             r->next = (struct place){ f.number[k], 0 };
-        return true;
+        return 1;
     }
-    return false;
+    return 0;
 }
 
 static void gap_between_files(struct reader *r)
@@ -353,26 +386,46 @@ static void gap_between_files(struct reader *r)
 }
 
 /* To the present end of all files, or the one that is set. */
-static void read_all(struct reader *r)
+static int read_all(struct reader *r, struct err *e)
 {
     int64_t begin = r->next.file;
     struct files f;
 
     if (r->fd < 0) {
-        if (!open_from(r, MAX(begin, (int64_t)1)))
-            return;
+        int any = open_from(r, MAX(begin, (int64_t)1), e);
+        if (any <= 0)
+            return any;
         r->gap |= begin > 0 && r->next.file > begin;
     }
     while (!r->stop) {
         int64_t was = r->next.file;
-        list_files(r->book->dir, &f);
+        TRY(list_files(r->book->dir, &f, e));
         bool last = f.n == 0 || f.number[f.n - 1] <= was;
-        read_on(r);
-        if (last || r->stop || (r->end.file && r->end.file <= was) || !open_from(r, was + 1))
-            return;
+        TRY(read_on(r, e));
+        if (last || r->stop || (r->end.file && r->end.file <= was))
+            return 0;
+        int more = open_from(r, was + 1, e);
+        if (more <= 0)
+            return more;
         if (r->next.file != was + 1)
             gap_between_files(r);
     }
+    return 0;
+}
+
+/* True if not all could be read, which is logged once; it is opened anew at the next look. */
+static bool look_on(struct reader *r, bool failed)
+{
+    struct err e;
+
+    if (read_all(r, &e) == 0)
+        return false;
+    if (!failed)
+        log_err(LOG_WARN, "log_not_read", &e);
+    if (r->fd >= 0)
+        close(r->fd);
+    r->fd = -1;
+    return true;
 }
 
 static void follow(struct reader *r)
@@ -380,13 +433,15 @@ static void follow(struct reader *r)
     _cleanup_close_ int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     char events[4096];
     int watched = -1;
+    bool failed = false;
 
     for (;;) {
         struct pollfd p = { .fd = watch, .events = POLLIN };
         if (watched < 0) /* before the look, so that nothing comes in between unheard of */
             watched = inotify_add_watch(watch, r->book->dir, IN_MODIFY | IN_CREATE);
-        read_all(r);
-        tell_gap(r, 0);
+        failed = look_on(r, failed);
+        if (!failed)
+            tell_gap(r, 0);
         if (r->stop || !r->book->lives(r->book->ctx))
             return;
         tell(r, COMPUTE_LINE_IDLE, 0, 0, STR(""));
@@ -399,7 +454,7 @@ static void follow(struct reader *r)
 }
 
 /* Where to begin: a place that was given, or the last lines. */
-static void choose_start(struct reader *r, const struct files *f)
+static int choose_start(struct reader *r, const struct files *f, struct err *e)
 {
     const struct compute_log_opts *o = r->o;
     struct scan s = { .want = MAX(o->tail, (int64_t)0), .follow = o->follow };
@@ -413,43 +468,54 @@ static void choose_start(struct reader *r, const struct files *f)
         r->next = is_before(r->of[0], r->of[1]) ? r->of[0] : r->of[1];
     }
     s.done = resumes || o->tail < 0 || (o->tail == 0 && !o->follow);
-    scan_all(&s, r->book->dir, f);
+    TRY(scan_all(&s, r->book->dir, f, r->block, e));
     if (!o->follow)
         r->end = s.end;
     if (resumes || f->n == 0)
-        return;
+        return 0;
     for (int k = 0; k < 2; k++) {
         struct place first = o->tail < 0 ? (struct place){ f->number[0], 0 } : s.of[k].start;
         r->of[k] = first.file ? first : s.end;
     }
     r->next = is_before(r->of[0], r->of[1]) ? r->of[0] : r->of[1];
     r->gap = f->number[0] > 1 && (o->tail < 0 || s.n < s.want);
+    return 0;
 }
 
-void logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
-                  void *ctx)
+static int read_book(struct reader *r, struct err *e)
+{
+    struct files f;
+
+    TRY(list_files(r->book->dir, &f, e));
+    TRY(choose_start(r, &f, e));
+    if (r->o->follow) {
+        follow(r);
+        return 0;
+    }
+    if (!r->end.file)
+        return 0;
+    int done = read_all(r, e);
+    for (int k = 0; k < 2; k++)
+        break_off(r, k);
+    tell_gap(r, 0);
+    return done;
+}
+
+int logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
+                 void *ctx, struct err *e)
 {
     struct reader r = { .book = b, .o = o, .fn = fn, .ctx = ctx, .fd = -1 };
-    struct files f;
 
     r.block = malloc(BLOCK);
     if (!r.block)
         abort();
     for (int k = 0; k < 2; k++)
         r.chain[k].line = BUF(PIECE + BLOCK);
-    list_files(b->dir, &f);
-    choose_start(&r, &f);
-    if (o->follow) {
-        follow(&r);
-    } else if (r.end.file) {
-        read_all(&r);
-        for (int k = 0; k < 2; k++)
-            break_off(&r, k);
-        tell_gap(&r, 0);
-    }
+    int done = read_book(&r, e);
     if (r.fd >= 0)
         close(r.fd);
     for (int k = 0; k < 2; k++)
         buf_free(&r.chain[k].line);
     free(r.block);
+    return done;
 }

@@ -23,6 +23,8 @@ struct logbook {
     bool (*lives)(void *ctx); /* false ends who follows */
     void *ctx;
 };
-/* What compute_logs() promises, of the instance whose folder this is. */
-void logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
-                  void *ctx);
+/* What compute_logs() promises, of the instance whose folder this is.  A folder that is not there
+ * is one of no files; what is there and cannot be read is an error, and while it is followed is
+ * tried again at each look. */
+int logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
+                 void *ctx, struct err *e) _must_check_;

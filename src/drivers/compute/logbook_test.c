@@ -20,12 +20,15 @@ struct log {
     int calls, lives, enough;
     struct compute_log_place last;
     void (*between)(struct log *l); /* at the first line */
+    void (*mend)(struct log *l);    /* before a follower's last look */
 };
 
 static bool lives(void *ctx)
 {
     struct log *l = ctx;
 
+    if (l->lives == 1 && l->mend)
+        l->mend(l);
     return l->lives-- > 0;
 }
 
@@ -47,11 +50,23 @@ static int on_line(void *ctx, const struct compute_line *line)
 static const char *read_log(struct log *l, struct compute_log_opts o)
 {
     struct logbook b = { l->dir, lives, l };
+    struct err e = { 0 };
 
     buf_clear(&l->got);
     l->calls = 0;
-    logbook_read(&b, &o, on_line, l);
+    assert_int_equal(logbook_read(&b, &o, on_line, l, &e), 0);
     return buf_cstr(&l->got);
+}
+
+static void fails(struct log *l, int64_t n)
+{
+    struct compute_log_opts all = { .tail = n }, on = { .tail = n, .follow = true };
+    struct logbook b = { l->dir, lives, l };
+    struct err e = { 0 };
+
+    assert_int_equal(logbook_read(&b, &all, on_line, l, &e), -1);
+    assert_int_equal(e.code, ERR_INTERNAL);
+    assert_int_equal(logbook_read(&b, &on, on_line, l, &e), -1);
 }
 
 static const char *tail(struct log *l, int64_t n)
@@ -377,6 +392,66 @@ static void of_no_log_nothing_is_said(void **state)
     assert_string_equal(read_log(l, (struct compute_log_opts){ .follow = true }), "");
 }
 
+static void in_dir(const struct log *l, const char *name, char out[100])
+{
+    snprintf(out, 100, "%s/%s", l->dir, name);
+}
+
+static void what_is_there_and_cannot_be_read_is_an_error(void **state)
+{
+    struct log *l = *state;
+    char path[100];
+
+    record(l, 2, "stdout F a");
+    in_dir(l, "1", path);
+    assert_int_equal(symlink("1", path), 0); /* a loop */
+    fails(l, 5);
+    assert_string_equal(tail(l, 1), "a;"); /* it is not asked for */
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    fails(l, 5);
+    assert_int_equal(rmdir(path), 0);
+    in_dir(l, "2", path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(l->dir), 0);
+    assert_string_equal(tail(l, 5), ""); /* nothing is there */
+    FILE *f = fopen(l->dir, "we");
+    assert_non_null(f);
+    fclose(f);
+    fails(l, 5);
+    assert_int_equal(unlink(l->dir), 0);
+    assert_int_equal(mkdir(l->dir, 0700), 0);
+}
+
+static void break_next(struct log *l)
+{
+    char path[100];
+
+    in_dir(l, "2", path);
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void mend_next(struct log *l)
+{
+    char path[100];
+
+    in_dir(l, "2", path);
+    assert_int_equal(rmdir(path), 0);
+    record(l, 2, "stdout F b");
+}
+
+static void who_follows_waits_for_what_can_be_read_again(void **state)
+{
+    struct log *l = *state;
+
+    record(l, 1, "stdout F a");
+    l->between = break_next;
+    l->mend = mend_next;
+    l->lives = 3;
+    assert_string_equal(read_log(l, (struct compute_log_opts){ .tail = 5, .follow = true }),
+                        "a;b;");
+}
+
 static void a_record_is_read_by_its_grammar(void **state _unused_)
 {
     static const char *const bad[] = {
@@ -422,6 +497,8 @@ int main(void)
         LOG_TEST(a_place_is_where_to_go_on_from),
         LOG_TEST(a_very_long_line_comes_in_pieces_that_say_so),
         LOG_TEST(of_no_log_nothing_is_said),
+        LOG_TEST(what_is_there_and_cannot_be_read_is_an_error),
+        LOG_TEST(who_follows_waits_for_what_can_be_read_again),
         LOG_TEST(a_record_is_read_by_its_grammar),
     };
 

@@ -240,8 +240,7 @@ static void write_process(struct json_out *j, struct inst *i, struct oci_boot *b
         json_str(j, json_str_of(json_at(b->cmd, k), NULL));
     json_close(j);
     write_env(j, image, own, u, host);
-    const char *cwd = b->config.cwd ? b->config.cwd : "";
-    json_kstr(j, "cwd", *cwd == '/' ? cwd : arena_printf(b->a, "/%s", cwd));
+    json_kstr(j, "cwd", oci_config_cwd(b->a, &b->config));
     json_key(j, "capabilities");
     json_open(j, '{');
     for (size_t k = 0; k < ARRAY_LEN(sets); k++)
@@ -428,6 +427,13 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
             : file_write(oci_path(o, b->a, &i->id, "config.json"), text.p, text.n, 0600, e);
     buf_free(&text);
     return r;
+}
+
+const char *oci_config_cwd(struct arena *a, const struct image_state *config)
+{
+    const char *cwd = config->cwd ? config->cwd : "";
+
+    return *cwd == '/' ? cwd : arena_printf(a, "/%s", cwd);
 }
 
 int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id)

@@ -17,9 +17,8 @@
 enum {
     PROCESS_MAX = 1 << 20,
     OUTPUT_MAX = 1 << 20,
-    MAX_ARGS = 64,
     SHIM_GRACE_S = 15,
-    END_LOOKS = 150
+    END_LOOKS = 3, /* of a second each */
 };
 
 #define FOLDER "exec-"
@@ -201,67 +200,40 @@ static int read_end(struct arena *a, const struct running *r, struct compute_exe
 
 /* ---- the shim ---- */
 
-struct words {
-    const char *at[MAX_ARGS];
-    size_t n;
-};
-
-static void add(struct words *w, const char *flag, const char *value)
-{
-    if (w->n + 3 > MAX_ARGS)
-        return;
-    w->at[w->n++] = flag;
-    if (value)
-        w->at[w->n++] = value;
-}
-
-static int add_groups(struct oci *o, struct arena *a, struct words *w, const char *flag,
-                      const char *group, const char **first, struct err *e)
-{
-    const char **files;
-    size_t n;
-
-    TRY(cgroup_procs_files(o->groups, a, group, &files, &n, e));
-    for (size_t k = 0; k < n; k++)
-        add(w, flag, files[k]);
-    *first = files[0];
-    return 0;
-}
-
 static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
-                      const struct compute_exec *x, const struct running *r, struct words *w,
+                      const struct compute_exec *x, const struct running *r, struct oci_words *w,
                       struct err *e)
 {
-    const char *first;
     int64_t timeout = x->timeout ? x->timeout : SECONDS(60), owner = r->first_id + r->uid;
 
-    add(w, o->shim, "exec");
-    add(w, "-o", r->end);
-    add(w, "-i", o->init);
-    add(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
-    add(w, "-e", arena_printf(a, "%lld", (long long)owner));
+    oci_word(w, o->shim, "exec");
+    oci_word(w, "-o", r->end);
+    oci_word(w, "-i", o->init);
+    oci_word(w, "-t", arena_printf(a, "%lld", (long long)(timeout / 1000)));
+    oci_word(w, "-e", arena_printf(a, "%lld", (long long)owner));
     if (x->kill_background)
-        add(w, "-k", "1");
+        oci_word(w, "-k", "1");
     if (cgroups_hybrid(o->groups))
-        add(w, "-x", cgroups_hybrid(o->groups));
-    if (o->runtime == OCI_RUNC) /* it starts from the bundle's folder */
-        add(w, "-d", oci_path(o, a, id, NULL));
-    TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), &first, e));
-    TRY(add_groups(o, a, w, "-g", r->group, &first, e));
-    add(w, "--", o->runtime_path);
-    add(w, "--root", o->runtime_root);
-    add(w, "--log", r->log);
+        oci_word(w, "-x", cgroups_hybrid(o->groups));
+    if (o->runtime == OCI_RUNC) { /* it starts from the bundle's folder */
+        oci_word(w, "-d", oci_path(o, a, id, NULL));
+        oci_word(w, "-b", OCI_BUNDLE);
+    }
+    TRY(oci_word_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
+    TRY(oci_word_groups(o, a, w, "-g", r->group, e));
+    const char *v1 = strstr(w->at[w->n - 1], "/tasks");
+    oci_word(w, "--", o->runtime_path);
+    oci_word(w, "--root", o->runtime_root);
+    oci_word(w, "--log", r->log);
     if (o->runtime == OCI_CRUN)
-        add(w, "--cgroup-manager=disabled", NULL);
-    add(w, "exec", "--detach");
+        oci_word(w, "--cgroup-manager=disabled", NULL);
+    oci_word(w, "exec", "--detach");
     if (o->runtime == OCI_RUNC) /* it moves the command into groups by itself */
-        add(w, "--cgroup",
-            arena_printf(a, "%s%s", strstr(first, "/tasks") ? "pids:" : "",
-                         strrchr(r->group, '/') + 1));
-    add(w, "--preserve-fds", "2");
-    add(w, "--process", r->process);
-    add(w, id->s, NULL);
-    w->at[w->n] = NULL;
+        oci_word(w, "--cgroup",
+                 arena_printf(a, "%s%s", v1 ? "pids:" : "", strrchr(r->group, '/') + 1));
+    oci_word(w, "--preserve-fds", "2");
+    oci_word(w, "--process", r->process);
+    oci_word(w, id->s, NULL);
     return 0;
 }
 
@@ -269,14 +241,11 @@ static int shim_words(struct oci *o, struct arena *a, const struct uuid *id,
  * not is killed here. */
 static void end_group(struct oci *o, const char *group)
 {
-    const struct timespec moment = { .tv_nsec = 20 * 1000000 };
     struct err e;
 
-    for (int i = 0; i < END_LOOKS; i++) {
+    for (int i = 0; i < END_LOOKS; i++)
         if (cgroup_remove(o->groups, group, &e) == 0)
             return;
-        nanosleep(&moment, NULL);
-    }
     if (cgroup_kill(o->groups, group, SECONDS(5), &e) < 0 ||
         cgroup_remove(o->groups, group, &e) < 0)
         log_err(LOG_WARN, "exec_group_stays", &e);
@@ -286,10 +255,9 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
                const struct running *r, struct compute_exec_result *out, struct err *e)
 {
     struct process_result got = { 0 };
-    struct words w = { .n = 0 };
+    struct oci_words w = { .n = 0 };
 
-    TRY(cgroup_make(o->groups, r->group, e));
-    TRY(shim_words(o, a, id, x, r, &w, e));
+    int done = shim_words(o, a, id, x, r, &w, e);
     struct process_opts p = { .argv = w.at,
                               .input = x->input,
                               .timeout =
@@ -297,7 +265,10 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
                               .stop = x->gone,
                               .stop_ctx = x->gone_ctx,
                               .max_output = OUTPUT_MAX + 1 };
-    int done = process_run(a, &p, &got, e);
+    if (done == 0)
+        done = process_run(a, &p, &got, e);
+    if (done < 0 && x->gone && x->gone(x->gone_ctx))
+        err_set(e, ERR_ENGINE_UNAVAILABLE, "it was ended, for nobody waits for it");
     *out = (struct compute_exec_result){ .out = got.out, .err = got.err };
     out->truncated = got.out.n > OUTPUT_MAX || got.err.n > OUTPUT_MAX;
     out->out.n = MIN(out->out.n, (size_t)OUTPUT_MAX);
@@ -309,8 +280,7 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     return done;
 }
 
-/* Also the first of its ids. */
-static int is_running(struct oci *o, const struct uuid *id, int64_t *first_id, struct err *e)
+static int must_run(struct oci *o, const struct uuid *id, struct err *e)
 {
     OCI_LOCK(o);
     const struct inst *i = map_get(o->instances, id->s, strlen(id->s));
@@ -319,8 +289,42 @@ static int is_running(struct oci *o, const struct uuid *id, int64_t *first_id, s
         return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
     if (i->state.status != COMPUTE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "the instance is not running");
-    *first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
     return 0;
+}
+
+static void forget(const struct running *r)
+{
+    struct err e;
+
+    if (dir_remove(r->dir, &e) < 0)
+        log_err(LOG_WARN, "exec_folder_stays", &e);
+}
+
+static int make_place(struct oci *o, struct arena *a, const struct inst *i,
+                      const struct compute_exec *x, struct running *r, struct err *e)
+{
+    TRY(must_run(o, &i->id, e));
+    r->first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
+    TRY(dir_make(r->dir, 0700, e));
+    if (write_process(a, oci_path(o, a, &i->id, "config.json"), x, r, e) == 0 &&
+        cgroup_make(o->groups, r->group, e) == 0)
+        return 0;
+    forget(r);
+    return -1;
+}
+
+/* Its folder and its group, which no order can take away meanwhile: what an instance had does not
+ * come back once it is gone. */
+static int prepare(struct oci *o, struct arena *a, const struct uuid *id,
+                   const struct compute_exec *x, struct running *r, struct err *e)
+{
+    TRY(must_run(o, id, e)); /* what is being started is not waited for */
+    struct inst *i = oci_take(o, id);
+    if (!i)
+        return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
+    int done = make_place(o, a, i, x, r, e);
+    oci_release(o, i);
+    return done;
 }
 
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
@@ -329,26 +333,19 @@ int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
     struct oci *o = oci_of(h);
     struct compute_exec_result result;
     struct uuid number;
-    struct err later;
-    int64_t first_id;
 
-    TRY(is_running(o, id, &first_id, e));
     if (x->cwd && x->cwd[0] != '/')
         return err_set(e, ERR_INVALID, "the working directory must begin with '/'");
     uuid_new(clock_system(), &number);
     const char *name = arena_printf(a, FOLDER "%s", number.s);
     struct running r = { .dir = oci_path(o, a, id, name),
-                         .first_id = first_id,
                          .group = arena_printf(a, "%s/%s", oci_group(o, a, id), name) };
     r.process = arena_printf(a, "%s/process.json", r.dir);
     r.log = arena_printf(a, "%s/runtime.log", r.dir);
     r.end = arena_printf(a, "%s/end", r.dir);
-    TRY(dir_make(r.dir, 0700, e));
-    int done = write_process(a, oci_path(o, a, id, "config.json"), x, &r, e);
-    if (done == 0)
-        done = run(o, a, id, x, &r, &result, e);
-    if (dir_remove(r.dir, &later) < 0)
-        log_err(LOG_WARN, "exec_folder_stays", &later);
+    TRY(prepare(o, a, id, x, &r, e));
+    int done = run(o, a, id, x, &r, &result, e);
+    forget(&r);
     if (done == 0)
         *out = result;
     return done;

@@ -34,6 +34,22 @@ static bool goes(struct host *h, const struct uuid *id, const char *what)
     return false;
 }
 
+/* The groups of its commands go with the last of their processes. */
+static bool groups_go(struct host *h, const struct uuid *id)
+{
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+    const char *group = arena_printf(&h->a, "brume/%s/%s", installation, id->s), **names;
+    size_t n = 1;
+
+    for (int i = 0; i < 200 && n > 0; i++) {
+        pause_ms(10);
+        assert_int_equal(cgroup_children(g, &h->a, group, &names, &n, &e), 0);
+    }
+    cgroups_close(g);
+    return n == 0;
+}
+
 TEST_HOST(any_bytes_go_in_and_come_out)
 {
     HOST;
@@ -166,6 +182,7 @@ TEST_HOST(many_commands_leave_no_zombie)
         assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &rest, &r, &e), 0);
         killed.gone = at_once; /* and those that are given up */
         assert_int_equal(compute_exec_in(h->c, &h->a, &s.id, &killed, &r, &e), -1);
+        assert_int_equal(e.code, ERR_ENGINE_UNAVAILABLE);
         killed.gone = NULL;
     }
     assert_true(goes(h, &s.id, "sleep 30"));
@@ -179,8 +196,44 @@ TEST_HOST(a_command_that_is_killed_shows_as_128_and_the_signal)
 
     ensure(h, &s);
     assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -TERM $$\"]").exit_code, 143);
-    assert_int_equal(exec_in(h, &s.id, "[\"sh\",\"-c\",\"kill -KILL $PPID; sleep 5\"]").exit_code,
-                     137);
+}
+
+TEST_HOST(a_command_that_ends_its_init_ends_with_it)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"kill -KILL $PPID; sleep 306\"]" };
+
+    ensure(h, &s);
+    assert_int_equal(exec_with(h, &s.id, x).exit_code, 137);
+    assert_true(goes(h, &s.id, "sleep 306"));
+    x.kill_background = true;
+    assert_int_equal(exec_with(h, &s.id, x).exit_code, 137);
+    assert_true(goes(h, &s.id, "sleep 306"));
+    assert_true(groups_go(h, &s.id));
+}
+
+TEST_HOST(a_command_that_stops_its_init_is_killed_in_time_and_leaves_nothing)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"kill -STOP $PPID; sleep 307\"]",
+                              .timeout = MILLIS(300) };
+
+    ensure(h, &s);
+    assert_true(exec_with(h, &s.id, x).timed_out);
+    assert_true(goes(h, &s.id, "sleep 307"));
+    assert_true(groups_go(h, &s.id));
+}
+
+/* Waits for the file that a command makes first. */
+static void await_began(struct host *h, const struct uuid *id)
+{
+    const char *upper = arena_printf(&h->a, "%s/instances/%s/upper/began", h->dir, id->s);
+
+    for (int i = 0; i < 500 && access(upper, F_OK) < 0; i++)
+        pause_ms(10);
+    assert_int_equal(access(upper, F_OK), 0);
 }
 
 /* An agent that has a command run and is killed meanwhile. */
@@ -199,10 +252,7 @@ static void die_in_the_middle(struct host *h, const struct compute_spec *s, int6
             _exit(1);
         _exit(compute_exec_in(h->c, &h->a, &s->id, &x, &r, &e) < 0 ? 2 : 3);
     }
-    const char *upper = arena_printf(&h->a, "%s/instances/%s/upper/began", h->dir, s->id.s);
-    for (int i = 0; i < 500 && access(upper, F_OK) < 0; i++)
-        pause_ms(10);
-    assert_int_equal(access(upper, F_OK), 0);
+    await_began(h, &s->id);
     assert_int_equal(kill(pid, SIGKILL), 0);
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -226,19 +276,7 @@ TEST_HOST(an_agent_that_dies_leaves_no_command_without_its_time_out)
         ;
     assert_null(strstr(processes(h, &s.id), "sleep 79"));
     const char *dir = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
-    struct cgroups *g = cgroups_open(&(struct err){ 0 });
-    const char **names;
-    size_t n = 1;
-    for (int i = 0; i < 200 && n > 0; i++) {
-        struct err e = { 0 };
-        pause_ms(10);
-        assert_int_equal(cgroup_children(g, &h->a,
-                                         arena_printf(&h->a, "brume/%s/%s", installation, s.id.s),
-                                         &names, &n, &e),
-                         0);
-    }
-    assert_int_equal(n, 0); /* its group has gone with it */
-    cgroups_close(g);
+    assert_true(groups_go(h, &s.id));
     DIR *d = opendir(dir);
     for (struct dirent *f; (f = readdir(d));)
         assert_int_not_equal(strncmp(f->d_name, "exec-", 5), 0);
@@ -273,17 +311,21 @@ struct call {
     struct host *h;
     struct uuid id;
     int64_t code;
+    const char *cmd;
+    bool again; /* until it fails */
 };
 
 static void *one_call(void *ctx)
 {
     struct call *c = ctx;
     _cleanup_(arena_free) struct arena a = ARENA(MIB(16));
-    struct compute_exec x = { .cmd = "[\"sh\",\"-c\",\"sleep 0.2; exit 9\"]" };
+    struct compute_exec x = { .cmd = c->cmd };
     struct compute_exec_result r = { .exit_code = -1 };
     struct err e;
 
-    c->code = compute_exec_in(c->h->c, &a, &c->id, &x, &r, &e) < 0 ? -1 : r.exit_code;
+    do
+        c->code = compute_exec_in(c->h->c, &a, &c->id, &x, &r, &e) < 0 ? -1 : r.exit_code;
+    while (c->again && c->code >= 0);
     return NULL;
 }
 
@@ -297,13 +339,111 @@ TEST_HOST(commands_run_beside_each_other)
     s.pids = 256;
     ensure(h, &s);
     for (int i = 0; i < 8; i++) {
-        c[i] = (struct call){ h, s.id, 0 };
+        c[i] = (struct call){ h, s.id, 0, "[\"sh\",\"-c\",\"sleep 0.2; exit 9\"]" };
         t[i] = thread_start("exec", one_call, &c[i]);
     }
     for (int i = 0; i < 8; i++) {
         pthread_join(t[i], NULL);
         assert_int_equal(c[i].code, 9);
     }
+}
+
+/* The shim of the one command that runs: of those that stand in the group of shims. */
+static pid_t shim_of_command(struct host *h)
+{
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+    const char *group = arena_printf(&h->a, "brume/%s/shims", installation), **files;
+    size_t n;
+    int pid = 0;
+
+    assert_int_equal(cgroup_procs_files(g, &h->a, group, &files, &n, &e), 0);
+    cgroups_close(g);
+    FILE *f = fopen(files[0], "re");
+    assert_non_null(f);
+    while (fscanf(f, "%d", &pid) == 1) {
+        const char *words = arena_printf(&h->a, "/proc/%d/cmdline", pid);
+        char text[512] = "";
+        FILE *in = fopen(words, "re");
+        size_t got = in ? fread(text, 1, sizeof(text) - 1, in) : 0;
+        if (in)
+            fclose(in);
+        if (got && strcmp(text + strlen(text) + 1, "exec") == 0)
+            break;
+        pid = 0;
+    }
+    fclose(f);
+    return pid;
+}
+
+TEST_HOST(a_command_whose_shim_was_killed_is_ended_within_seconds)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct call c = { h, s.id, 0, "[\"sh\",\"-c\",\"touch /began; sleep 308\"]" };
+    pid_t shim = 0;
+
+    ensure(h, &s);
+    pthread_t t = thread_start("exec", one_call, &c);
+    await_began(h, &s.id);
+    for (int i = 0; i < 200 && !(shim = shim_of_command(h)); i++)
+        pause_ms(20);
+    int64_t began = clock_mono(clock_system());
+    assert_int_equal(kill(shim, SIGKILL), 0);
+    pthread_join(t, NULL);
+    assert_true(clock_mono(clock_system()) - began < SECONDS(15));
+    assert_int_equal(c.code, -1);
+    assert_true(goes(h, &s.id, "sleep 308"));
+    assert_true(groups_go(h, &s.id));
+}
+
+TEST_HOST(a_command_that_comes_while_its_instance_goes_brings_nothing_back)
+{
+    HOST;
+    struct call c[4];
+    pthread_t t[4];
+
+    for (int k = 0; k < 10; k++) {
+        struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+        const char *dir = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
+        const char *group = arena_printf(&h->a, "brume/%s/%s", installation, s.id.s);
+        struct err e = { 0 };
+
+        ensure(h, &s);
+        for (int i = 0; i < 4; i++) {
+            c[i] = (struct call){ h, s.id, 0, "[\"true\"]", .again = true };
+            t[i] = thread_start("exec", one_call, &c[i]);
+        }
+        pause_ms(30);
+        assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+        for (int i = 0; i < 4; i++) {
+            pthread_join(t[i], NULL);
+            assert_int_equal(c[i].code, -1);
+        }
+        struct cgroups *g = cgroups_open(&e);
+        assert_int_equal(group_folders(g, h, group), 0);
+        cgroups_close(g);
+        assert_int_equal(access(dir, F_OK), -1);
+    }
+}
+
+TEST_HOST(groups_that_nobody_is_in_go_when_an_agent_begins)
+{
+    HOST;
+    struct compute_spec s = spec_of(h, "[\"sleep\",\"600\"]");
+    struct err e = { 0 };
+    struct cgroups *g = cgroups_open(&e);
+
+    ensure(h, &s);
+    exec_in(h, &s.id, "[\"sh\",\"-c\",\"sleep 309 & echo\"]");
+    compute_free(h->c);
+    const char *left = /* by one that was killed before its shim began */
+        arena_printf(&h->a, "brume/%s/%s/exec-left", installation, s.id.s);
+    assert_int_equal(cgroup_make(g, left, &e), 0);
+    h->c = open_driver(h);
+    assert_int_equal(group_folders(g, h, left), 0);
+    cgroups_close(g);
+    assert_non_null(strstr(processes(h, &s.id), "sleep 309"));
 }
 
 int main(void)
@@ -316,9 +456,14 @@ int main(void)
         HOST_TEST(what_a_command_leaves_running_lives_on_unless_asked),
         HOST_TEST(many_commands_leave_no_zombie),
         HOST_TEST(a_command_that_is_killed_shows_as_128_and_the_signal),
+        HOST_TEST(a_command_that_ends_its_init_ends_with_it),
+        HOST_TEST(a_command_that_stops_its_init_is_killed_in_time_and_leaves_nothing),
         HOST_TEST(an_agent_that_dies_leaves_no_command_without_its_time_out),
         HOST_TEST(a_command_runs_as_the_images_user),
         HOST_TEST(commands_run_beside_each_other),
+        HOST_TEST(a_command_whose_shim_was_killed_is_ended_within_seconds),
+        HOST_TEST(a_command_that_comes_while_its_instance_goes_brings_nothing_back),
+        HOST_TEST(groups_that_nobody_is_in_go_when_an_agent_begins),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -515,6 +515,25 @@ TEST_HOST(a_working_folder_is_made_where_it_is_missing)
     struct compute_state st = ensure(h, &s);
     assert_int_equal(st.status, COMPUTE_FAILED);
     assert_string_equal(st.reason, "the working directory '/etc/passwd' is no folder");
+    make(h, "{\"WorkingDir\":\"etc/passwd/deep\"}", people, NULL);
+    s = spec_of(h, SLEEP);
+    assert_string_equal(ensure(h, &s).reason,
+                        "the working directory '/etc/passwd/deep' is no folder");
+}
+
+TEST_HOST(an_image_that_leaves_no_place_for_mounts_is_not_said_to_have_a_bad_folder)
+{
+    HOST;
+    static const struct entry one[] = {
+        { "dev", S_IFREG, "x", 0, 0, 0, 0, NULL },
+        { 0 },
+    };
+
+    make(h, "{\"WorkingDir\":\"/srv\"}", one, NULL);
+    struct compute_spec s = spec_of(h, SLEEP);
+    struct compute_state st = ensure(h, &s);
+    assert_int_equal(st.status, COMPUTE_FAILED);
+    assert_null(strstr(st.reason, "working directory"));
 }
 
 TEST_HOST(a_stop_is_said_by_the_signal_of_the_image)
@@ -593,6 +612,7 @@ int main(void)
         HOST_TEST(a_command_finds_the_home_of_its_user_or_the_one_that_is_said),
         HOST_TEST(a_user_of_a_layer_that_is_hidden_is_no_user),
         HOST_TEST(a_working_folder_is_made_where_it_is_missing),
+        HOST_TEST(an_image_that_leaves_no_place_for_mounts_is_not_said_to_have_a_bad_folder),
         HOST_TEST(a_stop_is_said_by_the_signal_of_the_image),
         HOST_TEST(a_command_follows_the_entrypoint),
     };

@@ -25,7 +25,8 @@ enum {
 };
 #define OCI_FIRST_ID 1879048192u
 /* Where the runtime finds an instance's folder: the shim places it there, in a mount namespace of
- * the runtime's own, for the way to the real one is closed to the instance's root. */
+ * the runtime's own, for the way to the real one is closed to the instance's root.  A folder that
+ * every machine has, everybody may enter, and no runtime looks for. */
 #define OCI_BUNDLE "/dev/shm"
 
 enum oci_runtime { OCI_CRUN, OCI_RUNC };
@@ -136,6 +137,17 @@ struct oci_boot {
     struct image_state config; /* of the image */
     struct json_value *cmd;
 };
+/* A shim's words, NULL behind the last. */
+enum { OCI_MAX_WORDS = 2 * OCI_MAX_PORTS + 128 };
+struct oci_words {
+    const char *at[OCI_MAX_WORDS];
+    size_t n;
+};
+/* 'value' NULL: one word. */
+void oci_word(struct oci_words *w, const char *flag, const char *value);
+/* 'flag' and each file by which a process gets into 'group'. */
+int oci_word_groups(struct oci *o, struct arena *a, struct oci_words *w, const char *flag,
+                    const char *group, struct err *e) _must_check_;
 /* Starts it. 0 with *failed NULL: it runs; 0 with a text: it cannot be started, in plain words. */
 int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e);
 /* Asks it to end, or kills it once the grace of the first asking is over: 0 it has ended; 1 it
@@ -169,6 +181,8 @@ int oci_layers_drop(struct oci *o, struct inst *i, struct arena *a, struct err *
  * cannot be run. */
 int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const char **failed,
                      struct err *e);
+/* Where its command starts: absolute, never NULL. */
+const char *oci_config_cwd(struct arena *a, const struct image_state *config);
 /* What asks the instance to end, as its image has it. */
 int oci_config_stop_signal(struct oci *o, struct arena *a, const struct uuid *id);
 void oci_seccomp(struct json_out *o);

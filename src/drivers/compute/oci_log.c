@@ -25,6 +25,5 @@ int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_
 
     if (!is_known(&w))
         return err_set(e, ERR_NOT_FOUND, "the host has no such instance");
-    logbook_read(&b, opts, fn, ctx);
-    return 0;
+    return logbook_read(&b, opts, fn, ctx, e);
 }

@@ -29,7 +29,7 @@
 #include "os/process.h"
 #include "os/thread.h"
 
-enum { MAX_LAYERS = 128, MAX_ARGS = 160, START_TIMEOUT_MS = 30000, STACK_BYTES = 16384 };
+enum { MAX_LAYERS = 128, START_TIMEOUT_MS = 30000, STACK_BYTES = 16384 };
 
 struct cgroup_limits oci_limits(const struct compute_spec *s)
 {
@@ -226,82 +226,68 @@ static int make_root(struct oci *o, struct inst *i, struct oci_boot *b, int disk
 
 /* ---- the shim ---- */
 
-struct words {
-    const char *at[MAX_ARGS];
-    size_t n;
-};
-
-static void add(struct words *w, const char *s)
+void oci_word(struct oci_words *w, const char *flag, const char *value)
 {
-    if (w->n < MAX_ARGS - 1)
-        w->at[w->n++] = s;
+    if (w->n + 3 > OCI_MAX_WORDS)
+        abort(); /* ports and trees have bounds */
+    w->at[w->n++] = flag;
+    if (value)
+        w->at[w->n++] = value;
+    w->at[w->n] = NULL;
 }
 
-static void add_fd(struct arena *a, struct words *w, const char *flag, int fd)
-{
-    if (fd < 0)
-        return;
-    add(w, flag);
-    add(w, arena_printf(a, "%d", fd));
-}
-
-static int add_groups(struct oci *o, struct arena *a, struct words *w, const char *flag,
-                      const char *group, struct err *e)
+int oci_word_groups(struct oci *o, struct arena *a, struct oci_words *w, const char *flag,
+                    const char *group, struct err *e)
 {
     const char **files;
     size_t n;
 
     TRY(cgroup_procs_files(o->groups, a, group, &files, &n, e));
-    for (size_t k = 0; k < n; k++) {
-        add(w, flag);
-        add(w, files[k]);
-    }
+    for (size_t k = 0; k < n; k++)
+        oci_word(w, flag, files[k]);
     return 0;
 }
 
-static void add_runtime(struct oci *o, struct arena *a, struct words *w, const struct uuid *id)
+static void add_fd(struct arena *a, struct oci_words *w, const char *flag, int fd)
+{
+    if (fd >= 0)
+        oci_word(w, flag, arena_printf(a, "%d", fd));
+}
+
+static void add_runtime(struct oci *o, struct arena *a, struct oci_words *w, const struct uuid *id)
 {
     const char *dir = oci_path(o, a, id, NULL);
 
-    add(w, "--");
-    add(w, o->runtime_path);
-    add(w, "--root");
-    add(w, o->runtime_root);
-    add(w, "--log");
-    add(w, arena_printf(a, "%s/runtime.log", dir));
+    oci_word(w, "--", o->runtime_path);
+    oci_word(w, "--root", o->runtime_root);
+    oci_word(w, "--log", arena_printf(a, "%s/runtime.log", dir));
     if (o->runtime == OCI_CRUN)
-        add(w, "--cgroup-manager=disabled");
-    add(w, "run");
-    add(w, "--detach");
-    add(w, "--bundle");
-    add(w, OCI_BUNDLE);
-    add(w, "--pid-file");
-    add(w, arena_printf(a, "%s/init.pid", dir));
-    add(w, id->s);
+        oci_word(w, "--cgroup-manager=disabled", NULL);
+    oci_word(w, "run", "--detach");
+    oci_word(w, "--bundle", OCI_BUNDLE);
+    oci_word(w, "--pid-file", arena_printf(a, "%s/init.pid", dir));
+    oci_word(w, id->s, NULL);
 }
 
-static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int ready, struct words *w,
-                      struct err *e)
+static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int ready,
+                      struct oci_words *w, struct err *e)
 {
     struct arena *a = b->a;
 
-    add(w, o->shim);
-    add(w, "run");
-    add(w, "-d");
-    add(w, oci_path(o, a, &i->id, NULL));
+    oci_word(w, o->shim, "run");
+    oci_word(w, "-d", oci_path(o, a, &i->id, NULL));
+    oci_word(w, "-b", OCI_BUNDLE);
     add_fd(a, w, "-r", ready);
     add_fd(a, w, "-m", b->root);
     add_fd(a, w, "-u", b->userns);
     add_fd(a, w, "-n", b->netns);
     for (size_t k = 0; k < b->n_publish; k++)
         add_fd(a, w, "-c", b->listen[k]);
-    if (cgroups_hybrid(o->groups)) {
-        add(w, "-x");
-        add(w, cgroups_hybrid(o->groups));
-    }
-    TRY(add_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
+    if (cgroups_hybrid(o->groups))
+        oci_word(w, "-x", cgroups_hybrid(o->groups));
+    TRY(oci_word_groups(o, a, w, "-s", arena_printf(a, "brume/%s/shims", o->installation), e));
     if (o->runtime == OCI_CRUN)
-        TRY(add_groups(o, a, w, "-g", oci_group(o, a, &i->id), e));
+        TRY(oci_word_groups(o, a, w, "-g", oci_group(o, a, &i->id), e));
     add_runtime(o, a, w, &i->id);
     return 0;
 }
@@ -318,8 +304,8 @@ static int spawn_shim(struct oci *o, struct inst *i, struct oci_boot *b, int rea
 {
     char *const env[] = { arena_strdup(b->a, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), NULL };
     posix_spawn_file_actions_t actions;
-    struct words w = { .n = 0 };
-    char *argv[MAX_ARGS];
+    struct oci_words w = { .n = 0 };
+    char *argv[OCI_MAX_WORDS];
 
     TRY(shim_words(o, i, b, ready, &w, e));
     for (size_t k = 0; k < w.n; k++)
@@ -354,11 +340,33 @@ static void hear(int fd, char *out, size_t size)
     out[n] = '\0';
 }
 
+/* The folder itself, or one above it that it lies in. */
+static bool names_folder(const char *path, const char *folder)
+{
+    size_t n = strcspn(path, "`'\": ");
+
+    return n > 1 && strncmp(path, folder, n) == 0 && (!folder[n] || folder[n] == '/');
+}
+
+/* Runtimes make it where it is missing, and name what they cannot make or enter. */
+static bool is_of_cwd(const char *text, const char *cwd)
+{
+    if (strstr(text, "chdir") || strstr(text, "cwd"))
+        return true;
+    for (const char *p = text; (p = strstr(p, "mkdir "));) {
+        p += strlen("mkdir ");
+        if (names_folder(p + strspn(p, "`'\""), cwd))
+            return true;
+    }
+    return false;
+}
+
 /* The runtime's complaint in plain words. */
 static const char *explain(struct oci *o, const struct oci_boot *b, struct inst *i,
                            const char *said, const char *command)
 {
     struct arena *a = b->a;
+    const char *cwd = oci_config_cwd(a, &b->config);
     struct str log;
     struct err e;
 
@@ -378,8 +386,8 @@ static const char *explain(struct oci *o, const struct oci_boot *b, struct inst 
         return arena_printf(a, "command '%s' is no program that this machine can run", command);
     if (strstr(text, "ermission denied"))
         return arena_printf(a, "command '%s' cannot be executed", command);
-    if (strstr(text, "chdir") || strstr(text, "cwd") || strstr(text, "mkdir "))
-        return arena_printf(a, "the working directory '%s' is no folder", b->config.cwd);
+    if (is_of_cwd(text, cwd))
+        return arena_printf(a, "the working directory '%s' is no folder", cwd);
     size_t n = strlen(text);
     return arena_printf(a, "it cannot be started: %s", n > 400 ? text + n - 400 : text);
 }
@@ -573,8 +581,8 @@ int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **faile
     return r;
 }
 
-/* Under the lock: asks once.  False: its time is up. */
-static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t grace)
+/* Under the lock: asks once, by 'signum'.  False: its time is up. */
+static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int signum, int64_t grace)
 {
     int64_t now = clock_mono(clock_system());
     struct err e;
@@ -583,7 +591,7 @@ static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t g
         i->stopping = true;
         i->stop_by = now + grace;
         if (grace > 0 && i->init_fd >= 0)
-            pidfd_send_signal(i->init_fd, oci_config_stop_signal(o, a, &i->id), NULL, 0);
+            pidfd_send_signal(i->init_fd, signum, NULL, 0);
         /* What cannot be thawed is killed, which thaws by itself. */
         if (i->state.status == COMPUTE_PAUSED &&
             cgroup_freeze(o->groups, oci_group(o, a, &i->id), false, &e) < 0)
@@ -596,12 +604,13 @@ static bool ask_to_end(struct oci *o, struct arena *a, struct inst *i, int64_t g
 int oci_stop(struct oci *o, struct inst *i, int64_t grace, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
+    int signum = grace > 0 ? oci_config_stop_signal(o, &a, &i->id) : SIGKILL;
 
     {
         OCI_LOCK(o);
         if (i->shim_fd < 0)
             return 0;
-        if (ask_to_end(o, &a, i, grace))
+        if (ask_to_end(o, &a, i, signum, grace))
             return 1;
         if (i->init_fd >= 0)
             pidfd_send_signal(i->init_fd, SIGKILL, NULL, 0);

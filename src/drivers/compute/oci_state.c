@@ -316,6 +316,22 @@ static void adopt_dead(struct oci *o, struct arena *a, struct inst *i)
     push_event(o, &i->id);
 }
 
+/* Groups of commands that an agent made and was killed before anybody was in them; what still runs
+ * has its own. */
+static void tidy_groups(struct oci *o, struct arena *a, const struct uuid *id)
+{
+    const char *group = oci_group(o, a, id), **names;
+    struct err e;
+    size_t n;
+
+    if (cgroup_children(o->groups, a, group, &names, &n, &e) < 0) {
+        log_err(LOG_WARN, "exec_groups_stay", &e);
+        return;
+    }
+    for (size_t k = 0; k < n; k++)
+        cgroup_tidy(o->groups, arena_printf(a, "%s/%s", group, names[k]));
+}
+
 static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
@@ -347,6 +363,7 @@ static int adopt_one(struct oci *o, const struct uuid *id, struct err *e)
         adopt_living(o, &a, i, shim_fd, shim_pid);
     else
         adopt_dead(o, &a, i);
+    tidy_groups(o, &a, id);
     /* Held again; an image that is gone shows at the next start. */
     const char *const *layers;
     size_t n;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Containers for real: needs root, an OCI runtime and busybox; each test leaves the machine as it
  * found it, which is checked. */
+#include <sys/mount.h>
+
 #include "drivers/compute/oci_test_host.h"
 
 /* ---- tests ---- */
@@ -144,6 +146,36 @@ TEST_HOST(a_follower_sees_new_lines)
     assert_int_equal(compute_logs(h->c, &s.id, &o, on_line, &l, &e), 0);
     assert_string_equal(buf_cstr(&l.b), "1:1\n1:2\n1:3\n1:4\n1:5\n");
     buf_free(&l.b);
+}
+
+static int count_gaps(void *ctx, const struct compute_line *line)
+{
+    *(int *)ctx += line->kind == COMPUTE_LINE_GAP;
+    return 0;
+}
+
+TEST_HOST(a_log_goes_on_where_there_is_room_for_its_files_and_no_more)
+{
+    HOST;
+    struct compute_spec s =
+        spec_of(h, "[\"sh\",\"-c\",\"yes $(seq -s - 2000) | head -c 62000000\"]");
+    const char *own = arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s);
+    const char *dir = arena_printf(&h->a, "%s/log", own);
+    struct compute_log_opts o = { .tail = -1 };
+    struct err e = { 0 };
+    int gaps = 0;
+
+    assert_int_equal(dir_make(own, 0711, &e), 0);
+    assert_int_equal(dir_make(dir, 0700, &e), 0);
+    assert_int_equal(mount("log", dir, "tmpfs", 0, "nr_inodes=6"), 0); /* itself and five */
+    ensure(h, &s);
+    await(h, &s.id, COMPUTE_EXITED);
+    int rc = compute_logs(h->c, &s.id, &o, count_gaps, &gaps, &e);
+    bool first = access(arena_printf(&h->a, "%s/1", dir), F_OK) == 0;
+    assert_int_equal(umount(dir), 0);
+    assert_int_equal(rc, 0);
+    assert_false(first);
+    assert_int_equal(gaps, 1); /* of what is no longer kept */
 }
 
 TEST_HOST(memory_has_a_limit)
@@ -455,6 +487,7 @@ int main(void)
         HOST_TEST(output_is_kept_line_by_line),
         HOST_TEST(a_long_line_comes_back_whole),
         HOST_TEST(a_follower_sees_new_lines),
+        HOST_TEST(a_log_goes_on_where_there_is_room_for_its_files_and_no_more),
         HOST_TEST(memory_has_a_limit),
         HOST_TEST(processes_have_a_limit),
         HOST_TEST(a_disk_has_a_limit),

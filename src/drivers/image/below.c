@@ -23,12 +23,15 @@ static void proc_path(int fd, char out[PROC_PATH])
     snprintf(out, PROC_PATH, "/proc/self/fd/%d", fd);
 }
 
-bool below_is_hidden(int fd)
+int below_is_hidden(int fd, struct err *e)
 {
-    char proc[PROC_PATH], value;
+    char proc[PROC_PATH], value = 0;
 
     proc_path(fd, proc);
-    return getxattr(proc, OPAQUE, &value, 1) == 1 && value == 'y';
+    ssize_t n = getxattr(proc, OPAQUE, &value, 1);
+    if (n < 0 && errno != ENODATA && errno != EOPNOTSUPP && errno != ERANGE /* no "y" */)
+        return err_sys(e, errno, "look for the mark of an opaque folder");
+    return n == 1 && value == 'y';
 }
 
 int below_hide(int fd, struct err *e)
@@ -41,30 +44,42 @@ int below_hide(int fd, struct err *e)
 
 /* ---- looking ---- */
 
-enum found { FOUND, ABSENT, HIDDEN /* by what this layer has: so it is in all */ };
+enum found {
+    BROKEN = -1, /* it cannot be told */
+    FOUND,
+    ABSENT,
+    HIDDEN, /* by what this layer has: so it is in all */
+};
 
-static enum found look(int layer, const char *path, int *out, struct stat *st)
+static enum found look(int layer, const char *path, int *out, struct stat *st, struct err *e)
 {
     _cleanup_close_ int fd = openat(layer, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     enum found none = ABSENT;
 
     if (fd < 0 || fstat(fd, st) < 0)
-        return ABSENT;
+        return (enum found)err_sys(e, errno, "open a layer");
     while (*path) {
         char name[NAME_BYTES];
         size_t n = strcspn(path, "/");
         if (n >= sizeof(name) || !S_ISDIR(st->st_mode))
             return HIDDEN;
-        if (below_is_hidden(fd))
+        int hidden = below_is_hidden(fd, e);
+        if (hidden < 0)
+            return BROKEN;
+        if (hidden)
             none = HIDDEN;
         memcpy(name, path, n);
         name[n] = '\0';
         int next = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        if (next < 0)
+        if (next < 0 && (errno == ENOENT || errno == ENAMETOOLONG))
             return none;
+        if (next < 0)
+            return (enum found)err_sys(e, errno, "open a file of a layer");
         close(fd);
         fd = next;
-        if (fstat(fd, st) < 0 || below_is_whiteout(st))
+        if (fstat(fd, st) < 0)
+            return (enum found)err_sys(e, errno, "stat a file of a layer");
+        if (below_is_whiteout(st))
             return HIDDEN;
         path += n + (path[n] == '/');
     }
@@ -72,14 +87,14 @@ static enum found look(int layer, const char *path, int *out, struct stat *st)
     return FOUND;
 }
 
-int below_open(const struct below *b, const char *path, struct stat *st)
+int below_open(const struct below *b, const char *path, int *fd, struct stat *st, struct err *e)
 {
     enum found found = ABSENT;
-    int fd = -1;
 
+    *fd = -1;
     for (size_t i = 0; i < b->n && found == ABSENT; i++)
-        found = look(b->layers[i], path, &fd, st);
-    return fd;
+        found = look(b->layers[i], path, fd, st, e);
+    return found == BROKEN ? -1 : 0;
 }
 
 /* ---- copying ---- */
@@ -98,6 +113,8 @@ static int copy_xattrs(int from, int to, struct err *e)
         abort();
     proc_path(from, proc);
     ssize_t n = listxattr(proc, names, XATTR_BYTES);
+    if (n < 0 && errno != EOPNOTSUPP)
+        result = err_sys(e, errno, "list what a file of a layer has");
     for (const char *name = names; n > 0 && name < names + n; name += strlen(name) + 1) {
         if (!below_xattr_ok(name))
             continue;

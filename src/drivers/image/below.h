@@ -14,13 +14,15 @@ struct below {
 };
 
 /* The entry at 'path', on the way to which all are folders ("" is the root); itself, not what it
- * leads to: a descriptor of O_PATH, or -1 where there is none. */
-int below_open(const struct below *b, const char *path, struct stat *st);
+ * leads to: '*fd' gets a descriptor of O_PATH, or -1 where there is none, and '*st' is of it. */
+int below_open(const struct below *b, const char *path, int *fd, struct stat *st,
+               struct err *e) _must_check_;
 /* True for the device that overlayfs takes for a whiteout. */
 bool below_is_whiteout(const struct stat *st);
 /* Marks a folder: what lies below its name is hidden. */
 int below_hide(int fd, struct err *e) _must_check_;
-bool below_is_hidden(int fd);
+/* 1: a folder is so marked, 0: it is not. */
+int below_is_hidden(int fd, struct err *e) _must_check_;
 /* Makes 'name' in the folder 'dir' the file or link that 'fd' (of O_PATH) is, with all it has. */
 int below_copy(int fd, const struct stat *st, int dir, const char *name,
                struct err *e) _must_check_;

@@ -4,11 +4,14 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -23,6 +26,7 @@
 #include "drivers/image/unpack.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "os/thread.h"
 
 static char top[64];
 static struct image_store *store;
@@ -456,16 +460,116 @@ static ssize_t give_endless(void *ctx, void *p, size_t n, struct err *e)
 static void zeros_behind_an_archive_come_to_an_end(void **state _unused_)
 {
     struct str zeros = { arena_alloc(&arena, MIB(100)), MIB(100) };
-    struct unpack_opts o = { .read = give_endless, .ctx = &zeros, .max_bytes = MIB(1) };
+    struct unpack_counts most = unpack_most;
+    struct unpack_opts o = { .read = give_endless, .ctx = &zeros, .most = &most };
     struct unpack_result r;
     struct err e = { 0 };
 
+    most.read = MIB(50);
     assert_int_equal(mkdir(at("%s/zeros", top), 0755), 0);
     _cleanup_close_ int fd = open(at("%s/zeros", top), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     endless_left = make_tar(lower, false);
     assert_int_equal(unpack_tar(fd, &o, &r, &e), -1);
     assert_int_equal(e.code, ERR_TOO_LARGE);
     assert_true(zeros.n > 0);
+}
+
+/* Of several archives, one on the other, each of which keeps to the bound. */
+static int unpack_bounded(const struct unpack_counts *most, const struct entry *const *list,
+                          struct err *e)
+{
+    struct unpack_counts counts = { 0 };
+    int fds[4] = { -1, -1, -1, -1 }, rc = 0;
+    size_t n = 0;
+
+    for (; rc == 0 && list[n]; n++) {
+        struct str tar = make_tar(list[n], false);
+        const char *dir = at("%s/bounded-%zu", top, n);
+        struct unpack_result r;
+        assert_int_equal(mkdir(dir, 0755), 0);
+        fds[n] = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        struct unpack_opts o = { .read = give,
+                                 .ctx = &tar,
+                                 .layer = true,
+                                 .most = most,
+                                 .counts = &counts,
+                                 .below = { &fds[n - (n > 0)], n > 0 } };
+        rc = unpack_tar(fds[n], &o, &r, e);
+    }
+    while (n-- > 0) {
+        struct err ignored;
+        close(fds[n]);
+        assert_int_equal(dir_remove(at("%s/bounded-%zu", top, n), &ignored), 0);
+    }
+    return rc;
+}
+
+static void the_layers_of_an_image_keep_to_its_bounds_together(void **state _unused_)
+{
+    static const struct entry five[] = { { "a", S_IFREG, "12345", 0 },
+                                         { "b", S_IFREG, "12345", 0 },
+                                         { NULL, 0, NULL, 0 } };
+    static const struct entry deep[] = { { "x/y/z/f", S_IFREG, "12345", 0 }, { NULL, 0, NULL, 0 } };
+    static const struct entry links[] = { { "c", 0, "a", 0 },
+                                          { "d", 0, "b", 0 },
+                                          { NULL, 0, NULL, 0 } };
+    static const struct entry steps[] = { { "x/y/z/", S_IFDIR, NULL, 0 },
+                                          { "x/l", S_IFLNK, "y/../y/../y/../y", 0 },
+                                          { "x/l/f", S_IFREG, "", 0 },
+                                          { "h", 0, "x/l/f", 0 },
+                                          { NULL, 0, NULL, 0 } };
+    static const struct {
+        const struct entry *list[4];
+        struct unpack_counts least; /* what does not count has no bound */
+    } cases[] = {
+        { { five, five }, { .bytes = 20 } },        { { five, links }, { .bytes = 20 } },
+        { { five, five, five }, { .entries = 6 } }, { { deep, five }, { .entries = 6 } },
+        { { five, links }, { .entries = 6 } },      { { five, links }, { .copies = 2 } },
+        { { deep, deep }, { .steps = 6 } },         { { steps }, { .steps = 12 } },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct unpack_counts most = unpack_most;
+        int64_t *bounds[] = { &most.bytes, &most.entries, &most.copies, &most.steps };
+        const int64_t least[] = { cases[i].least.bytes, cases[i].least.entries,
+                                  cases[i].least.copies, cases[i].least.steps };
+        struct err e = { 0 };
+        for (size_t k = 0; k < ARRAY_LEN(least); k++)
+            *bounds[k] = least[k] ? least[k] : *bounds[k];
+        if (unpack_bounded(&most, cases[i].list, &e) < 0)
+            fail_msg("%zu: %s", i, e.msg);
+        for (size_t k = 0; k < ARRAY_LEN(least); k++)
+            *bounds[k] -= least[k] ? 1 : 0;
+        if (unpack_bounded(&most, cases[i].list, &e) == 0)
+            fail_msg("%zu keeps to less", i);
+        assert_int_equal(e.code, ERR_TOO_LARGE);
+        assert_non_null(strstr(e.msg, "the image "));
+    }
+}
+
+static void a_layer_that_cannot_be_looked_at_is_not_one_that_lacks_the_file(void **state _unused_)
+{
+    const char *dir = at("%s/below", top);
+    struct rlimit was, none;
+    struct stat st;
+    struct err e;
+    int fd;
+
+    assert_int_equal(dir_make(at("%s/a", dir), 0755, &e), 0);
+    _cleanup_close_ int layer = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct below b = { &layer, 1 };
+    assert_int_equal(below_open(&b, "a", &fd, &st, &e), 0);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(below_open(&b, "b", &fd, &st, &e), 0);
+    assert_int_equal(fd, -1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = (struct rlimit){ 3, was.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int rc = below_open(&b, "a", &fd, &st, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(rc, -1);
+    assert_int_equal(fd, -1);
 }
 
 static void no_archive_leads_out_of_its_folder(void **state _unused_)
@@ -533,6 +637,44 @@ static void what_is_held_stays_until_it_is_released(void **state _unused_)
     assert_int_equal(files_in("images/tmp"), 0);
 }
 
+static int image_threads(void)
+{
+    struct dirent *f;
+    struct str name;
+    struct err e;
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+
+    assert_non_null(d);
+    while ((f = readdir(d)))
+        n += file_read(&arena, at("/proc/self/task/%s/comm", f->d_name), 64, &name, &e) == 0 &&
+             strncmp(name.p, "image-", 6) == 0;
+    closedir(d);
+    return n;
+}
+
+/* Others have work for the threads; and what is left at the end is for the next start. */
+static void one_thread_removes_what_was_set_aside(void **state _unused_)
+{
+    struct err e;
+
+    image_free(store);
+    for (int i = 0; i < 4000; i++) {
+        assert_int_equal(mkdir(at("%s/images/tmp/.gone-%d", top, i), 0755), 0);
+        assert_int_equal(mkdir(at("%s/images/tmp/.gone-%d/in", top, i), 0755), 0);
+    }
+    store = open_store();
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(image_remove(store, "of-no-name", &e), 0);
+    assert_true(image_threads() <= 2); /* a second may begin where the first has just done all */
+    image_free(store);
+    assert_true(files_in("images/tmp") > 0);
+    store = open_store();
+    for (int i = 0; i < 2000 && files_in("images/tmp"); i++)
+        usleep(5000);
+    assert_int_equal(files_in("images/tmp"), 0);
+}
+
 /* Its end is the last that is asked for: all that follows is the store's own work. */
 static ssize_t give_and_remove(void *ctx, void *p, size_t n, struct err *e)
 {
@@ -575,6 +717,89 @@ static void an_import_that_nobody_waits_for_leaves_nothing(void **state _unused_
     /* The name is free for another try. */
     assert_int_equal(import("late", IMAGE_ROOTFS_TAR, NULL, bytes[0], &st, &e), 0);
     assert_int_equal(image_remove(store, "late", &e), 0);
+}
+
+static ssize_t give_and_remove_another(void *ctx, void *p, size_t n, struct err *e)
+{
+    size_t had = files_in("images/layers");
+    struct err why;
+
+    if (image_remove(store, "another", &why) == 0 && files_in("images/layers") == had - 1)
+        *(bool *)ctx = true;
+    return give(&endless_left, p, n, e);
+}
+
+static void what_takes_long_to_make_does_not_hold_up_collecting(void **state _unused_)
+{
+    static const struct entry other[] = { { "other", S_IFREG, "o", 0644 }, { NULL, 0, NULL, 0 } };
+    static const struct entry own[] = { { "long", S_IFREG, "long", 0644 }, { NULL, 0, NULL, 0 } };
+    struct image_state st;
+    bool gone = false;
+    struct err e;
+
+    assert_int_equal(import("another", IMAGE_ROOTFS_TAR, NULL, make_tar(other, false), &st, &e), 0);
+    endless_left = make_tar(own, false);
+    assert_int_equal(image_import(store, &arena, "long", IMAGE_ROOTFS_TAR, NULL,
+                                  give_and_remove_another, &gone, &st, &e),
+                     0);
+    assert_true(gone);
+    assert_int_equal(image_remove(store, "long", &e), 0);
+}
+
+/* What is in use is not known then. */
+static void nothing_is_collected_while_a_record_cannot_be_read(void **state _unused_)
+{
+    static const struct entry own[] = { { "kept", S_IFREG, "k", 0644 }, { NULL, 0, NULL, 0 } };
+    const char *names = at("%s/images/names", top), *away = at("%s/images/away", top);
+    struct image_state st;
+    struct err e;
+
+    assert_int_equal(import("kept", IMAGE_ROOTFS_TAR, NULL, make_tar(own, false), &st, &e), 0);
+    size_t had = files_in("images/layers");
+    assert_int_equal(rename(names, away), 0);
+    assert_int_equal(image_remove(store, "of-no-name", &e), 0);
+    assert_int_equal(rename(away, names), 0);
+    assert_int_equal(files_in("images/layers"), had);
+    const char *record = at("%s/images/names/record", top);
+    assert_int_equal(symlink(record, record), 0);
+    assert_int_equal(image_remove(store, "kept", &e), 0);
+    assert_int_equal(files_in("images/layers"), had);
+    assert_int_equal(unlink(record), 0);
+    assert_int_equal(image_remove(store, "kept", &e), 0);
+    assert_int_equal(files_in("images/layers"), had - 1);
+}
+
+static void *collect_all_the_time(void *stop)
+{
+    struct err e;
+
+    while (!atomic_load((atomic_bool *)stop))
+        if (image_remove(store, "of-no-name", &e) < 0)
+            return stop;
+    return NULL;
+}
+
+static void collecting_takes_nothing_of_what_is_being_made(void **state _unused_)
+{
+    struct oci o = make_oci();
+    struct str archive = oci_archive(&o);
+    atomic_bool stop = false;
+    struct image_state st;
+    void *failed;
+    struct err e;
+
+    for (const char *const *one = (const char *const[]){ "app", "saved", NULL }; *one; one++)
+        assert_int_equal(image_remove(store, *one, &e), 0);
+    pthread_t thread = thread_start("collect", collect_all_the_time, &stop);
+    for (int i = 0; i < 30; i++) {
+        if (import("made", IMAGE_OCI_ARCHIVE, NULL, archive, &st, &e) < 0)
+            fail_msg("%s: %s", e.msg, e.cause);
+        check_two_layers(&st);
+        assert_int_equal(image_remove(store, "made", &e), 0);
+    }
+    atomic_store(&stop, true);
+    pthread_join(thread, &failed);
+    assert_null(failed);
 }
 
 static void a_full_disk_is_told_of_and_nothing_of_an_image_stays(void **state _unused_)
@@ -883,9 +1108,15 @@ int main(void)
         cmocka_unit_test(an_index_of_long_documents_is_refused_and_costs_no_more),
         cmocka_unit_test(a_fifo_in_an_archive_holds_up_nobody),
         cmocka_unit_test(zeros_behind_an_archive_come_to_an_end),
+        cmocka_unit_test(the_layers_of_an_image_keep_to_its_bounds_together),
+        cmocka_unit_test(a_layer_that_cannot_be_looked_at_is_not_one_that_lacks_the_file),
         cmocka_unit_test(no_archive_leads_out_of_its_folder),
         cmocka_unit_test(what_is_held_stays_until_it_is_released),
+        cmocka_unit_test(one_thread_removes_what_was_set_aside),
         cmocka_unit_test(an_import_that_nobody_waits_for_leaves_nothing),
+        cmocka_unit_test(what_takes_long_to_make_does_not_hold_up_collecting),
+        cmocka_unit_test(nothing_is_collected_while_a_record_cannot_be_read),
+        cmocka_unit_test(collecting_takes_nothing_of_what_is_being_made),
         cmocka_unit_test(a_full_disk_is_told_of_and_nothing_of_an_image_stays),
         cmocka_unit_test_teardown(an_image_is_pulled_from_a_registry, registry_stop),
         cmocka_unit_test(an_internal_registry_is_refused_unless_it_is_listed),

@@ -1,31 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hides how a layer comes to be there whole or not at all: unpacked beside under a name that begins
- * with
- * ".new-", written to the disk, renamed. */
+/* Hides how a layer comes to be there whole or not at all: unpacked beside under a name of its own
+ * (LAYER_NEW), written to the disk, renamed. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/log.h"
 #include "codec/text.h"
 #include "drivers/image/local.h"
-#include "drivers/image/unpack.h"
 #include "os/file.h"
 
 int layer_tmp(const struct image_paths *p, char out[512], struct err *e)
 {
-    snprintf(out, 512, "%s/.new-XXXXXX", p->tmp);
+    snprintf(out, 512, "%s/" LAYER_NEW "XXXXXX", p->tmp);
     return mkdtemp(out) ? 0 : err_sys(e, errno, "make a folder in %s", p->tmp);
 }
 
-static int keep(const struct image_paths *p, const char *made, const char *hex, struct err *e)
+/* Puts a layer that has its name into the manifest, topmost. */
+static void add_name(struct manifest *m, const char *chain, bool opaque)
+{
+    if (opaque)
+        m->n_layers = 0;
+    memmove(m->layers[1], m->layers[0], m->n_layers * IMAGE_HEX);
+    memcpy(m->layers[0], chain, IMAGE_HEX);
+    m->n_layers++;
+}
+
+static int keep(const struct image_paths *p, const char *made, const char *chain, bool opaque,
+                struct manifest *m, struct err *e)
 {
     char path[512];
 
-    snprintf(path, sizeof(path), "%s/%s", p->layers, hex);
-    if (rename(made, path) < 0) {
-        if (errno != ENOTEMPTY && errno != EEXIST)
-            return err_sys(e, errno, "rename a layer");
-        return dir_remove(made, e); /* it was there */
-    }
+    snprintf(path, sizeof(path), "%s/%s", p->layers, chain);
+    pthread_mutex_lock(p->lock);
+    int errnum = rename(made, path) < 0 ? errno : 0;
+    bool was_there = errnum == ENOTEMPTY || errnum == EEXIST;
+    if (!errnum || was_there)
+        add_name(m, chain, opaque);
+    pthread_mutex_unlock(p->lock);
+    if (was_there)
+        return dir_remove(made, e);
+    if (errnum)
+        return err_sys(e, errnum, "rename a layer");
     _cleanup_close_ int dir = open(p->layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0 || fsync(dir) < 0)
         return err_sys(e, errno, "fsync %s", p->layers);
@@ -58,7 +73,7 @@ static int stack_open(const struct image_paths *p, const struct manifest *m, str
     return 0;
 }
 
-static int fill(const struct image_paths *p, const struct manifest *m, const char *path,
+static int fill(const struct image_paths *p, struct manifest *m, const char *path,
                 image_read_fn *read, void *ctx, struct unpack_result *r, struct err *e)
 {
     _cleanup_(stack_close) struct stack below = { .n = 0 };
@@ -68,9 +83,11 @@ static int fill(const struct image_paths *p, const struct manifest *m, const cha
     if (fd < 0 || fchmod(fd, 0755) < 0)
         return err_sys(e, errno, "open %s", path);
     TRY(stack_open(p, m, &below, e));
-    struct unpack_opts o = {
-        .read = read, .ctx = ctx, .layer = true, .below = { below.fds, below.n }
-    };
+    struct unpack_opts o = { .read = read,
+                             .ctx = ctx,
+                             .layer = true,
+                             .below = { below.fds, below.n },
+                             .counts = &m->counts };
     if (below.n) {
         if (fstat(below.fds[0], &st) < 0)
             return err_sys(e, errno, "stat a layer");
@@ -104,22 +121,20 @@ int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, struc
 
     if (m->n_layers == IMAGE_LAYERS_MAX)
         return err_set(e, ERR_INVALID, "an image has at most %d layers", IMAGE_LAYERS_MAX);
-    snprintf(path, sizeof(path), "%s/.new-XXXXXX", p->layers);
+    snprintf(path, sizeof(path), "%s/" LAYER_NEW "XXXXXX", p->layers);
     if (!mkdtemp(path))
         return err_sys(e, errno, "make a folder in %s", p->layers);
-    if (fill(p, m, path, read, ctx, &r, e) < 0) {
+    int result = fill(p, m, path, read, ctx, &r, e);
+    if (result == 0) {
+        hex_encode(r.digest, sizeof(r.digest), own);
+        chain_id(m, own, chain);
+        result = keep(p, path, chain, r.opaque, m, e);
+    }
+    if (result < 0) {
         if (dir_remove(path, &ignored) < 0)
-            return -1; /* the next start removes it */
+            log_err(LOG_WARN, "image_rest_stays", &ignored); /* the next start removes it */
         return -1;
     }
-    hex_encode(r.digest, sizeof(r.digest), own);
-    chain_id(m, own, chain);
-    TRY(keep(p, path, chain, e));
-    if (r.opaque)
-        m->n_layers = 0;
-    memmove(m->layers[1], m->layers[0], m->n_layers * IMAGE_HEX);
-    memcpy(m->layers[0], chain, IMAGE_HEX);
-    m->n_layers++;
     m->size += r.bytes;
     if (diff)
         memcpy(diff, own, IMAGE_HEX);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The image store of a host: names point to manifests, manifests to layers, and instances hold
- * manifests. Each is a small file, so that a crash loses at most what was being made, and that is
- * swept at the next start. */
+/* The image store of a host: who makes an image and when, and what is told of it meanwhile.  What
+ * is there then lies on the shelf (shelf.c). */
 #include "drivers/image/local.h"
+#include "drivers/image/shelf.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdatomic.h>
@@ -18,8 +17,7 @@
 #include "os/file.h"
 #include "os/thread.h"
 
-enum { JOBS_MAX = 256, THREADS = 8, RECORD_BYTES = 65536, ASKERS_MAX = 8 };
-#define GONE ".gone-" /* begins the names of what was set aside */
+enum { JOBS_MAX = 256, THREADS = 8, ASKERS_MAX = 8 };
 
 struct job {
     struct job *next;
@@ -37,250 +35,25 @@ struct job {
 struct import {
     struct import *next;
     const char *name;
+    struct manifest *m;
     bool dropped; /* nobody wants it any more */
 };
 
 struct local {
     struct image_store store;
     pthread_mutex_t lock;
+    struct shelf shelf;
     struct pool *pool;
     struct image_paths paths;
-    char dir[300];
     char *registries;
     struct job *jobs; /* running, waiting and failed ones */
     struct import *imports;
-    int n_jobs, busy; /* 'busy': jobs and imports that may be making layers */
-    bool collect_due, closing;
-    atomic_int aside;     /* numbers what is set aside */
-    atomic_bool removing; /* somebody is about to remove it */
+    int n_jobs;
 };
 
 static struct local *local_of(struct image_store *s)
 {
     return (struct local *)s;
-}
-
-/* ---- names on disk ---- */
-
-struct name_record {
-    const char *name, *source;
-    char digest[IMAGE_HEX];
-    int64_t created_at;
-};
-
-static void name_path(const struct local *s, const char *name, char out[512])
-{
-    uint8_t hash[32];
-    char hex[IMAGE_HEX];
-
-    sha256(name, strlen(name), hash);
-    hex_encode(hash, sizeof(hash), hex);
-    snprintf(out, 512, "%s/names/%s", s->dir, hex);
-}
-
-static void manifest_path(const struct local *s, const char *hex, char out[512])
-{
-    snprintf(out, 512, "%s/manifests/%s", s->dir, hex);
-}
-
-static int name_read(struct arena *a, const char *path, struct name_record *out, struct err *e)
-{
-    struct str text;
-
-    TRY(file_read(a, path, RECORD_BYTES, &text, e));
-    _cleanup_(json_freep) struct json_value *doc = json_parse(text, e);
-    if (!doc)
-        return -1;
-    const char *digest = json_get_str(a, doc, "digest", "");
-    *out = (struct name_record){
-        .name = json_get_str(a, doc, "name", ""),
-        .source = json_get_str(a, doc, "source", ""),
-        .created_at = json_get_int(doc, "created_at", 0),
-    };
-    if (!image_hex_ok(digest) || !*out->name)
-        return err_set(e, ERR_INVALID, "the record of an image's name makes no sense");
-    snprintf(out->digest, sizeof(out->digest), "%s", digest);
-    return 0;
-}
-
-static int name_write(const struct local *s, const struct name_record *r, struct err *e)
-{
-    _cleanup_(buf_free) struct buf b = BUF(RECORD_BYTES);
-    struct json_out o = JSON_OUT(&b);
-    char path[512];
-
-    json_open(&o, '{');
-    json_kstr(&o, "name", r->name);
-    json_kstr(&o, "source", r->source);
-    json_kstr(&o, "digest", r->digest);
-    json_kint(&o, "created_at", r->created_at);
-    json_close(&o);
-    name_path(s, r->name, path);
-    return file_write_atomic(path, b.p, b.n, 0600, e);
-}
-
-/* ---- collecting ---- */
-
-static bool in_set(char (*set)[IMAGE_HEX], size_t n, const char *hex)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(set[i], hex) == 0)
-            return true;
-    return false;
-}
-
-struct hex_set {
-    char (*hex)[IMAGE_HEX];
-    size_t n, cap;
-};
-
-static void set_add(struct hex_set *s, const char *hex)
-{
-    if (in_set(s->hex, s->n, hex))
-        return;
-    if (s->n == s->cap) {
-        s->cap = s->cap ? 2 * s->cap : 32;
-        s->hex = realloc(s->hex, s->cap * sizeof(*s->hex));
-        if (!s->hex)
-            abort();
-    }
-    snprintf(s->hex[s->n++], IMAGE_HEX, "%s", hex);
-}
-
-/* Calls 'fn' with each file of a folder of the store. */
-static void each(const struct local *s, const char *folder,
-                 void (*fn)(const struct local *s, const char *path, const char *name, void *ctx),
-                 void *ctx)
-{
-    char path[400], file[700];
-    struct dirent *f;
-
-    snprintf(path, sizeof(path), "%s/%s", s->dir, folder);
-    DIR *d = opendir(path);
-    while (d && (f = readdir(d))) {
-        if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0)
-            continue;
-        snprintf(file, sizeof(file), "%s/%s", path, f->d_name);
-        fn(s, file, f->d_name, ctx);
-    }
-    if (d)
-        closedir(d);
-}
-
-static void see_name(const struct local *s _unused_, const char *path, const char *name _unused_,
-                     void *ctx)
-{
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
-    struct name_record r;
-    struct err e;
-
-    if (name_read(&a, path, &r, &e) == 0)
-        set_add(ctx, r.digest);
-}
-
-static void see_hold(const struct local *s _unused_, const char *path, const char *name _unused_,
-                     void *ctx)
-{
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
-    struct str text;
-    struct err e;
-
-    if (file_read(&a, path, 4096, &text, &e) == 0 && image_hex_ok(text.p))
-        set_add(ctx, text.p);
-}
-
-struct collection {
-    struct hex_set manifests, layers;
-};
-
-static void keep_or_drop_manifest(const struct local *s _unused_, const char *path,
-                                  const char *name, void *ctx)
-{
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
-    struct collection *c = ctx;
-    struct manifest m;
-    struct err e;
-
-    if (!in_set(c->manifests.hex, c->manifests.n, name)) {
-        unlink(path);
-        return;
-    }
-    if (manifest_read(&a, path, &m, &e) < 0) {
-        log_err(LOG_WARN, "image_record_unreadable", &e);
-        return;
-    }
-    for (size_t i = 0; i < m.n_layers; i++)
-        set_add(&c->layers, m.layers[i]);
-}
-
-/* A tree of many files takes long to remove: under the lock it only gets out of the way. */
-static void set_aside(const struct local *s, const char *path, const char *name, void *ctx _unused_)
-{
-    char aside[800];
-    struct err e;
-
-    snprintf(aside, sizeof(aside), "%s/tmp/" GONE "%s-%d", s->dir, name,
-             atomic_fetch_add(&((struct local *)(uintptr_t)s)->aside, 1));
-    if (rename(path, aside) < 0) {
-        err_sys(&e, errno, "rename %s", path);
-        log_err(LOG_WARN, "layer_not_removed", &e);
-    }
-}
-
-static void keep_or_drop_layer(const struct local *s, const char *path, const char *name, void *ctx)
-{
-    struct collection *c = ctx;
-
-    if (!in_set(c->layers.hex, c->layers.n, name))
-        set_aside(s, path, name, NULL);
-}
-
-static void remove_gone(const struct local *s _unused_, const char *path, const char *name,
-                        void *ctx _unused_)
-{
-    struct err e;
-
-    if (strncmp(name, GONE, sizeof(GONE) - 1) == 0 && dir_remove(path, &e) < 0)
-        log_err(LOG_WARN, "image_rest_stays", &e);
-}
-
-/* Without the lock: what was set aside has no name that anybody looks for. */
-static void remove_aside(void *ctx, void *worker _unused_)
-{
-    struct local *s = ctx;
-
-    atomic_store(&s->removing, false); /* what is set aside from now on is for the next */
-    each(s, "tmp", remove_gone, NULL);
-}
-
-static void remove_later(struct local *s)
-{
-    if (s->pool && !atomic_exchange(&s->removing, true) && !pool_submit(s->pool, remove_aside, s))
-        atomic_store(&s->removing, false); /* the next collecting, or the next start, does it */
-}
-
-/* Under the lock.  While something is being made its layers belong to nobody yet: then later. */
-static void collect(struct local *s)
-{
-    struct collection c = { 0 };
-
-    s->collect_due = s->busy > 0;
-    if (s->collect_due)
-        return;
-    each(s, "names", see_name, &c.manifests);
-    each(s, "holds", see_hold, &c.manifests);
-    each(s, "manifests", keep_or_drop_manifest, &c);
-    each(s, "layers", keep_or_drop_layer, &c);
-    free(c.manifests.hex);
-    free(c.layers.hex);
-    remove_later(s);
-}
-
-static void not_busy(struct local *s)
-{
-    s->busy--;
-    if (s->collect_due)
-        collect(s);
 }
 
 /* ---- jobs ---- */
@@ -320,10 +93,10 @@ static int publish(struct local *s, const char *name, const char *source, struct
     struct name_record r = { name, source, .created_at = clock_wall(clock_system()) };
     char path[512];
 
-    manifest_path(s, m->digest, path);
+    shelf_manifest_path(&s->shelf, m->digest, path);
     TRY(manifest_write(m, path, e));
     snprintf(r.digest, sizeof(r.digest), "%s", m->digest);
-    return name_write(s, &r, e);
+    return shelf_name_write(&s->shelf, &r, e);
 }
 
 static void job_do(struct job *j)
@@ -332,21 +105,27 @@ static void job_do(struct job *j)
     struct local *s = j->s;
     const struct recipe *r = recipe_find(j->name);
     struct manifest *m = arena_new(&a, struct manifest);
+    struct pin pin = { .m = m };
     struct err e = { 0 };
+
+    pthread_mutex_lock(&s->lock);
+    shelf_pin(&s->shelf, &pin);
+    pthread_mutex_unlock(&s->lock);
     int result = r ? image_build(&s->paths, &a, r, &j->progress, m, &e)
                    : image_pull(&s->paths, &a, j->name, &j->progress, m, &e);
 
     pthread_mutex_lock(&s->lock);
+    shelf_unpin(&s->shelf, &pin);
     if (result == 0)
         result = publish(s, j->name, r ? "recipe" : "registry", m, &e);
     if (result < 0) {
         log_err(LOG_WARN, "image_failed", &e);
         j->status = IMAGE_FAILED;
         snprintf(j->reason, sizeof(j->reason), "%s", e.msg);
+        shelf_collect(&s->shelf);
     } else {
         job_del(s, j);
     }
-    not_busy(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -364,7 +143,7 @@ static void ask_run(void *ctx, void *worker _unused_)
 
     pthread_mutex_lock(&s->lock);
     struct job *j = job_find(s, ask->name);
-    bool mine = j && j->status == IMAGE_BUILDING && !j->begun && !s->closing;
+    bool mine = j && j->status == IMAGE_BUILDING && !j->begun && !atomic_load(&s->shelf.closing);
     if (mine)
         j->begun = true;
     pthread_mutex_unlock(&s->lock);
@@ -430,7 +209,6 @@ static struct job *job_start(struct local *s, const char *name, const char *shar
     j->next = s->jobs;
     s->jobs = j;
     s->n_jobs++;
-    s->busy++;
     return j;
 }
 
@@ -513,8 +291,8 @@ static int show_name(const struct local *s, struct arena *a, const char *path,
     struct name_record r;
     char file[512];
 
-    TRY(name_read(a, path, &r, e));
-    manifest_path(s, r.digest, file);
+    TRY(shelf_name_read(a, path, &r, e));
+    shelf_manifest_path(&s->shelf, r.digest, file);
     TRY(manifest_read(a, file, m, e));
     *out = (struct image_state){
         .name = r.name,
@@ -547,7 +325,7 @@ static struct image_state show(struct local *s, struct arena *a, const char *nam
         st.source = "import";
         return st;
     }
-    name_path(s, name, path);
+    shelf_name_path(&s->shelf, name, path);
     if (access(path, F_OK) == 0) {
         if (show_name(s, a, path, &st, &e) == 0)
             return st;
@@ -626,7 +404,7 @@ static void list_put(struct listing *l, struct image_state st)
     l->states[l->n++] = st;
 }
 
-static void list_name(const struct local *s _unused_, const char *path, const char *name _unused_,
+static void list_name(const struct shelf *s _unused_, const char *path, const char *name _unused_,
                       void *ctx)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
@@ -634,7 +412,7 @@ static void list_name(const struct local *s _unused_, const char *path, const ch
     struct name_record r;
     struct err e;
 
-    if (name_read(&a, path, &r, &e) == 0 && strcmp(r.source, "registry") == 0)
+    if (shelf_name_read(&a, path, &r, &e) == 0 && strcmp(r.source, "registry") == 0)
         list_put(l, (struct image_state){ .name = arena_strdup(l->a, r.name),
                                           .status = IMAGE_READY,
                                           .source = "registry" });
@@ -647,7 +425,7 @@ static int local_list(struct image_store *store, struct arena *a, struct image_s
     struct listing l = { .a = a };
 
     pthread_mutex_lock(&s->lock);
-    each(s, "names", list_name, &l);
+    shelf_each(&s->shelf, "names", list_name, &l);
     size_t ready = l.n;
     for (const struct job *j = s->jobs; j; j = j->next) {
         bool also = recipe_find(j->name) != NULL;
@@ -669,7 +447,7 @@ static int import_into(struct local *s, struct arena *a, const struct import *i,
                        struct err *e)
 {
     struct progress g = { .lock = &s->lock };
-    struct manifest *m = arena_new(a, struct manifest);
+    struct manifest *m = i->m;
     char tmp[512];
     int result;
 
@@ -700,25 +478,25 @@ static int local_import(struct image_store *store, struct arena *a, const char *
                         struct image_state *out, struct err *e)
 {
     struct local *s = local_of(store);
-    struct import i = { .name = name };
+    struct import i = { .name = name, .m = arena_new(a, struct manifest) };
+    struct pin pin = { .m = i.m };
 
     TRY(check_name(name, e));
     if (recipe_find(name))
         return err_set(e, ERR_ALREADY_EXISTS, "%s is a built-in image", name);
     pthread_mutex_lock(&s->lock);
-    s->busy++;
     i.next = s->imports;
     s->imports = &i;
+    shelf_pin(&s->shelf, &pin);
     pthread_mutex_unlock(&s->lock);
     int result = import_into(s, a, &i, f, config, read, ctx, e);
     pthread_mutex_lock(&s->lock);
     import_del(s, &i);
+    shelf_unpin(&s->shelf, &pin);
     struct job *j = job_find(s, name);
     if (result == 0 && j && j->status == IMAGE_FAILED)
         job_del(s, j);
-    /* What stood under the name before may be of no use now. */
-    s->collect_due = true;
-    not_busy(s);
+    shelf_collect(&s->shelf); /* what stood under the name before may be of no use now */
     if (result == 0)
         *out = show(s, a, name);
     pthread_mutex_unlock(&s->lock);
@@ -739,10 +517,10 @@ static int local_remove(struct image_store *store, const char *name, struct err 
     } else {
         if (j)
             job_del(s, j);
-        name_path(s, name, path);
+        shelf_name_path(&s->shelf, name, path);
         if (unlink(path) < 0 && errno != ENOENT)
             result = err_sys(e, errno, "unlink %s", path);
-        collect(s);
+        shelf_collect(&s->shelf);
     }
     pthread_mutex_unlock(&s->lock);
     return result;
@@ -752,9 +530,9 @@ static void local_free(struct image_store *store)
 {
     struct local *s = local_of(store);
 
+    /* What waits for its turn is begun by the next start, when it is asked for. */
     pthread_mutex_lock(&s->lock);
-    s->closing =
-        true; /* what waits for its turn is begun by the next start, when it is asked for */
+    atomic_store(&s->shelf.closing, true);
     pthread_mutex_unlock(&s->lock);
     pool_free(s->pool);
     while (s->jobs)
@@ -782,7 +560,7 @@ static int layers_of(struct local *s, struct arena *a, const char *hex, const st
     struct manifest *m = arena_new(a, struct manifest);
     char path[512];
 
-    manifest_path(s, hex, path);
+    shelf_manifest_path(&s->shelf, hex, path);
     if (access(path, F_OK) < 0)
         return err_set(e, ERR_NOT_FOUND, "the host does not have the image");
     TRY(manifest_read(a, path, m, e));
@@ -792,7 +570,7 @@ static int layers_of(struct local *s, struct arena *a, const char *hex, const st
         if (access(list[i], F_OK) < 0)
             return err_set(e, ERR_NOT_FOUND, "the host lost a layer of the image");
     }
-    snprintf(path, sizeof(path), "%s/holds/%s", s->dir, user->s);
+    snprintf(path, sizeof(path), "%s/holds/%s", s->shelf.dir, user->s);
     TRY(file_write(path, hex, strlen(hex), 0600, e));
     if (config)
         *config = (struct image_state){
@@ -836,20 +614,14 @@ void image_local_release(struct image_store *store, const struct uuid *user)
 
     if (!uuid_parse(str_of(user->s), &same))
         return;
-    snprintf(path, sizeof(path), "%s/holds/%s", s->dir, user->s);
+    snprintf(path, sizeof(path), "%s/holds/%s", s->shelf.dir, user->s);
     pthread_mutex_lock(&s->lock);
     if (unlink(path) == 0)
-        collect(s);
+        shelf_collect(&s->shelf);
     pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- its life ---- */
-
-static void drop_rest(const struct local *s, const char *path, const char *name, void *ctx)
-{
-    if (strncmp(name, ".new-", 5) == 0)
-        set_aside(s, path, name, ctx);
-}
 
 static int prepare(struct local *s, const struct image_local_opts *o, struct err *e)
 {
@@ -858,10 +630,10 @@ static int prepare(struct local *s, const struct image_local_opts *o, struct err
     };
     char path[512];
 
-    if (strlen(o->dir) >= sizeof(s->dir) || strlen(o->cache_dir) >= sizeof(s->dir) ||
+    if (strlen(o->dir) >= sizeof(s->shelf.dir) || strlen(o->cache_dir) >= sizeof(s->shelf.dir) ||
         (o->mirror && strlen(o->mirror) >= sizeof(s->paths.mirror)))
         return err_set(e, ERR_INVALID, "a path of the image store is too long");
-    snprintf(s->dir, sizeof(s->dir), "%s", o->dir);
+    snprintf(s->shelf.dir, sizeof(s->shelf.dir), "%s", o->dir);
     snprintf(s->paths.layers, sizeof(s->paths.layers), "%s/layers", o->dir);
     snprintf(s->paths.tmp, sizeof(s->paths.tmp), "%s/tmp", o->dir);
     snprintf(s->paths.cache, sizeof(s->paths.cache), "%s", o->cache_dir);
@@ -874,9 +646,8 @@ static int prepare(struct local *s, const struct image_local_opts *o, struct err
         TRY(dir_make(path, 0700, e));
     }
     TRY(dir_make(o->cache_dir, 0755, e));
-    each(s, "layers", drop_rest, NULL);
-    each(s, "tmp", drop_rest, NULL);
-    collect(s);
+    shelf_sweep(&s->shelf);
+    shelf_collect(&s->shelf);
     return 0;
 }
 
@@ -889,12 +660,16 @@ struct image_store *image_local(const struct image_local_opts *o, struct err *e)
         abort();
     s->store.class = &local_class;
     pthread_mutex_init(&s->lock, NULL);
+    s->paths.lock = &s->lock;
     if (prepare(s, o, e) < 0 || !(s->pool = pool_new(&threads, e))) {
         pthread_mutex_destroy(&s->lock);
         free(s->registries);
         free(s);
         return NULL;
     }
-    remove_later(s);
+    pthread_mutex_lock(&s->lock);
+    s->shelf.pool = s->pool;
+    shelf_remove_aside(&s->shelf);
+    pthread_mutex_unlock(&s->lock);
     return &s->store;
 }

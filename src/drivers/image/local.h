@@ -8,6 +8,7 @@
 
 #include "drivers/image/image.h"
 #include "drivers/image/recipe.h"
+#include "drivers/image/unpack.h"
 
 enum { IMAGE_HEX = 65, IMAGE_LAYERS_MAX = 128, IMAGE_NAME_MAX = 512 };
 
@@ -20,6 +21,7 @@ struct manifest {
     const char *cmd, *env, *cwd, *user; /* JSON, JSON, text, text; in an arena */
     const char *entrypoint;             /* JSON: what comes before cmd */
     const char *stop_signal;            /* a name or number; "": none is said */
+    struct unpack_counts counts;        /* of its layers, while they are made */
 };
 
 /* How far a job is; everything else in it is the store's. */
@@ -37,13 +39,17 @@ typedef ssize_t image_read_fn(void *ctx, void *p, size_t n, struct err *e);
 struct image_paths {
     char layers[400], tmp[400], cache[400], mirror[256];
     const char *registries; /* that may be at internal addresses */
+    pthread_mutex_t *lock;  /* of who collects layers: what a manifest names then stays */
 };
 
 /* ---- layers (layer.c) ---- */
 
-/* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size.  It
- * is kept under its chain id (image specification, config.md): what a layer does not name of its
- * folders comes from those below.  'diff': NULL, or gets its diff id. */
+#define LAYER_NEW ".new-" /* begins the names of what is being made */
+
+/* Unpacks a layer on those of 'm' and puts it there, topmost; what it has is added to m->size, and
+ * counts against the bounds of m with what its other layers have.  It is kept under its chain id
+ * (image specification, config.md): what a layer does not name of its folders comes from those
+ * below.  'diff': NULL, or gets its diff id. */
 int layer_add(const struct image_paths *p, image_read_fn *read, void *ctx, struct manifest *m,
               char diff[IMAGE_HEX], struct err *e) _must_check_;
 /* From a file. */

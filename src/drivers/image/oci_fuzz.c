@@ -73,8 +73,7 @@ static ssize_t give_nothing(void *ctx, void *p, size_t n, struct err *e _unused_
 static int load(struct arena *a, const struct image_paths *paths, int form, const char *dir,
                 struct manifest *m, struct err *e)
 {
-    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    struct progress g = { .lock = &lock };
+    struct progress g = { .lock = paths->lock };
     size_t zeros = 1024; /* an archive of nothing: what is in it lies there */
 
     if (form == 0)
@@ -88,7 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
     struct manifest *m = arena_new(&a, struct manifest);
-    struct image_paths paths = { 0 };
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct image_paths paths = { .lock = &lock };
     struct str in = { (const char *)data, size };
     struct utsname u;
     struct err e = { 0 };

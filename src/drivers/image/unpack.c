@@ -22,12 +22,19 @@
 enum {
     PATH_BYTES = 4096,
     BLOCK = 65536,
-    ENTRIES_MAX = 2000000,
     LINKS_MAX = 40,
     UPS_MAX = 400,
     ID_MAX = 65535,
     TAR_BLOCK = 512,
-    OVERHEAD = 64 << 20, /* heads and padding beside the content, and a quarter of its maximum */
+};
+
+/* Heads and padding come beside the content; no honest image has a quarter of any. */
+const struct unpack_counts unpack_most = {
+    .bytes = (int64_t)32 << 30,
+    .read = (int64_t)40 << 30,
+    .entries = 2000000,
+    .steps = 64000000,
+    .copies = 100000,
 };
 
 struct unpack {
@@ -39,7 +46,8 @@ struct unpack {
     bool source_failed;
     struct map *copied; /* entries that came from below: whiteouts hide them too */
     bool opaque;
-    int64_t bytes, entries;
+    struct unpack_counts *counts, own;
+    const struct unpack_counts *most;
     uint64_t given; /* bytes of the uncompressed archive so far */
     char in[BLOCK], mid[BLOCK];
 };
@@ -59,14 +67,25 @@ static la_ssize_t give_outer(struct archive *a, void *ctx, const void **p)
     return n;
 }
 
-static int64_t most(const struct unpack *u)
+/* '*sum' grows by 'n'; 'what' says in words what has come to too much. */
+static int count(const struct unpack *u, int64_t *sum, int64_t n, int64_t most, const char *what,
+                 struct err *e)
 {
-    return u->o->max_bytes ? u->o->max_bytes : (int64_t)32 << 30;
+    if (n > most - *sum)
+        return err_set(e, ERR_TOO_LARGE, "the %s %s %lld", u->o->layer ? "image" : "archive", what,
+                       (long long)most);
+    *sum += n;
+    return 0;
 }
 
-static int too_large(const struct unpack *u, struct err *e)
+static int count_bytes(struct unpack *u, int64_t n, struct err *e)
 {
-    return err_set(e, ERR_TOO_LARGE, "the archive holds more than %lld bytes", (long long)most(u));
+    return count(u, &u->counts->bytes, n, u->most->bytes, "holds more bytes than", e);
+}
+
+static int count_entry(struct unpack *u, struct err *e)
+{
+    return count(u, &u->counts->entries, 1, u->most->entries, "holds more files than", e);
 }
 
 static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
@@ -88,10 +107,10 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         memset(u->mid, 0, (size_t)n);
     }
     u->given += (uint64_t)n;
-    if (u->given > (uint64_t)most(u) + (uint64_t)most(u) / 4 + OVERHEAD) {
+    if (count(u, &u->counts->read, n, u->most->read, "is, unpacked, longer than", &u->source) < 0) {
         u->source_failed = true;
         archive_set_error(a, EFBIG, "too long");
-        return too_large(u, &u->source);
+        return -1;
     }
     return n;
 }
@@ -161,6 +180,15 @@ static void keep_time(int dir, const struct stat *before)
     futimens(dir, t);
 }
 
+/* 1: it is there, 0: it is not. */
+static int look(int dir, const char *name, struct stat *st, struct err *e)
+{
+    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) == 0)
+        return 1;
+    return errno == ENOENT || errno == ENAMETOOLONG ? 0
+                                                    : err_sys(e, errno, "stat a file of a layer");
+}
+
 static int no_folder(struct err *e)
 {
     return err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder");
@@ -192,12 +220,15 @@ static int make_folder(struct unpack *u, const struct way *w, int dir, const cha
 {
     struct stat before, st;
 
+    TRY(count_entry(u, e));
     if (fstat(dir, &before) < 0 || mkdirat(dir, name, 0755) < 0)
         return err_sys(e, errno, "mkdir in a layer");
     _cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, errno, "open a folder of a layer");
-    _cleanup_close_ int from = w->hidden || replaces ? -1 : below_open(&u->o->below, path, &st);
+    _cleanup_close_ int from = -1;
+    if (!w->hidden && !replaces)
+        TRY(below_open(&u->o->below, path, &from, &st, e));
     if (replaces)
         TRY(below_hide(fd, e));
     if (from >= 0 && S_ISDIR(st.st_mode))
@@ -212,13 +243,15 @@ static int copy_up(struct unpack *u, const struct way *w, int dir, const char *n
 {
     struct stat before;
     struct place place;
-    _cleanup_close_ int from = w->hidden ? -1 : below_open(&u->o->below, path, st);
+    _cleanup_close_ int from = -1;
 
+    if (!w->hidden)
+        TRY(below_open(&u->o->below, path, &from, st, e));
     if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
         return 0;
-    u->bytes += S_ISREG(st->st_mode) ? st->st_size : 0;
-    if (u->bytes > most(u))
-        return too_large(u, e);
+    TRY(count(u, &u->counts->copies, 1, u->most->copies, "copies more files than", e));
+    TRY(count_entry(u, e));
+    TRY(count_bytes(u, S_ISREG(st->st_mode) ? st->st_size : 0, e));
     if (fstat(dir, &before) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
     TRY(below_copy(from, st, dir, name, e));
@@ -237,9 +270,12 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
     char path[PATH_BYTES], target[PATH_BYTES];
     struct stat st = { 0 };
 
+    TRY(count(u, &u->counts->steps, 1, u->most->steps, "leads through more folders and links than",
+              e));
     if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a name in the archive is too long");
-    int there = fstatat(*dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    int there = look(*dir, name, &st, e);
+    TRY(there);
     bool white = there && below_is_whiteout(&st);
     if (!there)
         TRY(there = copy_up(u, w, *dir, name, path, true, &st, e));
@@ -258,10 +294,12 @@ static int step(struct unpack *u, struct way *w, int *dir, const char *name, str
     int next = there && !white ? openat(*dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                                : make_folder(u, w, *dir, name, path, white, e);
     if (next < 0)
-        return there && !white ? no_folder(e) : -1;
+        return there && !white ? err_sys(e, errno, "open a folder of a layer") : -1;
     close(*dir);
     *dir = next;
-    w->hidden = w->hidden || below_is_hidden(next);
+    int hidden = below_is_hidden(next, e);
+    TRY(hidden);
+    w->hidden = w->hidden || hidden;
     memcpy(w->at, path, strlen(path) + 1);
     return STEP_IN;
 }
@@ -322,7 +360,11 @@ static int open_folder(struct unpack *u, const char *path, struct err *e)
 
     if (fd >= 0)
         return fd;
-    return errno == ENOENT || errno == ENOTDIR ? walk(u, path, &w, e) : no_folder(e);
+    if (errno == ENOENT || errno == ENOTDIR)
+        return walk(u, path, &w, e);
+    return errno == ELOOP || errno == ENAMETOOLONG || errno == EXDEV
+               ? no_folder(e)
+               : err_sys(e, errno, "open a folder of a layer");
 }
 
 /* ---- one entry ---- */
@@ -335,8 +377,11 @@ static int make_way(struct unpack *u, int parent, const char *name, bool folder,
     struct place place;
 
     *white = false;
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || fstat(parent, &dir) < 0)
-        return 0;
+    int there = look(parent, name, &st, e);
+    if (there <= 0)
+        return there;
+    if (fstat(parent, &dir) < 0)
+        return err_sys(e, errno, "stat a folder of a layer");
     if (S_ISDIR(st.st_mode) && folder)
         return 0;
     *white = u->o->layer && below_is_whiteout(&st);
@@ -354,9 +399,7 @@ static int put_content(struct unpack *u, int fd, struct err *e)
     int r;
 
     while ((r = archive_read_data_block(u->inner, &p, &n, &at)) == ARCHIVE_OK) {
-        u->bytes += (int64_t)n;
-        if (u->bytes > most(u))
-            return too_large(u, e);
+        TRY(count_bytes(u, (int64_t)n, e));
         for (const char *c = p; n;) {
             ssize_t did = pwrite(fd, c, n, at);
             if (did < 0 && errno == EFBIG)
@@ -400,9 +443,13 @@ static int link_target(struct unpack *u, char *path, struct err *e)
     if (!*leaf ||
         snprintf(real, sizeof(real), "%s%s%s", w.at, *w.at ? "/" : "", leaf) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
-    if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    int there = look(dir, leaf, &st, e);
+    TRY(there);
+    if (!there)
         TRY(copy_up(u, &w, dir, leaf, real, false, &st, e));
     _cleanup_close_ int fd = openat(dir, leaf, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno != ENOENT && errno != ENAMETOOLONG)
+        return err_sys(e, errno, "open a file of a layer");
     if (fd < 0 || fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) || below_is_whiteout(&st))
         return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
     return TAKE_FD(fd);
@@ -483,7 +530,9 @@ static int hide(struct unpack *u, int parent, const char *name, struct err *e)
 
     if (fstat(parent, &dir) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
-    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+    int there = look(parent, name, &st, e);
+    TRY(there);
+    if (there) {
         if (S_ISDIR(st.st_mode)) {
             _cleanup_close_ int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
             return below_hide(fd, e);
@@ -597,8 +646,7 @@ static int put_all(struct unpack *u, struct err *e)
     int r;
 
     while ((r = archive_read_next_header(u->inner, &en)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
-        if (++u->entries > ENTRIES_MAX)
-            return err_set(e, ERR_TOO_LARGE, "the archive holds more than %d files", ENTRIES_MAX);
+        TRY(count_entry(u, e));
         TRY(put_entry(u, en, e));
     }
     if (r != ARCHIVE_EOF)
@@ -643,6 +691,9 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     if (!u)
         abort();
     u->o = o;
+    u->counts = o->counts ? o->counts : &u->own;
+    u->most = o->most ? o->most : &unpack_most;
+    int64_t before = u->counts->bytes;
     u->root = dir_fd;
     u->outer = archive_read_new();
     u->inner = archive_read_new();
@@ -654,7 +705,7 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     if (result == 0) {
         if (EVP_DigestFinal_ex(u->hash, out->digest, &n) != 1)
             abort();
-        out->bytes = u->bytes;
+        out->bytes = u->counts->bytes - before;
         out->opaque = u->opaque;
     }
     archive_read_free(u->inner);

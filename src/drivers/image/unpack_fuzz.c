@@ -6,6 +6,9 @@
 #include "drivers/image/unpack.h"
 
 #define MOST ((int64_t)1 << 20)
+static const struct unpack_counts most = {
+    .bytes = MOST, .read = 66 * MOST, .entries = 5000, .steps = 100000, .copies = 1000
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,11 +33,9 @@ static int unpack(const char *folder, struct str s, bool layer, int below, size_
                   struct unpack_result *out)
 {
     struct source source = { s, step };
-    struct unpack_opts o = { .read = give,
-                             .ctx = &source,
-                             .layer = layer,
-                             .max_bytes = MOST,
-                             .below = { &below, below >= 0 } };
+    struct unpack_opts o = {
+        .read = give, .ctx = &source, .layer = layer, .most = &most, .below = { &below, below >= 0 }
+    };
     _cleanup_close_ int fd = open(fuzz_folder(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct err e = { 0 };
 

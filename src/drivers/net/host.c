@@ -335,12 +335,14 @@ int host_forget_flows(struct host *h, const struct port *p, struct err *e)
     struct local_addresses l = { .h = h };
     struct cidr *own;
 
+    uint16_t udp[NET_PUBLISH_MAX];
+    size_t n = state_udp_ports(p, udp);
+
+    if (n == 0)
+        return 0;
     TRY(nl_addr_list(h->nl, &a, &own, &l.n, e));
     l.own = own;
-    for (size_t i = 0; i < p->n_publish; i++)
-        if (p->publish[i].udp)
-            TRY(conntrack_forget_udp(-1, (uint16_t)p->publish[i].host_port, to_host, &l, e));
-    return 0;
+    return conntrack_forget_udp(-1, udp, n, to_host, &l, e);
 }
 
 /* ---- addresses and links ---- */

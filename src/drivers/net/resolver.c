@@ -71,7 +71,6 @@ struct resolver {
     char dir[400], conf[256];
     struct slot *slots;
     uint32_t n_slots;
-    int forwards, connections;
     struct fair *seats[2]; /* forwards, connections: each network has its share of them */
     struct zone **zones;
     size_t n_zones;
@@ -136,15 +135,11 @@ static struct slot *slot_add(struct resolver *r, enum slot_kind kind, const stru
     *s = (struct slot){
         .kind = kind, .fd = fd, .vpc = *vpc, .flow = flow.key, .generation = s->generation + 1
     };
-    r->forwards += kind == SLOT_FORWARD;
-    r->connections += kind == SLOT_CONNECTION;
     return s;
 }
 
 static void slot_del(struct resolver *r, struct slot *s)
 {
-    r->forwards -= s->kind == SLOT_FORWARD;
-    r->connections -= s->kind == SLOT_CONNECTION;
     seat_back(r, s->kind, s->flow);
     close(s->fd); /* it leaves the epoll set with its last descriptor */
     free(s->bytes);
@@ -467,11 +462,21 @@ static void readable(struct resolver *r, struct handle h)
     }
 }
 
+/* Something has a time at which it ends. */
+static bool waits(const struct resolver *r)
+{
+    struct fair_counts forwards, connections;
+
+    fair_counts(r->seats[0], &forwards);
+    fair_counts(r->seats[1], &connections);
+    return forwards.used || connections.used;
+}
+
 static void time_passes(struct resolver *r)
 {
     int64_t t = now();
 
-    if (!r->forwards && !r->connections)
+    if (!waits(r))
         return;
     for (uint32_t i = 0; i < r->n_slots; i++) {
         struct slot *s = &r->slots[i];
@@ -497,7 +502,7 @@ static void *serve(void *arg)
             readable(r,
                      (struct handle){ (uint32_t)ev[i].data.u64, (uint32_t)(ev[i].data.u64 >> 32) });
         time_passes(r);
-        busy = r->forwards || r->connections;
+        busy = waits(r);
         pthread_mutex_unlock(&r->lock);
     }
     pthread_mutex_unlock(&r->lock);

@@ -57,6 +57,16 @@ struct port *state_published(struct net_state *s, int host_port, bool udp)
     return NULL;
 }
 
+size_t state_udp_ports(const struct port *p, uint16_t out[NET_PUBLISH_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_publish; i++)
+        if (p->publish[i].udp)
+            out[n++] = (uint16_t)p->publish[i].host_port;
+    return n;
+}
+
 /* ---- reading what is said ---- */
 
 static int read_ip(const char *what, const char *text, struct ip *out, struct err *e)

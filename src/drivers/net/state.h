@@ -51,6 +51,8 @@ struct vpc *state_vpc(struct net_state *s, const struct uuid *id);
 struct port *state_port(struct net_state *s, const struct uuid *id, struct vpc **of);
 /* The port that has this host port, or NULL. */
 struct port *state_published(struct net_state *s, int host_port, bool udp);
+/* The host ports that it publishes for UDP. */
+size_t state_udp_ports(const struct port *p, uint16_t out[NET_PUBLISH_MAX]);
 
 /* Writes it and adds it; owned by the state then. */
 int state_add_vpc(struct net_state *s, struct vpc *v, struct err *e);

@@ -314,13 +314,11 @@ static bool to_uplink(const struct conntrack_flow *f, void *ctx)
 
 int vpc_forget_flows(const struct vpc *v, const struct port *p, struct err *e)
 {
+    uint16_t udp[NET_PUBLISH_MAX];
+    size_t n = state_udp_ports(p, udp);
     struct ip inner = v->inner;
 
-    for (size_t i = 0; i < p->n_publish && v->ns_fd >= 0; i++)
-        if (p->publish[i].udp)
-            TRY(conntrack_forget_udp(v->ns_fd, (uint16_t)p->publish[i].host_port, to_uplink, &inner,
-                                     e));
-    return 0;
+    return v->ns_fd < 0 ? 0 : conntrack_forget_udp(v->ns_fd, udp, n, to_uplink, &inner, e);
 }
 
 bool port_is_in(const struct port *p, int netns_fd)

@@ -205,6 +205,8 @@ static int send_it(struct cli *c, struct arena *a, const char *path, struct clie
     rc = client_do(a, q, &out->http, &e);
     if (progress.cli)
         progress_end(&progress);
+    if (rc < 0 && q->on_data && ferror(c->out))
+        return CLI_API; /* it was not the peer that ended it */
     if (rc < 0)
         return nobody(c, &e, out->http.reason);
     out->status = out->http.status;

@@ -10,7 +10,7 @@
 /* What the process ends with; `brume help` prints these. */
 enum cli_exit {
     CLI_OK = 0,
-    CLI_API = 1,      /* the API answered with an error, or a wait ended badly */
+    CLI_API = 1,      /* the API answered with an error, a wait ended badly, or output was lost */
     CLI_USAGE = 2,    /* the command line is wrong */
     CLI_CONNECT = 3,  /* nobody answered */
     CLI_DENIED = 4,   /* 401, 403 */

@@ -62,14 +62,14 @@ const struct field *flags_rest(const struct command *c)
     return NULL;
 }
 
-static bool is_of(const struct record *r, const struct field *f)
+bool field_of(const struct record *r, const struct field *f)
 {
     return r && f >= r->fields && f < r->fields + r->n_fields;
 }
 
 bool flags_needs(const struct command *c, const struct field *f)
 {
-    if (is_of(c->route->query, f))
+    if (field_of(c->route->query, f))
         return f->flags & FF_REQUIRED;
     return flags_takes(c, f) && f->flags & FF_REQUIRED && c->route->method == POST;
 }

@@ -351,8 +351,7 @@ static void look_for(void *ctx, const struct field *q)
 {
     struct needed *x = ctx;
     const struct flags *f = x->flags;
-    const struct record *in = x->command->route->in;
-    bool of_body = in && q >= in->fields && q < in->fields + in->n_fields;
+    bool of_body = field_of(x->command->route->in, q);
 
     if (!flags_needs(x->command, q) || (of_body && f->data) ||
         (f->n_rest && q == flags_rest(x->command)) || is_among(f->body, f->n_body, q) ||

@@ -72,5 +72,7 @@ extern const struct record cli_paging_record;
 int value_read(struct arena *a, const struct field *f, struct str given, struct str *out,
                struct err *e);
 bool field_is_secret(const struct field *f);
+/* True if 'f' is one of the record's; of no record (NULL) it is none. */
+bool field_of(const struct record *r, const struct field *f);
 /* "visibility_timeout" → "visibility-timeout" */
 const char *flag_name(struct arena *a, const struct field *f);

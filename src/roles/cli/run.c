@@ -13,14 +13,19 @@
 enum { PAGES_MAX = 1000, OUTPUT_MAX = 256 << 20, PAGE = 100 };
 enum { RAN_TOO_LONG = 124 }; /* as of timeout(1) */
 
-static void print(struct cli *c, struct buf *b)
+/* What 'c->out' does not take is told where the program ends. */
+static int print(struct cli *c, struct buf *b)
 {
+    int rc = b->failed ? CLI_API : CLI_OK;
+
     if (b->failed)
         fputs("brume: the answer is too large to show\n", c->err);
     else if (b->n)
         fwrite(b->p, 1, b->n, c->out);
-    fflush(c->out);
+    if (fflush(c->out) != 0)
+        rc = CLI_API;
     buf_free(b);
+    return rc;
 }
 
 static bool is_id(const char *s)
@@ -225,7 +230,7 @@ static int run_list(struct cli *c, const struct command *k, const char *path, co
                 rows[n++] = json_at(output_list(all.v[i]), j);
         output_rows(c->arena, k->route->out, rows, n, f->common.format, clock_wall(clock_system()),
                     &b);
-        print(c, &b);
+        rc = print(c, &b);
         if (next)
             fputs("brume: there are more; --all shows them, --limit N more at once\n", c->err);
     }
@@ -302,13 +307,13 @@ static void put_bytes(struct arena *a, FILE *to, const char *text, const char *e
         fwrite(bytes, 1, n, to);
 }
 
-static void show_value(struct cli *c, const struct command *k, const struct flags *f,
-                       const struct json_value *v)
+static int show_value(struct cli *c, const struct command *k, const struct flags *f,
+                      const struct json_value *v)
 {
     struct buf b = BUF(OUTPUT_MAX);
 
     output_value(c->arena, k->route->out, v, f->common.format, clock_wall(clock_system()), &b);
-    print(c, &b);
+    return print(c, &b);
 }
 
 /* Told beside the output, which alone does not show it. */
@@ -332,20 +337,22 @@ static bool ran_inside(struct cli *c, const struct command *k, const struct flag
                        const struct json_value *v, int *rc)
 {
     const char *out, *err;
+    int failed;
 
     if (!flags_rest(k) || json_type_of(v) != JSON_OBJ || !json_get(v, "exit_code") ||
         k->route->method != POST)
         return false;
     if (f->common.format_given) {
-        show_value(c, k, f, v);
+        failed = show_value(c, k, f, v);
     } else {
         out = member_of(c->arena, v, "stdout", "output");
         err = json_get_str(c->arena, v, "stderr", NULL);
         put_bytes(c->arena, c->out, out, json_get_str(c->arena, v, "stdout_encoding", NULL));
         put_bytes(c->arena, c->err, err, json_get_str(c->arena, v, "stderr_encoding", NULL));
-        fflush(c->out);
+        failed = fflush(c->out) != 0 ? CLI_API : CLI_OK;
     }
     *rc = ended_early(c, v, (int)(json_get_int(v, "exit_code", 0) & 0xff));
+    *rc = *rc ? *rc : failed;
     return true;
 }
 
@@ -360,13 +367,11 @@ static int show(struct cli *c, const struct command *k, const struct flags *f,
             buf_put(&b, x->body.p, x->body.n);
         else if (k->route->method == DELETE && f->common.format == FORMAT_TABLE && f->n_values)
             buf_printf(&b, "Deleted %s.\n", f->value[f->n_values - 1]);
-        print(c, &b);
-        return rc;
+        return print(c, &b);
     }
     if (ran_inside(c, k, f, x->json, &rc))
         return rc;
-    show_value(c, k, f, x->json);
-    return rc;
+    return show_value(c, k, f, x->json);
 }
 
 /* --data @FILE or -, sent as it is. */

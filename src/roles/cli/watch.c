@@ -320,7 +320,7 @@ int cli_watch(struct cli *c, const struct command *k, const char *path)
 
     interrupted = 0;
     sigaction(SIGINT, &act, &old);
-    while (!interrupted && rc == CLI_OK) {
+    while (!interrupted && rc == CLI_OK && !ferror(c->out)) {
         struct arena a = ARENA(MIB(256));
         struct cli_answer x = { 0 };
 
@@ -337,7 +337,7 @@ int cli_watch(struct cli *c, const struct command *k, const char *path)
         }
         cli_answer_done(&x);
         arena_free(&a);
-        if (rc == CLI_OK && !interrupted)
+        if (rc == CLI_OK && !interrupted && !ferror(c->out))
             pause_ms(1000);
     }
     sigaction(SIGINT, &old, NULL);

@@ -196,7 +196,15 @@ static int touched(struct db *db, const struct uuid *key_id, const char *version
         ARGS(A(key_id), A(now), A(version)), e);
 }
 
-static const struct auth_class identity_auth = { .lookup = lookup, .touched = touched };
+static int account_of(struct db *db, const struct uuid *tenant, struct uuid *out, struct err *e)
+{
+    return db_each(db, "SELECT owner_id FROM tenants WHERE id = $1", ARGS(A(tenant)), take_uuid,
+                   out, e);
+}
+
+static const struct auth_class identity_auth = { .lookup = lookup,
+                                                 .touched = touched,
+                                                 .account = account_of };
 
 /* ---- the first user */
 

@@ -462,6 +462,13 @@ TEST(who_is_invited_registers_once_with_their_address_and_is_a_member)
     CHECK_EQ(ask(w, GET, "/queues", key, fmt("X-Tenant-ID: %s", second), NULL).status, 200);
     CHECK_EQ(ask(w, POST, "/queues", key, fmt("X-Tenant-ID: %s", second), "{'name':'q'}").status,
              403);
+    /* A guest makes a tenant of their own plan, not of their host's. */
+    may_register(w, "invite", "starter");
+    struct reply own = ask(w, POST, "/tenants", key, NULL, "{'name':'own'}");
+    CHECK_STR(member(own, "plan"), "starter");
+    may_register(w, "invite", "free");
+    CHECK_STR(member(ask(w, POST, "/tenants", key, NULL, "{'name':'more'}"), "plan"), "starter");
+    CHECK_STR(member(get(w, "/tenants"), "0.plan"), "enterprise");
 }
 
 TEST(an_invitation_ends_by_time_or_by_who_gave_it)

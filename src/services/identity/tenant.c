@@ -185,20 +185,49 @@ static int not_pinned(struct call *c, struct err *e)
     return 0;
 }
 
+static const char sql_own_plan[] = "SELECT t.plan FROM tenants t JOIN tenant_members m"
+                                   " ON m.tenant_id = t.id AND m.user_id = t.owner_id"
+                                   " WHERE m.user_id = $1 ORDER BY t.created_at, t.id LIMIT 1";
+
+static int plan_read(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
+{
+    struct principal *who = ctx;
+
+    snprintf(who->plan, sizeof(who->plan), "%s", cols[0].s);
+    return 0;
+}
+
+/* Of what the user makes: that of the tenant it is made from, where this is theirs; a guest has
+ * that of their oldest own one, or of who registers, but never their host's. */
+static int own_plan(struct call *c, const char **out, struct err *e)
+{
+    struct principal own = { 0 };
+
+    if (uuid_eq(&c->who->account, &c->who->user_id)) {
+        *out = c->who->plan;
+        return 0;
+    }
+    TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), plan_read, &own, e));
+    *out = own.plan[0] ? arena_strdup(c->arena, own.plan)
+                       : config_registration_plan(app_config(c->app));
+    return 0;
+}
+
 int tenant_create(struct call *c, struct err *e)
 {
-    int64_t limit = config_quota(app_config(c->app), c->who->plan, "tenants"), owned;
     struct tenant *t = c->in;
+    int64_t limit, owned;
 
     TRY(need_user(c, e));
     TRY(not_pinned(c, e));
     /* Their own are counted, the first one beside: a tenant that made others would begin anew. */
     TRY(user_lock(c, &c->who->user_id, e));
+    TRY(own_plan(c, &t->plan, e));
+    limit = config_quota(app_config(c->app), t->plan, "tenants");
     TRY(db_int(c->db, sql_owned, ARGS(A(&c->who->user_id)), 0, &owned, e));
     if (owned > limit)
         return err_set(e, ERR_QUOTA_EXCEEDED, "quota 'tenants' is %lld and %lld are in use",
                        (long long)limit, (long long)owned - 1);
-    t->plan = c->who->plan; /* of the tenant that it is made from */
     TRY(tenant_make(c, t, &c->who->user_id, e));
     TRY(tenant_adopt(c, &c->who->user_id, &t->id, e));
     call_audit_object(c, "tenant", &t->id);
