@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from ports import claim_port
+from ports import claim_block, claim_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("BRUME_BUILD", ROOT / "build"))
@@ -208,6 +208,8 @@ class Cloud:
             "identity.argon2_passes": 1,
             **(settings or {}),
         }
+        if self.settings.get("compute.fake_drivers") != "true":
+            self.settings["compute.port_min"], self.settings["compute.port_max"] = claim_block()
         self.process = None
         self.key = self.password = None
         self.seen = set()
