@@ -156,6 +156,11 @@ def make_users():
                             "--shell", "/usr/sbin/nologin", user], check=True)
 
 
+def somewhere():
+    """A client whose address no other request has: sign-in has a limit for each."""
+    return {"X-Forwarded-For": "10." + ".".join(str(b) for b in os.urandom(3))}
+
+
 def until(what, seconds=10.0, step=0.02):
     """Asks 'what' again and again; its first true answer, or the last one."""
     end = time.monotonic() + seconds

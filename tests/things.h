@@ -10,7 +10,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "core/private.h"
+#include "core/request/request.h"
 #include "os/file.h"
 
 /* ---- a service */
@@ -122,7 +122,7 @@ static int thing_twice(struct call *c, struct err *e)
     if (between)
         between(c);
     if (cut_short) {
-        c->p->idem_spent = true; /* nobody undoes anything */
+        c->p->idem.spent = true; /* nobody undoes anything */
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "cut short");
     }
     return call_write(c, long_second, e);

@@ -150,7 +150,6 @@ static void start(struct world *w)
     must((w->listener = http_listen("127.0.0.1", 0, 64, &e)) >= 0, "listen", &e);
     w->port = http_listen_port(w->listener);
     must((w->server = http_server_new(&ho, &e)), "server", &e);
-    app_set_server(w->app, w->server);
 }
 
 static void stop(struct world *w)

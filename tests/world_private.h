@@ -3,7 +3,7 @@
 
 /* What the files of the test world share. */
 
-#include "core/private.h"
+#include "core/request/request.h"
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "drivers/mail/mail.h"

@@ -6,19 +6,8 @@
 #include "base/put.h"
 #include "codec/id.h"
 #include "codec/json_node.h"
+#include "codec/record_reader.h"
 #include "codec/text.h"
-
-enum { FAULTS_KEPT = 100, SHOWN_MAX = 64 };
-
-/* All that a check of one value needs. */
-struct reader {
-    struct arena *a;
-    const struct record *r;
-    const struct field *f;
-    const char *name; /* as the client wrote it */
-    void *row;
-    struct faults *faults;
-};
 
 void faults_add(struct faults *f, const char *field, const char *code, const char *fmt, ...)
 {
@@ -40,8 +29,7 @@ void faults_add(struct faults *f, const char *field, const char *code, const cha
     f->last = item;
 }
 
-/* At most SHOWN_MAX bytes of a client's name, cut between characters. */
-static const char *shown(struct arena *a, const char *s)
+const char *reader_shown(struct arena *a, const char *s)
 {
     size_t n = strnlen(s, SHOWN_MAX + 1);
 
@@ -50,11 +38,9 @@ static const char *shown(struct arena *a, const char *s)
     return arena_printf(a, "%.*s...", (int)utf8_cut(s, n, SHOWN_MAX), s);
 }
 
-#define FAULT_HERE(rd, code, ...) faults_add((rd)->faults, (rd)->name, code, __VA_ARGS__)
-
 /* ---- one value of each type */
 
-static const char *text_wrong(const char *s, size_t n)
+const char *reader_text_wrong(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
@@ -99,7 +85,7 @@ static bool read_str(const struct reader *rd, const struct json_value *v)
                    rd->f->min == 1 ? "" : "s");
         return false;
     }
-    const char *wrong = text_wrong(v->s, v->n);
+    const char *wrong = reader_text_wrong(v->s, v->n);
     if (wrong) {
         FAULT_HERE(rd, "malformed", "%s", wrong);
         return false;
@@ -261,7 +247,8 @@ static bool item_right(const struct reader *rd, const char *field, const char *k
         faults_add(rd->faults, field, "wrong_type", "must be a string");
     else if (v->n > FIELD_ENTRY_MAX)
         faults_add(rd->faults, field, "too_long", "must have at most %d bytes", FIELD_ENTRY_MAX);
-    else if ((wrong = text_wrong(v->s, v->n)) || (form && (wrong = form->check(rd->a, &text))))
+    else if ((wrong = reader_text_wrong(v->s, v->n)) ||
+             (form && (wrong = form->check(rd->a, &text))))
         faults_add(rd->faults, field, "malformed", "%s", wrong);
     else
         return entry_right(rd, field, key, v->s);
@@ -315,9 +302,9 @@ static bool map_right(const struct reader *rd, const struct json_value *v)
     for (size_t i = 0; i < v->n && rd->faults->n < FAULTS_KEPT; i++) {
         const char *key = v->items[i].key;
         size_t n = strlen(key);
-        const char *field = arena_printf(rd->a, "%s.%s", rd->name, shown(rd->a, key));
+        const char *field = arena_printf(rd->a, "%s.%s", rd->name, reader_shown(rd->a, key));
 
-        if (n < 1 || n > FIELD_KEY_MAX || text_wrong(key, n)) {
+        if (n < 1 || n > FIELD_KEY_MAX || reader_text_wrong(key, n)) {
             faults_add(rd->faults, field,
                        n > FIELD_KEY_MAX ? "too_long"
                        : n               ? "malformed"
@@ -438,7 +425,7 @@ static bool read_tree(const struct reader *rd, const struct json_value *v)
     return keep_text(rd, arena_dup(rd->a, b.p, b.n));
 }
 
-static bool read_value(const struct reader *rd, const struct json_value *v)
+bool reader_value(const struct reader *rd, const struct json_value *v)
 {
     switch (rd->f->type) {
     case F_UUID:
@@ -498,7 +485,7 @@ static void clear(const struct field *f, void *row)
     }
 }
 
-static const struct field *field_named(const struct record *r, const char *name)
+const struct field *reader_field(const struct record *r, const char *name)
 {
     const struct field *f = record_named(r, name);
 
@@ -539,14 +526,14 @@ void json_read_absent(const struct record *r, uint64_t set, void *row, struct fa
 static void read_member(struct reader *rd, enum json_mode mode, const struct json_value *v,
                         uint64_t *set, uint64_t *given)
 {
-    const struct field *f = field_named(rd->r, rd->name);
+    const struct field *f = reader_field(rd->r, rd->name);
     unsigned allowed = mode == JSON_CREATE ? FF_CREATE : FF_UPDATE;
 
     rd->f = f;
     if (!f) {
         bool arn = rd->r->arn_service && strcmp(rd->name, "arn") == 0;
 
-        rd->name = shown(rd->a, rd->name);
+        rd->name = reader_shown(rd->a, rd->name);
         FAULT_HERE(rd, arn ? "read_only" : "unknown", arn ? "cannot be set" : "is not known here");
         return;
     }
@@ -570,7 +557,7 @@ static void read_member(struct reader *rd, enum json_mode mode, const struct jso
         *set |= bit;
     } else if (v->type == JSON_NULL) {
         FAULT_HERE(rd, "wrong_type", "cannot be null");
-    } else if (read_value(rd, v)) {
+    } else if (reader_value(rd, v)) {
         *set |= bit;
     }
 }
@@ -619,113 +606,4 @@ void json_read_record(struct arena *a, const struct record *r, enum json_mode mo
     for (size_t i = 0; mode == JSON_UPDATE && i < r->n_fields; i++)
         if (field_required(&r->fields[i], false) && !(given >> i & 1))
             faults_add(f, r->fields[i].name, "required", "is required");
-}
-
-/* ---- values that come as text */
-
-static bool number_of(struct str s, struct json_value *v)
-{
-    char tmp[32], *end;
-    bool digits = s.n > 0 && s.n < sizeof(tmp);
-
-    for (size_t i = 0; digits && i < s.n; i++)
-        digits = (s.p[i] >= '0' && s.p[i] <= '9') || s.p[i] == '.' || (s.p[i] == '-' && i == 0);
-    if (!digits)
-        return false;
-    if (int_parse(s, INT64_MIN, INT64_MAX, &v->i)) {
-        v->type = JSON_INT;
-        return true;
-    }
-    memcpy(tmp, s.p, s.n);
-    tmp[s.n] = '\0';
-    v->type = JSON_REAL;
-    v->d = strtod(tmp, &end);
-    return *end == '\0' && s.p[s.n - 1] != '.';
-}
-
-static void split_list(struct arena *a, struct str s, struct json_value *v)
-{
-    size_t n = 1;
-
-    for (size_t i = 0; i < s.n; i++)
-        n += s.p[i] == ',';
-    *v = (struct json_value){ .type = JSON_ARR, .n = s.n ? n : 0 };
-    v->items = arena_new_n(a, struct json_value, v->n);
-    for (size_t i = 0, from = 0; i < v->n; i++) {
-        const char *comma = memchr(s.p + from, ',', s.n - from);
-        size_t len = comma ? (size_t)(comma - s.p) - from : s.n - from;
-
-        v->items[i].type = JSON_STR;
-        v->items[i].n = len;
-        v->items[i].s = arena_dup(a, s.p + from, len);
-        from += len + 1;
-    }
-}
-
-/* A time in a query bounds what is asked for; a row says "none" by 0. */
-static void read_time_text(struct reader *rd, const struct json_value *v, uint64_t *set)
-{
-    int64_t t;
-
-    if (!time_parse((struct str){ v->s, v->n }, &t)) {
-        FAULT_HERE(rd, "malformed", "must be a time like 2026-01-05T23:00:00Z, or a date");
-        return;
-    }
-    *FIELD_AT(rd->row, rd->f, int64_t) = MAX(t, (int64_t)1);
-    *set |= UINT64_C(1) << (rd->f - rd->r->fields);
-}
-
-/* The text as the JSON value it stands for; a string where it stands for none, so that the check of
- * the type says what is due. */
-static void value_of(struct arena *a, const struct field *f, struct str s, struct json_value *v)
-{
-    *v = (struct json_value){ .type = JSON_STR, .n = s.n };
-    if (f->type == F_INT && int_parse(s, INT64_MIN, INT64_MAX, &v->i))
-        v->type = JSON_INT;
-    else if (f->type == F_BOOL && (str_is(s, "true") || str_is(s, "false")))
-        *v = (struct json_value){ .type = JSON_BOOL, .b = str_is(s, "true") };
-    else if (f->type == F_LIST)
-        split_list(a, s, v);
-    else if (f->type != F_MICRO || !number_of(s, v))
-        *v = (struct json_value){ .type = JSON_STR, .n = s.n, .s = arena_dup(a, s.p, s.n) };
-}
-
-void json_read_text(struct arena *a, const struct record *r, const char *name, struct str value,
-                    void *row, uint64_t *set, struct faults *f)
-{
-    struct reader rd = { .a = a, .r = r, .name = name, .row = row, .faults = f };
-    struct json_value v, *parsed = NULL;
-    struct err e;
-
-    rd.f = field_named(r, name);
-    if (!rd.f) {
-        rd.name = shown(a, name);
-        FAULT_HERE(&rd, "unknown", "is not known here");
-        return;
-    }
-    uint64_t bit = UINT64_C(1) << (rd.f - r->fields);
-    if (*set & bit) {
-        FAULT_HERE(&rd, "not_allowed", "is given twice");
-        return;
-    }
-    const char *wrong = text_wrong(value.p, value.n);
-    if (wrong) {
-        FAULT_HERE(&rd, "malformed", "%s", wrong);
-        return;
-    }
-    if (rd.f->type == F_JSON || rd.f->type == F_MAP || rd.f->type == F_ROW ||
-        rd.f->type == F_ROWS) {
-        parsed = json_parse(value, &e);
-        if (!parsed)
-            FAULT_HERE(&rd, "malformed", "%s", e.msg);
-        else if (read_value(&rd, parsed))
-            *set |= bit;
-        json_free(parsed);
-        return;
-    }
-    value_of(a, rd.f, value, &v);
-    if (rd.f->type == F_TIME)
-        read_time_text(&rd, &v, set);
-    else if (read_value(&rd, &v))
-        *set |= bit;
 }

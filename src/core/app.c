@@ -4,7 +4,11 @@
 #include <sodium.h>
 
 #include "base/log.h"
-#include "core/private.h"
+#include "core/limit/lease.h"
+#include "core/loop/reconcile.h"
+#include "core/request/request.h"
+#include "core/rows/rowcache.h"
+#include "core/secret/seal.h"
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
@@ -39,6 +43,12 @@ static void worker_rest(void *worker)
     if (w->db)
         db_read_done(w->db);
     http_release();
+}
+
+static void row_changed(struct app *app, const struct record *r, const struct uuid *id,
+                        uint64_t commits)
+{
+    rowcache_drop(app->rows, r, id, commits);
 }
 
 static void answers(bool begin)
@@ -199,6 +209,7 @@ static int build(struct app *app, struct err *e)
     app->leases = app->postgres ? leases_new(RATE_WINDOWS) : NULL;
     keep_limits(app);
     app->rows = app->postgres ? NULL : rowcache_new(MIB(64));
+    app->told.row = app->rows ? row_changed : NULL;
     app->shares = shares_new(app->config);
     app->idem = idem_new();
     app->park = park_new(app);
@@ -338,6 +349,13 @@ void app_stop(struct app *app)
     }
 }
 
+static void opened(void *ctx, struct http_server *s)
+{
+    struct app *app = ctx;
+
+    app->server = s;
+}
+
 struct http_app app_http(struct app *app)
 {
     return (struct http_app){
@@ -347,12 +365,8 @@ struct http_app app_http(struct app *app)
         .on_round = dispatch_round,
         .on_sent = dispatch_sent,
         .many = dispatch_many,
+        .on_open = opened,
     };
-}
-
-void app_set_server(struct app *app, struct http_server *s)
-{
-    app->server = s;
 }
 
 /* ---- parts, for services */

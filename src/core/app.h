@@ -4,7 +4,7 @@
 /* The api role as one object: what roles/api.c and the test world put together. Services do not
  * include this. */
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "core/service.h"
 #include "http/server.h"
 
@@ -53,7 +53,6 @@ void app_free(struct app *app);
 DEFINE_CLEANUP(struct app *, app_free)
 /* What the HTTP server calls. */
 struct http_app app_http(struct app *app);
-void app_set_server(struct app *app, struct http_server *s);
 
 /* OpenAPI 3.1 document of all routes. */
 void openapi_write(const struct service *const *services, struct buf *out);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core's own routes: health, metrics, the API's description of itself, the audit and the events,
  * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
-#include "core/private.h"
+#include "core/loop/reconcile.h"
+#include "core/request/request.h"
 
 enum { EVENT_ROWS = 5000 }; /* of the journal, looked at for one page */
 

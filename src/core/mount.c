@@ -3,7 +3,8 @@
  * at start a table that is not as it should be. */
 #include <ctype.h>
 
-#include "core/private.h"
+#include "core/inside.h"
+#include "core/rows/crud.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
 
@@ -238,6 +239,8 @@ int mount_all(struct app *app, struct err *e)
     for (size_t i = 0; i < n; i++) {
         find_record(app, &app->infos[i]);
         find_target(app, &app->infos[i]);
+        if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
+            app->infos[i].check_list = crud_list_check;
         TRY(mount_route(app, &app->infos[i], e));
     }
     return 0;

@@ -4,6 +4,7 @@
 #include "tests/http/peer.h"
 
 enum { PEERS = 6, ROUNDS = 150, WORKERS = 4, QUEUE = 64 };
+enum { REQUESTS = 500 }; /* so many are seen at least, however early the peers break off */
 
 static struct pool *pool;
 static _Atomic bool over; /* the peers go home */
@@ -151,12 +152,20 @@ struct peer {
     uint32_t seed;
 };
 
+static bool seen_enough(const struct house *h)
+{
+    struct http_stats st;
+
+    http_server_stats(h->server, &st);
+    return st.requests > REQUESTS;
+}
+
 static void *peer_run(void *arg)
 {
     struct peer *p = arg;
     struct buf b = BUF(MIB(2));
 
-    for (int i = 0; i < ROUNDS && !atomic_load(&over); i++) {
+    for (int i = 0; (i < ROUNDS || !seen_enough(p->h)) && !atomic_load(&over); i++) {
         int fd = try_open(p->h);
         if (fd < 0)
             break;
@@ -199,10 +208,34 @@ static void rage(bool drain)
         EVENTUALLY((http_server_stats(h.server, &st), st.connections == 0));
         assert_int_equal(once(&h, "GET /?i HTTP/1.1\r\nHost: a\r\n\r\n", &a), 200);
         http_server_stats(h.server, &st);
-        assert_true(st.requests > 500);
+        assert_true(st.requests > REQUESTS);
         EVENTUALLY(atomic_load(&h.sent) + atomic_load(&h.given_up) >= st.requests);
     }
     pool_free(pool);
+}
+
+/* ---- who is there before it */
+
+static int early;
+
+static void come_early(struct house *h)
+{
+    early = peer_open(h);
+    peer_say(early, "GET /?i HTTP/1.1\r\nHost: a\r\n\r\n");
+    nap(100);
+    assert_int_equal(atomic_load(&h->rounds), 0);
+}
+
+static void a_server_is_known_before_it_serves(void **state _unused_)
+{
+    HOUSE(h);
+    ANSWER(a);
+
+    h.before = come_early;
+    house_open(&h, spots, ARRAY_LEN(spots));
+    assert_true(peer_answer(early, &a));
+    assert_int_equal(a.status, 200);
+    close(early);
 }
 
 static void peers_may_break_off_anywhere(void **state _unused_)
@@ -218,6 +251,7 @@ static void a_server_may_drain_in_the_middle_of_it(void **state _unused_)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_server_is_known_before_it_serves),
         cmocka_unit_test(peers_may_break_off_anywhere),
         cmocka_unit_test(a_server_may_drain_in_the_middle_of_it),
     };

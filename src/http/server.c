@@ -156,6 +156,8 @@ struct http_server *http_server_new(const struct http_opts *o, struct err *e)
         close_ios(s);
         return NULL;
     }
+    if (o->app.on_open)
+        o->app.on_open(o->app.ctx, s);
     for (int i = 0; i < s->threads; i++) {
         char name[16];
         snprintf(name, sizeof(name), "http-%d", i);

@@ -54,6 +54,9 @@ struct http_app {
     /* An answer has been sent, or given up (sent < 0): for the access log.  Also for what on_error
      * has answered, which on_head may never have seen.  'status' 0: dropped. May be NULL. */
     void (*on_sent)(void *ctx, struct http_req *r, int status, int64_t sent);
+    /* The server is there, and serves nobody before this returns: who waits at a listener may be
+     * served before http_server_new() has returned.  May be NULL. */
+    void (*on_open)(void *ctx, struct http_server *s);
 };
 
 struct http_opts {

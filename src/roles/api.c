@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "core/app.h"
-#include "core/seal.h"
+#include "core/secret/seal.h"
 #include "drivers/compute/remote.h"
 #include "drivers/image/image.h"
 #include "drivers/mail/mail.h"
@@ -220,7 +220,6 @@ static int open_app(struct api *p, struct err *e)
     h.limits.max_connections = (int)c->max_connections;
     if (!(p->server = http_server_new(&h, e)))
         return hopeless(p);
-    app_set_server(p->app, p->server);
     return 0;
 }
 

@@ -44,6 +44,12 @@ static enum grade say(struct look *l, enum grade g, const char *fmt, ...)
     return g;
 }
 
+/* What a user who is not root cannot see is no fault. */
+static enum grade by_root(struct look *l)
+{
+    return say(l, WARN, "only root can look");
+}
+
 static enum grade check_root(struct look *l)
 {
     if (geteuid() == 0)
@@ -106,6 +112,8 @@ static enum grade check_namespaces(struct look *l)
 
     if (rc == 0)
         return say(l, OK, "mount, net, pid, ipc, uts and user can be made");
+    if (rc == EPERM && geteuid() != 0)
+        return by_root(l);
     return say(l, FAIL,
                "cannot be made (%s): in a container, run it privileged; else check "
                "/proc/sys/user/max_user_namespaces",
@@ -300,22 +308,30 @@ static enum grade check_shim(struct look *l)
                 : say(l, FAIL, "not installed beside brume: install the package again");
 }
 
-static bool serves(const char *socket_path)
+/* The process that made the socket, 0 if nobody answers there. */
+static pid_t server_of(const char *socket_path)
 {
+    static const int types[] = { SOCK_STREAM, SOCK_SEQPACKET };
     struct sockaddr_un at = { .sun_family = AF_UNIX };
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    _cleanup_close_ int seq = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
     if (strlen(socket_path) >= sizeof(at.sun_path))
-        return false;
+        return 0;
     memcpy(at.sun_path, socket_path, strlen(socket_path) + 1);
-    return connect(fd, (const struct sockaddr *)&at, sizeof(at)) == 0 ||
-           (errno == EPROTOTYPE && connect(seq, (const struct sockaddr *)&at, sizeof(at)) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        _cleanup_close_ int fd = socket(AF_UNIX, types[i] | SOCK_CLOEXEC, 0);
+        struct ucred peer = { 0 };
+        socklen_t n = sizeof(peer);
+
+        if (fd >= 0 && connect(fd, (const struct sockaddr *)&at, sizeof(at)) == 0 &&
+            getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0)
+            return peer.pid;
+    }
+    return 0;
 }
 
-static bool api_serves(struct look *l)
+static pid_t api_pid(struct look *l)
 {
-    return serves(place_control_socket(l->a, l->c));
+    return server_of(place_control_socket(l->a, l->c));
 }
 
 /* True if what answers there is brume, whose every answer has such an id; also one by TLS says so
@@ -342,6 +358,23 @@ static bool answers_as_brume(struct look *l, const struct listen_address *at)
     return id && !strncmp(id, "req_", 4);
 }
 
+/* A brume answers there: of this installation, or of another one on the machine. */
+static enum grade look_whose(struct look *l, const struct listen_address *at)
+{
+    pid_t api = api_pid(l);
+    char who[128];
+
+    if (api && listen_held(at, api))
+        return say(l, OK, "%s: brume serves there", l->c->listen);
+    if (geteuid() != 0)
+        return say(l, WARN, "%s: a brume serves there, and only root can look whether it is this",
+                   l->c->listen);
+    listen_owner(at, who, sizeof(who));
+    return say(l, FAIL,
+               "%s is used by another brume, %s: stop it, or take another address with --listen",
+               l->c->listen, who);
+}
+
 static enum grade check_port(struct look *l)
 {
     struct listen_address at;
@@ -351,9 +384,12 @@ static enum grade check_port(struct look *l)
     if (listen_parse(l->c->listen, &at, &e) < 0)
         return say(l, FAIL, "%s", e.msg);
     if (answers_as_brume(l, &at))
-        return say(l, OK, "%s: brume serves there", l->c->listen);
-    if (listen_open(&at, 1, &fd, &e) < 0)
-        return say(l, FAIL, "%s", e.msg);
+        return look_whose(l, &at);
+    if (listen_open(&at, 1, &fd, &e) < 0) {
+        bool root = at.port < 1024 && e.code != ERR_ALREADY_EXISTS;
+
+        return root && geteuid() != 0 ? by_root(l) : say(l, FAIL, "%s", e.msg);
+    }
     close(fd);
     if (!strncmp(at.host, "unix:", 5))
         unlink(at.host + 5);
@@ -373,8 +409,8 @@ static int try_tls(void *arg)
     uid_t uid;
     gid_t gid;
 
-    if (geteuid() == 0 && (user_find(t->c->user, &uid, &gid, &t->e) < 0 || setgroups(0, NULL) < 0 ||
-                           setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
+    if (user_find(t->c->user, &uid, &gid, &t->e) < 0 || setgroups(0, NULL) < 0 ||
+        setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return 2;
     return http_tls_check(t->c->tls_cert, t->c->tls_key, &t->days, &t->e) < 0;
 }
@@ -386,6 +422,8 @@ static enum grade check_tls(struct look *l)
 
     if (!*l->c->tls_cert)
         return say(l, OK, "no certificate: plain HTTP");
+    if (geteuid() != 0)
+        return by_root(l);
     t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (t == MAP_FAILED)
         abort();
@@ -439,6 +477,8 @@ static enum grade check_state(struct look *l)
     if (stat(master, &key) < 0) {
         const char *store = place_store_file(l->c);
 
+        if (errno == EACCES && geteuid() != 0)
+            return by_root(l);
         if (errno == ENOENT && store && access(store, F_OK) == 0)
             return say(l, FAIL,
                        "%s is lost: secrets cannot be read any more; put it back from "
@@ -487,11 +527,14 @@ static enum grade check_postgres(struct look *l)
 
 static enum grade check_store(struct look *l)
 {
-    const char *file = place_store_file(l->c);
+    const char *file = place_store_file(l->c), *password = l->c->store_password_file;
+    bool closed = file || (*password && access(password, R_OK) < 0);
 
+    if (closed && geteuid() != 0)
+        return by_root(l);
     if (!file)
         return check_postgres(l);
-    if (api_serves(l))
+    if (api_pid(l))
         return say(l, OK, "SQLite, %s, in use by the running api", file);
     if (access(file, F_OK) < 0)
         return say(l, OK, "SQLite, %s, made at the first start", file);
@@ -503,9 +546,11 @@ static enum grade check_agent(struct look *l)
 {
     const char *path = place_agent_socket(l->a, l->c);
 
-    if (serves(path))
+    if (geteuid() != 0)
+        return by_root(l);
+    if (server_of(path))
         return say(l, OK, "answers at %s", path);
-    if (!api_serves(l))
+    if (!api_pid(l))
         return say(l, OK, "brume is not running now");
     return say(l, FAIL, "the api runs and no agent answers at %s: see the log of `brume serve`",
                path);
@@ -516,7 +561,7 @@ int doctor_main(int argc, const char *const *argv, const char *const *env)
     static const struct {
         const char *name;
         enum grade (*look)(struct look *l);
-        bool by_root; /* nobody else can tell */
+        bool root; /* nobody else can tell */
     } checks[] = {
         { "root", check_root },
         { "kernel", check_kernel },
@@ -546,8 +591,7 @@ int doctor_main(int argc, const char *const *argv, const char *const *env)
         return 2;
     l.c = c;
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
-        enum grade g = checks[i].by_root && geteuid() != 0 ? say(&l, WARN, "only root can look")
-                                                           : checks[i].look(&l);
+        enum grade g = checks[i].root && geteuid() != 0 ? by_root(&l) : checks[i].look(&l);
 
         count[g]++;
         printf("%-4s  %-15s  %s\n", words[g], checks[i].name, l.say);

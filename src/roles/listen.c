@@ -47,26 +47,24 @@ int listen_parse(const char *text, struct listen_address *out, struct err *e)
     return 0;
 }
 
-/* The inode of the socket that listens on 'port', 0 if none is seen. */
-static unsigned long socket_inode(const char *table, int port)
+/* The inode in a line of /proc/net/tcp, tcp6 or unix, if it is of a socket that listens at 'at'; 0
+ * if not. */
+static unsigned long inode_of(const char *line, const struct listen_address *at)
 {
-    FILE *f = fopen(table, "re");
-    char line[512];
-    unsigned long found = 0;
+    char path[sizeof(at->host)];
+    unsigned p, state;
+    unsigned long inode;
 
-    if (!f)
-        return 0;
-    while (!found && fgets(line, sizeof(line), f)) {
-        unsigned p, state;
-        unsigned long inode;
-
-        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu", &p,
-                   &state, &inode) == 3 &&
-            (int)p == port && state == 10)
-            found = inode;
-    }
-    fclose(f);
-    return found;
+    if (!strncmp(at->host, "unix:", 5))
+        return sscanf(line, "%*s %*s %*s %*s %*s %*s %lu %107s", &inode, path) == 2 &&
+                       !strcmp(path, at->host + 5)
+                   ? inode
+                   : 0;
+    return sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu", &p,
+                  &state, &inode) == 3 &&
+                   (int)p == at->port && state == 10
+               ? inode
+               : 0;
 }
 
 static bool has_socket(const char *pid, const char *wanted)
@@ -91,6 +89,46 @@ static bool has_socket(const char *pid, const char *wanted)
     return found;
 }
 
+/* True if 'fn' says so of one of the sockets that listen there, as "socket:[INODE]". */
+static bool any_listener(const struct listen_address *at, bool (*fn)(void *ctx, const char *socket),
+                         void *ctx)
+{
+    static const char *const tables[] = { "/proc/net/tcp", "/proc/net/tcp6", "/proc/net/unix" };
+    bool found = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(tables) && !found; i++) {
+        FILE *f = fopen(tables[i], "re");
+        char line[512], name[64];
+
+        if (!f || (i == 2) != !strncmp(at->host, "unix:", 5)) {
+            if (f)
+                fclose(f);
+            continue;
+        }
+        while (!found && fgets(line, sizeof(line), f)) {
+            unsigned long inode = inode_of(line, at);
+
+            snprintf(name, sizeof(name), "socket:[%lu]", inode);
+            found = inode && fn(ctx, name);
+        }
+        fclose(f);
+    }
+    return found;
+}
+
+static bool held(void *ctx, const char *socket)
+{
+    return has_socket(ctx, socket);
+}
+
+bool listen_held(const struct listen_address *at, pid_t pid)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%d", (int)pid);
+    return any_listener(at, held, text);
+}
+
 static void describe(const char *pid, char *out, size_t n)
 {
     char path[64], comm[64] = "?";
@@ -106,26 +144,34 @@ static void describe(const char *pid, char *out, size_t n)
     snprintf(out, n, "%s (pid %.20s)", comm, pid);
 }
 
-void listen_owner(int port, char *out, size_t n)
+struct owner {
+    char *out;
+    size_t n;
+};
+
+static bool name_owner(void *ctx, const char *socket)
 {
-    unsigned long inode = socket_inode("/proc/net/tcp", port);
-    char wanted[64];
+    const struct owner *o = ctx;
+    DIR *d = opendir("/proc");
+    bool found = false;
     struct dirent *p;
-    DIR *d;
+
+    while (d && !found && (p = readdir(d))) {
+        found = p->d_name[0] >= '1' && p->d_name[0] <= '9' && has_socket(p->d_name, socket);
+        if (found)
+            describe(p->d_name, o->out, o->n);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+void listen_owner(const struct listen_address *at, char *out, size_t n)
+{
+    struct owner o = { out, n };
 
     snprintf(out, n, "another process");
-    if (!inode)
-        inode = socket_inode("/proc/net/tcp6", port);
-    if (!inode || !(d = opendir("/proc")))
-        return;
-    snprintf(wanted, sizeof(wanted), "socket:[%lu]", inode);
-    while ((p = readdir(d))) {
-        if (p->d_name[0] < '1' || p->d_name[0] > '9' || !has_socket(p->d_name, wanted))
-            continue;
-        describe(p->d_name, out, n);
-        break;
-    }
-    closedir(d);
+    any_listener(at, name_owner, &o);
 }
 
 /* Is the port ours for the asking? */
@@ -148,7 +194,7 @@ static int probe(const struct listen_address *at, struct err *e)
     if (errno != EADDRINUSE)
         return err_set(e, ERR_INVALID, "cannot listen on %s:%d: %s", at->host, at->port,
                        strerror(errno));
-    listen_owner(at->port, who, sizeof(who));
+    listen_owner(at, who, sizeof(who));
     return err_set(e, ERR_ALREADY_EXISTS,
                    "port %d is used by %s: stop it, or take another port with --listen %s:PORT",
                    at->port, who, at->host);

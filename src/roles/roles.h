@@ -6,7 +6,7 @@
 
 #include <sys/types.h>
 
-#include "core/config.h"
+#include "core/config/config.h"
 
 enum { LISTENERS_MAX = 64 };
 
@@ -102,8 +102,10 @@ struct listen_address {
 int listen_parse(const char *text, struct listen_address *out, struct err *e);
 /* Opens 'n' sockets for it. A port that somebody uses: says who, and what to do. */
 int listen_open(const struct listen_address *at, size_t n, int *out, struct err *e);
-/* Who listens on the port: "nginx (pid 812)", or "another process". */
-void listen_owner(int port, char *out, size_t n);
+/* Who listens there: "nginx (pid 812)", or "another process". */
+void listen_owner(const struct listen_address *at, char *out, size_t n);
+/* Whether that process has a socket that listens there. */
+bool listen_held(const struct listen_address *at, pid_t pid);
 /* How many I/O threads, and so listeners, the api has. */
 int serve_io_threads(const struct config *c);
 

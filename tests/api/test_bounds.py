@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every bound that the description names is the one that is enforced: what lies on it is taken, what lies beyond is refused."""
-import os
 import re
 import string
 
 import pytest
+from cloud import somewhere
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 
@@ -127,11 +127,6 @@ def faults(r, name):
     details = r.error["details"]
     assert isinstance(details, list), r
     return [(name, f["code"], f["message"]) for f in details if re.match(rf"{re.escape(name)}($|[.\[])", f["field"])]
-
-
-def somewhere():
-    """A client whose address no other request has: sign-in has a limit for each."""
-    return {"X-Forwarded-For": "10." + ".".join(str(b) for b in os.urandom(3))}
 
 
 def test_bounds_of_bodies_are_those_enforced(api, document):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from cloud import somewhere
 from conftest import running
 
 MIB = 1 << 20
@@ -72,8 +73,8 @@ def test_a_body_of_a_mebibyte_ends_nothing(one, me, kind):
             while "{" in real:
                 real = real[:real.index("{")] + some + real[real.index("}") + 1:]
             text = body_of(kind, schema_of(doc, op)).encode()[:MIB]
-            r = me.req(method.upper(), real, raw=text, headers={"Content-Type": "application/json", "Idempotency-Key": f"{kind} {path}"})
-            assert r.status < 500 and r.status != 0, (path, r.status, r.body[:300])
+            r = me.req(method.upper(), real, raw=text, headers={"Content-Type": "application/json", "Idempotency-Key": f"{kind} {path}", **somewhere()})
+            assert r.status < 500 and r.status not in (0, 429), (path, r.status, r.body[:300])
     assert one.role("api") == before
 
 

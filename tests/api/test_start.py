@@ -156,16 +156,48 @@ def test_doctor_does_not_take_another_server_for_brume(make_cloud):
     assert grade == "FAIL" and "192.0.2.77" in said
 
 
+def look(c, at):
+    return port_of(run([clouds.BRUME, "doctor", "--state-dir", c.state, "--run-dir", c.run, "--listen", at], env=plain_env()).stdout)
+
+
+def test_doctor_tells_another_brume_from_its_own(make_cloud):
+    a, b = make_cloud(), make_cloud()
+    a.start()
+    assert look(a, f"127.0.0.1:{a.port}") == ("ok", f"127.0.0.1:{a.port}: brume serves there")
+    grade, said = look(b, f"127.0.0.1:{a.port}")
+    assert grade == "FAIL" and "another brume, brume (pid " in said
+    b.start()
+    assert look(b, f"127.0.0.1:{a.port}")[0] == "FAIL" and look(b, f"127.0.0.1:{b.port}")[0] == "ok"
+
+
+def test_doctor_finds_its_own_brume_at_a_unix_socket(make_cloud):
+    c, at = make_cloud(), f"unix:/var/tmp/brume-doctor-{os.getpid()}.sock"
+    c.settings["server.listen"] = at
+    p = c.spawn()
+    assert clouds.until(lambda: "serves at" in c.out.read_text(), 30), c.log_tail()
+    got = look(c, at)
+    p.terminate()
+    assert p.wait(30) == 0
+    assert got == ("ok", f"{at}: brume serves there")
+
+
 # ---- who is not root
 
 def test_doctor_leaves_to_root_what_only_root_can_see():
     top = readable()
     shutil.copy(clouds.BRUME, top / "brume")
     try:
-        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}"], as_nobody=True, cwd=top, env=plain_env()).stdout
+        for f in ("cert.pem", "key.pem", "password"):
+            (top / f).touch(0o600)
+        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}", "--server.tls_cert", top / "cert.pem",
+                    "--server.tls_key", top / "key.pem"], as_nobody=True, cwd=top, env=plain_env()).stdout
+        other = run([top / "brume", "doctor", "--listen", "127.0.0.1:81", "--store", "postgres://127.0.0.1:1/none", "--store.password_file",
+                     top / "password"], as_nobody=True, cwd=top, env=plain_env()).stdout
     finally:
         shutil.rmtree(top)
-    for check in ("overlayfs", "idmapped mounts", "nftables"):
+    assert re.search(r"^warn  store +only root can look$", other, re.M), other
+    assert re.search(r"^(warn  port +only root can look|ok    port +127.0.0.1:81 is free)$", other, re.M), other
+    for check in ("overlayfs", "idmapped mounts", "nftables", "tls", "store", "agent"):
         assert re.search(rf"^warn  {check} +only root can look$", text, re.M), text
     assert "modprobe" not in text
 

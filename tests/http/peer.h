@@ -26,6 +26,7 @@ struct spot {
 struct house {
     struct http_server *server;
     int listener, port;
+    void (*before)(struct house *h); /* is called before anybody is served */
     const struct spot *spots;
     size_t n_spots;
     _Atomic int sent, given_up, last_status, rounds;
@@ -75,7 +76,16 @@ static inline void house_sent(void *ctx, struct http_req *r _unused_, int status
     atomic_fetch_add(sent < 0 ? &h->given_up : &h->sent, 1);
 }
 
-/* Opens it; 'limits', 'clock' and 'threads' may be set before. */
+static inline void house_opened(void *ctx, struct http_server *s)
+{
+    struct house *h = ctx;
+
+    h->server = s;
+    if (h->before)
+        h->before(h);
+}
+
+/* Opens it; 'before', 'limits', 'clock' and 'threads' may be set before. */
 static inline void house_open(struct house *h, const struct spot *spots, size_t n)
 {
     struct err e = { 0 };
@@ -89,7 +99,7 @@ static inline void house_open(struct house *h, const struct spot *spots, size_t 
         fail_msg("listen: %s %s", e.msg, e.cause);
     h->port = http_listen_port(h->listener);
     struct http_opts o = {
-        .app = { h, house_head, house_error, house_round, house_many, house_sent },
+        .app = { h, house_head, house_error, house_round, house_many, house_sent, house_opened },
         .limits = h->limits,
         .threads = h->threads ? h->threads : 2,
         .listeners = &h->listener,

@@ -111,8 +111,8 @@ struct compute_exec {
 };
 struct compute_exec_result {
     int64_t exit_code;
-    struct str out, err; /* at most 1 MiB each, any bytes, in the arena */
-    bool timed_out, truncated;
+    struct str out, err;              /* at most 1 MiB each, any bytes, in the arena */
+    bool timed_out, out_cut, err_cut; /* there was more */
     const char *cwd_fault; /* why 'cwd' cannot be entered ("does not exist"); then nothing ran */
 };
 

@@ -270,7 +270,8 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     if (done < 0 && x->gone && x->gone(x->gone_ctx))
         err_set(e, ERR_ENGINE_UNAVAILABLE, "it was ended, for nobody waits for it");
     *out = (struct compute_exec_result){ .out = got.out, .err = got.err };
-    out->truncated = got.out.n > OUTPUT_MAX || got.err.n > OUTPUT_MAX;
+    out->out_cut = got.out.n > OUTPUT_MAX;
+    out->err_cut = got.err.n > OUTPUT_MAX;
     out->out.n = MIN(out->out.n, (size_t)OUTPUT_MAX);
     out->err.n = MIN(out->err.n, (size_t)OUTPUT_MAX);
     if (done == 0)

@@ -504,7 +504,8 @@ static int take_output(void *ctx, const struct json_value *json, struct str byte
     if (json) {
         r->out->exit_code = json_get_int(json, "exit_code", -1);
         r->out->timed_out = json_get_bool(json, "timed_out", false);
-        r->out->truncated = json_get_bool(json, "truncated", false);
+        r->out->out_cut = json_get_bool(json, "out_cut", false);
+        r->out->err_cut = json_get_bool(json, "err_cut", false);
         r->out->cwd_fault = json_get_str(r->a, json, "cwd_fault", NULL);
     } else if (bytes.n > 1) {
         buf_put(&r->text[bytes.p[0] == 2], bytes.p + 1, bytes.n - 1);

@@ -169,6 +169,37 @@ static void lines_and_output_come_as_they_are(void **state)
     assert_int_equal(r.exit_code, 0);
 }
 
+static int cut_exec(struct compute *h _unused_, struct arena *a _unused_,
+                    const struct uuid *id _unused_, const struct compute_exec *x,
+                    struct compute_exec_result *out, struct err *e _unused_)
+{
+    *out = (struct compute_exec_result){ .out = STR("o"), .err = STR("e") };
+    out->out_cut = x->kill_background;
+    out->err_cut = !x->kill_background;
+    return 0;
+}
+
+static void which_of_both_outputs_was_cut_is_told(void **state)
+{
+    struct pair *p = *state;
+    struct compute_class cuts = *p->fake->class;
+    const struct compute_class *real = p->fake->class;
+    struct compute_exec x = { .cmd = "[\"x\"]" };
+    struct compute_exec_result r;
+    struct compute_spec s = spec_of(NULL);
+    struct err e;
+
+    cuts.exec = cut_exec;
+    p->fake->class = &cuts;
+    for (int k = 0; k < 2; k++) {
+        x.kill_background = k;
+        assert_int_equal(compute_exec_in(p->remote, &p->a, &s.id, &x, &r, &e), 0);
+        assert_int_equal(r.out_cut, k);
+        assert_int_equal(r.err_cut, !k);
+    }
+    p->fake->class = real;
+}
+
 /* ---- one who reads slowly ---- */
 
 enum { SHORT_LINES = 60000 };
@@ -599,6 +630,7 @@ int main(void)
         PAIR_TEST(an_order_goes_there_and_its_state_comes_back),
         PAIR_TEST(an_error_crosses_with_its_code_and_words),
         PAIR_TEST(lines_and_output_come_as_they_are),
+        PAIR_TEST(which_of_both_outputs_was_cut_is_told),
         PAIR_TEST(a_slow_reader_of_logs_holds_up_nobody_else),
         PAIR_TEST(logs_go_on_behind_the_last_line_when_the_agent_comes_again),
         PAIR_TEST(logs_that_break_off_are_an_error),

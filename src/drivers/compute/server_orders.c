@@ -271,7 +271,8 @@ static int exec_in(struct job *j, struct arena *a, struct str input, struct err 
     json_open(&o, '{');
     json_kint(&o, "exit_code", r.exit_code);
     json_kbool(&o, "timed_out", r.timed_out);
-    json_kbool(&o, "truncated", r.truncated);
+    json_kbool(&o, "out_cut", r.out_cut);
+    json_kbool(&o, "err_cut", r.err_cut);
     if (r.cwd_fault)
         json_kstr(&o, "cwd_fault", r.cwd_fault);
     json_close(&o);

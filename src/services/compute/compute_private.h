@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the files of the compute service share: images (image.c), instances as the API sees them
- * (instance.c), as the hosts see them (instance_loop.c), and what is done with a running one
- * (instance_use.c). */
+/* What the files of the compute service share: images as the API sees them (image.c), as the hosts
+ * have them (image_loop.c), instances as the API sees them (instance.c), as the hosts see them
+ * (instance_loop.c), and what is done with a running one (instance_use.c). */
 
-#include "core/config.h"
+#include "core/config/config.h"
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"
+#include "services/network/network.h"
 
 /* Texts of two rows; NULL is absent, and equal to itself alone. */
 static inline bool same_text(const char *a, const char *b)
@@ -46,6 +47,15 @@ void image_check(struct call *c, const char *name);
  * or registry name that it has none of yet. */
 int image_for_launch(struct call *c, const char *name, struct image *out,
                      struct err *e) _must_check_;
+/* Built-in images are everybody's; the bytes of all others are their tenant's. */
+int64_t image_own_bytes(const struct image *i);
+/* How many instances are of it, with those that are being ended. */
+int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *e) _must_check_;
+/* The row goes; the loop removes what the host has of it. */
+int image_erase(struct call *c, const struct image *i, struct err *e) _must_check_;
+/* An import that was not done by then is looked at. */
+enum { IMPORT_HOURS = 2 };
+
 /* What the host's store calls it. */
 const char *image_store_name(struct arena *a, const struct image *i);
 
@@ -66,9 +76,8 @@ int image_delete(struct call *c, struct err *e);
 
 /* ---- instances */
 
-/* No way from a state to another takes longer.  What waits for instances to be gone is told of it,
- * and looks by itself too. */
-enum { TRANSITION_MINUTES = 30, DELETION_LOOK_SECONDS = 60 };
+/* No way from a state to another takes longer, and so no end that a deletion waits for. */
+enum { TRANSITION_MINUTES = DELETION_MINUTES };
 
 enum instance_status {
     INSTANCE_PENDING,
@@ -128,6 +137,7 @@ const char *check_env(const char *key, const char *value, const char **code);
 
 int instance_logs(struct call *c, struct err *e);
 int instance_stats(struct call *c, struct err *e);
+void instance_exec_check(struct call *c);
 int instance_exec(struct call *c, struct err *e);
 int instance_console(struct call *c, struct err *e);
 extern const struct record instance_logs_query, instance_exec_record, instance_exec_result_record;

@@ -396,7 +396,7 @@ static enum compute_status host_says(struct compute *h, const char *id)
 static struct {
     const struct compute_class *real;
     struct compute_class class;
-    bool refuses, deaf, breaks, cuts;
+    bool refuses, deaf, breaks, cuts, cuts_err; /* the last: alone */
     char names[256], entrypoint[64];
 } host;
 
@@ -447,7 +447,8 @@ static int host_exec(struct compute *h _unused_, struct arena *a, const struct u
 {
     *out = (struct compute_exec_result){ .out = x->input };
     out->err = str_of(x->kill_background ? "kills" : "keeps");
-    out->truncated = host.cuts;
+    out->err_cut = host.cuts;
+    out->out_cut = host.cuts && !host.cuts_err;
     if (x->cwd && strcmp(x->cwd, "/nope") == 0)
         out->cwd_fault = arena_strdup(a, "does not exist in the instance");
     return 0;
@@ -461,7 +462,7 @@ static void host_take(struct world *w)
     host.class.names = host_names;
     host.class.logs = host_logs;
     host.class.exec = host_exec;
-    host.refuses = host.deaf = host.breaks = host.cuts = false;
+    host.refuses = host.deaf = host.breaks = host.cuts = host.cuts_err = false;
     host.names[0] = '\0';
     world_compute(w)->class = &host.class;
 }
@@ -791,6 +792,29 @@ static void check_dependants(struct world *w, const struct dependants *d, int st
     CHECK_EQ(del(w, "/images/%s", d->image).status, status);
     CHECK_EQ(del(w, "/subnets/%s", d->subnet).status, status);
     CHECK_EQ(del(w, "/vpcs/%s", d->vpc).status, status);
+}
+
+TEST(the_name_of_an_import_that_is_being_deleted_is_free)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *up = "/images/import?name=mine&format=rootfs",
+               *tar = "Content-Type: application/x-tar";
+    struct reply first = ask(w, POST, up, NULL, tar, "one");
+
+    host_take(w);
+    host.class.destroy = host_keeps;
+    const char *i = post(w, "/instances", "{'name':'a','image':'mine'}").id;
+    world_settle(w);
+    CHECK_EQ(ask(w, POST, up, NULL, tar, "two").status, 409);
+    CHECK_EQ(del(w, "/instances/%s", i).status, 200);
+    CHECK_EQ(del(w, "/images/%s", first.id).status, 200);
+    CHECK_STR(member(get(w, "/images/%s", first.id), "status"), "deleting");
+    struct reply second = ask(w, POST, up, NULL, tar, "two");
+    CHECK_EQ(second.status, 201);
+    CHECK_STR(get(w, "/images/mine").id, second.id);
+    host.class.destroy = host.real->destroy;
+    world_sleep(w, MINUTES(2));
+    CHECK_EQ(get(w, "/images").len, 1);
 }
 
 TEST(what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it)
@@ -1399,6 +1423,12 @@ TEST(a_command_takes_and_gives_any_bytes)
     host.cuts = true;
     r = EXEC(",'input':'YcM=','input_encoding':'base64'");
     CHECK_STR(member(r, "stdout"), "a"); /* half a character was cut off */
+    CHECK_STR(member(r, "truncated"), "true");
+    host.cuts_err = true;
+    r = EXEC(",'input':'YcM=','input_encoding':'base64'");
+    CHECK_STR(member(r, "stdout"), "YcM="); /* the other was: this is what was printed */
+    CHECK_STR(member(r, "truncated"), "true");
+    host.cuts_err = false;
     r = EXEC(",'input':'Yf8=','input_encoding':'base64'");
     CHECK_STR(member(r, "stdout"), "Yf8=");
     CHECK_EQ(EXEC(",'input':'?','input_encoding':'base64'").status, 400);
@@ -1415,6 +1445,10 @@ TEST(every_fault_of_a_command_is_named)
     CHECK_EQ(r.status, 400);
     for (int i = 0; i < 3; i++)
         CHECK(member(r, fmt("error.details.%d.field", i)) != NULL);
+    r = EXEC(",'cwd':'etc','input':'?','input_encoding':'base64'");
+    CHECK_EQ(r.status, 400);
+    CHECK_STR(member(r, "error.details.0.field"), "cwd");
+    CHECK_STR(member(r, "error.details.1.field"), "input");
     CHECK_EQ(EXEC(",'env':{'':'c'}").status, 400);
     r = EXEC(",'cwd':'/nope'");
     CHECK_EQ(r.status, 400);
@@ -1450,6 +1484,7 @@ TESTS(compute, a_command_takes_and_gives_any_bytes, every_fault_of_a_command_is_
       a_tenant_has_so_many_bytes_of_images,
       a_deleted_instance_is_terminating_on_every_view_until_it_is_gone,
       the_name_of_what_is_deleted_is_free_at_once,
+      the_name_of_an_import_that_is_being_deleted_is_free,
       what_a_deleted_instance_holds_is_deleted_at_once_and_goes_with_it,
       a_deletion_that_takes_too_long_is_an_error_and_goes_on,
       a_launch_waits_for_what_a_terminating_instance_still_holds,

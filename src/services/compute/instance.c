@@ -4,7 +4,6 @@
 #include "codec/id.h"
 #include "codec/text.h"
 #include "services/compute/compute_private.h"
-#include "services/network/network.h"
 
 extern const struct migration compute_migrations[];
 
@@ -667,7 +666,7 @@ static const struct route compute_routes[] = {
     { POST,   "/instances/{id}/resume",   "instance:update",   WRITE, instance_resume,      NULL,                  I,    200, "Lets a frozen instance go on.", .by_name = true },
     { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query, .produces = "text/plain; charset=utf-8", .example = "GET / 200" },
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
-    { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance; its output is cut at 1 MiB each.", .by_name = true },
+    { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance; its output is cut at 1 MiB each.", .by_name = true, .check = instance_exec_check },
     { GET,    "/instances/{id}/console",  "instance:console",  READ,  instance_console,     NULL,                  NULL, 200, "The console of a virtual machine: not built yet.", .by_name = true, .planned = true },
     { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },

@@ -7,7 +7,6 @@
  * a store restored from an old backup must not destroy what it has never heard of. */
 #include "codec/id.h"
 #include "services/compute/compute_private.h"
-#include "services/network/network.h"
 
 enum {
     IMAGE_WAIT_MS = 250,
@@ -206,11 +205,11 @@ static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, st
     struct instance i = *(const struct instance *)v->row;
 
     TRY(call_delete(c, &instance_record, &i, e));
+    TRY(image_left(c, &i.image_id, e)); /* before the quotas: a launch locks them in this order */
     TRY(quota_take(c, "instances", -1, e));
     TRY(quota_take(c, "vcpus", -i.cpu_limit / 1000, e));
     TRY(quota_take(c, "memory_mb", -i.memory_limit, e));
     TRY(network_address_release(c, &i.id, e));
-    TRY(image_left(c, &i.image_id, e));
     return instance_bury(c, &i, e);
 }
 

@@ -200,18 +200,22 @@ static const char *show_bytes(struct call *c, struct str s, bool cut, enum encod
     return base64_encode(c->arena, s.p, s.n, false);
 }
 
-static int read_input(struct call *c, const struct instance_exec *in, struct str *out,
-                      struct err *e)
+/* As it was meant; no text of its own where it is no base64. */
+static struct str input_of(struct arena *a, const struct instance_exec *in)
 {
     struct str text = str_of(in->input);
 
-    *out = text;
-    if (in->input_encoding == ENCODING_UTF8 || !text.n)
-        return 0;
-    out->p = base64_decode(c->arena, text, false, &out->n);
-    if (!out->p)
+    if (in->input_encoding == ENCODING_BASE64 && text.n)
+        text.p = base64_decode(a, text, false, &text.n);
+    return text;
+}
+
+void instance_exec_check(struct call *c)
+{
+    const struct instance_exec *in = c->in;
+
+    if (in->input && !input_of(c->arena, in).p)
         fault_add(c, "input", "malformed", "must be base64");
-    return call_faults(c, e);
 }
 
 static bool nobody_waits(void *call)
@@ -224,6 +228,7 @@ int instance_exec(struct call *c, struct err *e)
     const struct instance_exec *in = c->in;
     struct instance i;
     struct compute_exec x = { .cmd = in->cmd,
+                              .input = input_of(c->arena, in),
                               .env = in->env,
                               .cwd = in->cwd,
                               .timeout = SECONDS(in->timeout),
@@ -232,7 +237,6 @@ int instance_exec(struct call *c, struct err *e)
                               .gone_ctx = c };
     struct compute_exec_result r;
 
-    TRY(read_input(c, in, &x.input, e));
     TRY(instance_there(c, &i, e));
     if (i.status != INSTANCE_RUNNING)
         return err_set(e, ERR_INVALID_STATE, "instance '%s' is not running", i.name);
@@ -245,9 +249,9 @@ int instance_exec(struct call *c, struct err *e)
     }
     struct instance_exec_result out = { .exit_code = r.exit_code,
                                         .timed_out = r.timed_out,
-                                        .truncated = r.truncated };
-    out.stdout_text = show_bytes(c, r.out, r.truncated, in->output_encoding, &out.stdout_encoding);
-    out.stderr_text = show_bytes(c, r.err, r.truncated, in->output_encoding, &out.stderr_encoding);
+                                        .truncated = r.out_cut || r.err_cut };
+    out.stdout_text = show_bytes(c, r.out, r.out_cut, in->output_encoding, &out.stdout_encoding);
+    out.stderr_text = show_bytes(c, r.err, r.err_cut, in->output_encoding, &out.stderr_encoding);
     return reply_row(c, &instance_exec_result_record, &out);
 }
 

@@ -6,7 +6,7 @@
  * (identity.c). */
 
 #include "codec/id.h"
-#include "core/config.h"
+#include "core/config/config.h"
 #include "services/identity/identity.h"
 
 enum user_status { USER_ACTIVE, USER_SUSPENDED };
@@ -66,7 +66,7 @@ extern const struct record key_rotate_record;
  * is less.  Who writes has its row locked first: memberships are read and changed under it. */
 int tenant_target(struct call *c, enum role least, struct tenant *out, enum role *role,
                   struct err *e) _must_check_;
-/* A member without an event of their own; one who is one already stays as they are. */
+/* A member without an event of their own: 1; 0: they are one already, and stay as they are. */
 int member_insert(struct call *c, const struct uuid *tenant, const struct uuid *user,
                   enum role role, struct err *e) _must_check_;
 

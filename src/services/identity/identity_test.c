@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/config.h"
+#include "core/config/config.h"
 #include "tests/world.h"
 
 static const char secret_of_nobody[] = "thecloud_0000000000000000000000000000000000000000";
@@ -489,6 +489,37 @@ TEST(an_invitation_ends_by_time_or_by_who_gave_it)
     world_sleep(w, DAYS(7) + MINUTES(1));
     CHECK_EQ(registers(w, "a@example.com", token).status, 400);
     CHECK_EQ(get(w, "/tenants/%s/invitations", t).len, 0);
+}
+
+TEST(only_admins_see_and_withdraw_invitations_each_by_their_own_tenant)
+{
+    static const char *const roles[] = { "viewer", "member" };
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *t = member(get(w, "/auth/me"), "tenant_id");
+    const char *second = post(w, "/tenants", "{'name':'second'}").id;
+
+    may_register(w, "open", "");
+    invited(w, t, "asked@example.com", "member");
+    const char *id = member(get(w, "/tenants/%s/invitations", t), "0.id");
+    const char *list = fmt("/tenants/%s/invitations", t), *one = fmt("%s/%s", list, id);
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        const char *email = fmt("%s@example.com", roles[i]);
+
+        CHECK_EQ(registers(w, email, NULL).status, 201);
+        CHECK_EQ(post(w, fmt("/tenants/%s/members", t),
+                      fmt("{'email':'%s','role':'%s'}", email, roles[i]))
+                     .status,
+                 201);
+        const char *key = logs_in(w, email);
+        const char *own = member(ask(w, GET, "/auth/me", key, NULL, NULL), "tenant_id");
+        CHECK_EQ(ask(w, GET, list, key, NULL, NULL).status, 403);
+        CHECK_EQ(ask(w, DELETE, one, key, NULL, NULL).status, 403);
+        CHECK_EQ(ask(w, DELETE, fmt("/tenants/%s/invitations/%s", own, id), key, NULL, NULL).status,
+                 404);
+    }
+    CHECK_EQ(del(w, "/tenants/%s/invitations/%s", second, id).status, 404);
+    CHECK_EQ(get(w, "/tenants/%s/invitations", t).len, 1);
+    CHECK_EQ(del(w, "/tenants/%s/invitations/%s", t, id).status, 200);
 }
 
 TEST(invitations_flood_nobody)

@@ -126,15 +126,18 @@ static int slug_choose(struct call *c, struct tenant *t, struct err *e)
 }
 
 static const char sql_member_add[] =
-    "INSERT INTO tenant_members (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)";
+    "INSERT INTO tenant_members (tenant_id, user_id, role, created_at)"
+    " VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, user_id) DO NOTHING";
 
 int member_insert(struct call *c, const struct uuid *tenant, const struct uuid *user,
                   enum role role, struct err *e)
 {
-    return db_exec(c->db,
-                   "INSERT INTO tenant_members (tenant_id, user_id, role, created_at)"
-                   " VALUES ($1, $2, $3, $4) ON CONFLICT (tenant_id, user_id) DO NOTHING",
-                   ARGS(A(tenant), A(user), A(enum_to_str(role_names, (int)role)), A(c->now)), e);
+    int64_t n;
+
+    TRY(db_exec_n(c->db, sql_member_add,
+                  ARGS(A(tenant), A(user), A(enum_to_str(role_names, (int)role)), A(c->now)), &n,
+                  e));
+    return n > 0;
 }
 
 int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, struct err *e)
@@ -157,8 +160,8 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
                      : err_set(e, ERR_BUSY, "Names are being taken: try again");
     }
     TRY(outbox_put(c, "tenant.created", &tenant_record, t, e));
-    return db_exec(c->db, sql_member_add,
-                   ARGS(A(&t->id), A(owner), A(enum_to_str(role_names, ROLE_OWNER)), A(c->now)), e);
+    TRY(member_insert(c, &t->id, owner, ROLE_OWNER, e));
+    return 0;
 }
 
 static const char sql_adopt[] =
@@ -480,12 +483,10 @@ int member_add(struct call *c, struct err *e)
         m->status = MEMBER_INVITED;
         return reply_row(c, &member_record, m);
     }
-    if (db_exec(c->db, sql_member_add,
-                ARGS(A(&t.id), A(&m->user_id), A(enum_to_str(role_names, (int)m->role)), A(c->now)),
-                e) < 0)
-        return e->code == ERR_ALREADY_EXISTS
-                   ? err_set(e, ERR_ALREADY_EXISTS, "This user is a member already")
-                   : -1;
+    int added = member_insert(c, &t.id, &m->user_id, m->role, e);
+    TRY(added);
+    if (!added)
+        return err_set(e, ERR_ALREADY_EXISTS, "This user is a member already");
     TRY(tenant_adopt(c, &m->user_id, &t.id, e));
     TRY(outbox_put(c, "tenant.member-added", &member_record, m, e));
     call_revoke(c, &m->user_id, NULL);

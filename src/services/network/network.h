@@ -5,6 +5,10 @@
 
 #include "core/service.h"
 
+/* What is deleted and waits for its instances to be gone is told of that, and looks by itself too;
+ * a deletion that takes longer is shown as an error, and goes on. */
+enum { DELETION_MINUTES = 30, DELETION_LOOK_SECONDS = 60 };
+
 enum vpc_status { VPC_ACTIVE, VPC_DELETING, VPC_ERROR };
 struct vpc {
     OWNED_MEMBERS;

@@ -28,8 +28,6 @@ int subnet_delete_all(struct call *c, const struct vpc *vpc, int64_t *left,
 
 /* What is deleted while instances in it are still being ended is visited until they have gone. */
 extern const struct reconciler vpc_loop, subnet_loop;
-/* A deletion that takes longer is shown as an error, and goes on. */
-enum { DELETION_MINUTES = 30, DELETION_LOOK_SECONDS = 60 };
 /* The oldest subnet of the VPC, or a new one "default": the first /24 (or the whole of a smaller
  * VPC). */
 int subnet_default(struct call *c, const struct vpc *vpc, struct subnet *out,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Subnets, and which address belongs to which instance.  The first addresses are the gateway's (.1)
  * and the resolver's (.2); the last is the broadcast address. */
-#include "core/config.h"
+#include "core/config/config.h"
 #include "services/network/network_private.h"
 
 enum { RESERVED_FIRST = 3, RESERVED_LAST = 1, TRIES = 16 };

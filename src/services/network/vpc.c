@@ -2,7 +2,7 @@
 /* VPCs: isolated networks with a CIDR of their own.  Here are only the rows; the hosts make the
  * network when the first instance needs it and remove it with the last one. */
 #include "codec/id.h"
-#include "core/config.h"
+#include "core/config/config.h"
 #include "services/network/network_private.h"
 
 extern const struct migration network_migrations[];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <poll.h>
 
-#include "core/private.h"
+#include "core/request/request.h"
 #include "tests/world.h"
 
 /* A receipt handle of the first message received, or NULL when none is there. */

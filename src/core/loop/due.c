@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table core_due.  Hides how a signal, a lease and a crash are told apart: by due_at and
+ * lease_until alone, so that each step is one statement and needs no memory of the last one. */
+#include "core/loop/due.h"
+
+#include "base/fair.h"
+#include "codec/id.h"
+
+#define SQL_EARLIEST(which)       \
+    "SELECT due_at FROM core_due" \
+    " WHERE loop = $1 AND lease_until <= $2" which " ORDER BY due_at LIMIT 1"
+#define SQL_CLAIM(which, until, by)                                                    \
+    "WITH due AS (SELECT id FROM core_due"                                             \
+    "              WHERE loop = $1 AND due_at <= $2 AND lease_until <= $2" which       \
+    "              ORDER BY due_at LIMIT 1 /*pg: FOR UPDATE SKIP LOCKED */)"           \
+    " UPDATE core_due SET due_at = " until ", lease_until = " until ", lease_by = " by \
+    "  WHERE loop = $1 AND id IN (SELECT id FROM due)"                                 \
+    " RETURNING id, attempts, tenant_id"
+#define SQL_OF " AND COALESCE(tenant_id, '') = $3"
+/* As many tenants as rows can be leased at once. */
+#define SQL_REST                                                                            \
+    " AND due_at >= $3 AND COALESCE(tenant_id, '') NOT IN ($4,$5,$6,$7,$8,$9,$10,$11,$12,"  \
+    "$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33,$" \
+    "34,$35)"
+_Static_assert(DUE_CLAIM_MAX == 32, "SQL_REST names 32 tenants");
+static const char sql_claim_rest[] = SQL_CLAIM(SQL_REST, "$36", "$37");
+static const char sql_claim_of[] = SQL_CLAIM(SQL_OF, "$4", "$5");
+static const char sql_earliest_rest[] = SQL_EARLIEST(SQL_REST);
+static const char sql_earliest_of[] = SQL_EARLIEST(SQL_OF);
+static const char sql_earliest[] = SQL_EARLIEST("");
+static const char sql_again[] =
+    "UPDATE core_due"
+    "   SET due_at = CASE WHEN due_at = lease_until OR due_at > $4 THEN $4 ELSE due_at END,"
+    "       lease_until = 0, lease_by = NULL, attempts = $5"
+    " WHERE loop = $1 AND id = $2 AND lease_by = $3"
+    " RETURNING due_at";
+static const char sql_rest[] =
+    "DELETE FROM core_due WHERE loop = $1 AND id = $2 AND lease_by = $3 AND due_at = lease_until";
+static const char sql_signalled[] =
+    "UPDATE core_due SET lease_until = 0, lease_by = NULL, attempts = 0"
+    " WHERE loop = $1 AND id = $2 AND lease_by = $3"
+    " RETURNING due_at";
+static const char sql_signal[] =
+    "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
+    " VALUES ($1, $2, $3, 0, 0, $4)"
+    " ON CONFLICT (loop, id) DO UPDATE"
+    "   SET due_at = CASE WHEN core_due.due_at > $3 THEN $3 ELSE core_due.due_at - 1 END"
+    " WHERE core_due.due_at > $3 OR core_due.due_at = core_due.lease_until";
+static const char sql_add[] =
+    "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
+    " VALUES ($1, $2, $3, 0, 0, $4) ON CONFLICT (loop, id) DO NOTHING";
+static const char sql_renew[] =
+    "UPDATE core_due"
+    "   SET due_at = CASE WHEN due_at = lease_until THEN $4 ELSE due_at END, lease_until = $4"
+    " WHERE loop = $1 AND id = $2 AND lease_by = $3";
+static const char sql_free_all[] =
+    "UPDATE core_due"
+    "   SET due_at = CASE WHEN due_at > $1 THEN $1 ELSE due_at END, lease_until = 0,"
+    "       lease_by = NULL"
+    " WHERE lease_until > 0";
+
+static int claim_row(void *ctx, const struct col *c, size_t n, struct err *e)
+{
+    struct due_claim *k = ctx;
+    struct due_claimed *g = &k->got[k->n];
+
+    if (n != 3 || k->n == DUE_CLAIM_MAX || !c[0].s || c[0].n >= sizeof(g->id.s) ||
+        c[2].n >= sizeof(g->tenant.s))
+        return err_set(e, ERR_INTERNAL, "the store's table of due rows is damaged");
+    memset(g, 0, sizeof(*g));
+    memcpy(g->id.s, c[0].s, c[0].n);
+    g->attempts = c[1].i;
+    if (c[2].s)
+        memcpy(g->tenant.s, c[2].s, c[2].n);
+    k->n++;
+    return 0;
+}
+
+int due_earliest(struct db *db, const char *loop, int64_t now, int64_t *next, struct err *e)
+{
+    return db_int(db, sql_earliest, ARGS(A(loop), A(now)), DUE_NEVER, next, e);
+}
+
+static int64_t holds(const struct due_claim *c, const struct uuid *tenant)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < c->n_holds; i++)
+        n += uuid_eq(&c->holds[i], tenant);
+    for (size_t i = 0; i < c->n; i++)
+        n += uuid_eq(&c->got[i].tenant, tenant);
+    return n;
+}
+
+static bool is_full(const struct due_claim *c, const struct uuid *tenant)
+{
+    return !fair_room(holds(c, tenant), 1, c->seats, c->used + (int64_t)c->n);
+}
+
+/* The tenants who may have none now: only who holds one can be. */
+static size_t full(const struct due_claim *c, const struct uuid *out[DUE_CLAIM_MAX])
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n_holds + c->n && n < DUE_CLAIM_MAX; i++) {
+        const struct uuid *t = i < c->n_holds ? &c->holds[i] : &c->got[i - c->n_holds].tenant;
+        bool known = !is_full(c, t);
+
+        for (size_t k = 0; k < n && !known; k++)
+            known = uuid_eq(out[k], t);
+        if (!known)
+            out[n++] = t;
+    }
+    return n;
+}
+
+/* A tenant as SQL_OF and SQL_REST name it: nobody's are of "". */
+static struct arg name_of(const struct uuid *tenant)
+{
+    return A((const char *)tenant->s);
+}
+
+enum { OF_REST = 3, ARGS_EARLIEST = OF_REST + DUE_CLAIM_MAX, ARGS_REST = ARGS_EARLIEST + 2 };
+
+static void rest_args(const struct due_claim *c, struct arg args[ARGS_REST])
+{
+    const struct uuid *but[DUE_CLAIM_MAX];
+    size_t n = full(c, but);
+
+    args[0] = A(c->loop);
+    args[1] = A(c->now);
+    args[2] = A(c->front.floor);
+    for (size_t i = 0; i < DUE_CLAIM_MAX; i++)
+        args[OF_REST + i] = i < n ? name_of(but[i]) : A("nobody");
+    args[ARGS_EARLIEST] = A(c->until);
+    args[ARGS_EARLIEST + 1] = A(c->by);
+}
+
+/* Where the row due longest is that may be had. */
+struct first {
+    int64_t at;     /* DUE_NEVER: there is none */
+    int64_t rest;   /* the earliest behind the floor */
+    struct uuid of; /* whose it is, if it is before the floor */
+    bool passed;    /* it is */
+};
+
+static int first_find(struct db *db, struct due_claim *c, struct first *f, struct err *e)
+{
+    struct due_front *front = &c->front;
+    struct arg args[ARGS_REST];
+    size_t kept = 0;
+
+    *f = (struct first){ 0 };
+    rest_args(c, args);
+    TRY(db_int(db, sql_earliest_rest, args, ARGS_EARLIEST, DUE_NEVER, &f->rest, e));
+    f->at = f->rest;
+    for (size_t i = 0; i < front->n_passed; i++) {
+        struct uuid t = front->passed[i];
+        int64_t at = front->floor;
+
+        if (!is_full(c, &t))
+            TRY(db_int(db, sql_earliest_of, ARGS(A(c->loop), A(c->now), name_of(&t)), DUE_NEVER,
+                       &at, e));
+        if (at > front->floor) /* it has none left before the floor */
+            continue;
+        front->passed[kept++] = t;
+        if (at < f->at && !is_full(c, &t)) {
+            f->at = at;
+            f->of = t;
+            f->passed = true;
+        }
+    }
+    front->n_passed = kept;
+    return 0;
+}
+
+static int first_claim(struct db *db, struct due_claim *c, const struct first *f, struct err *e)
+{
+    struct arg args[ARGS_REST];
+
+    if (f->passed)
+        return db_each(db, sql_claim_of,
+                       ARGS(A(c->loop), A(c->now), name_of(&f->of), A(c->until), A(c->by)),
+                       claim_row, c, e);
+    rest_args(c, args);
+    return db_each(db, sql_claim_rest, args, ARGS_REST, claim_row, c, e);
+}
+
+/* Whoever is full is passed over up to what others have due.  The floor lies a microsecond before
+ * that, for a signal of a row whose lease ran out makes it due by one earlier. */
+static void front_move(struct due_claim *c, int64_t rest)
+{
+    const struct uuid *over[DUE_CLAIM_MAX];
+    struct due_front *front = &c->front;
+    size_t n = full(c, over);
+
+    for (size_t i = 0; i < n; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < front->n_passed && !known; k++)
+            known = uuid_eq(&front->passed[k], over[i]);
+        if (known)
+            continue;
+        if (front->n_passed == DUE_PASSED_MAX) {
+            *front = (struct due_front){ 0 };
+            return;
+        }
+        front->passed[front->n_passed++] = *over[i];
+    }
+    front->floor = MAX(front->floor, MIN(rest, c->now) - 1);
+}
+
+/* One row at a time, for each changes who may have the next. */
+int due_claim(struct db *db, struct due_claim *c, struct err *e)
+{
+    int64_t want = MIN(c->want, (int64_t)DUE_CLAIM_MAX), any;
+    struct first f;
+    size_t before;
+
+    c->n = 0;
+    c->front = c->from;
+    do {
+        before = c->n;
+        TRY(first_find(db, c, &f, e));
+        if (f.at <= c->now && (int64_t)c->n < want)
+            TRY(first_claim(db, c, &f, e));
+    } while (c->n > before);
+    front_move(c, f.rest);
+    c->next = f.at;
+    TRY(due_earliest(db, c->loop, c->now, &any, e));
+    c->held_back = any <= c->now && any < c->next;
+    return 0;
+}
+
+int due_finish(struct db *db, struct due_finish *f, struct err *e)
+{
+    int64_t changed;
+
+    f->due = DUE_NEVER;
+    switch (f->end) {
+    case DUE_AGAIN:
+        return db_int(db, sql_again,
+                      ARGS(A(f->loop), A(&f->id), A(f->by), A(f->at), A(f->attempts)), DUE_NEVER,
+                      &f->due, e);
+    case DUE_REST:
+        TRY(db_exec_n(db, sql_rest, ARGS(A(f->loop), A(&f->id), A(f->by)), &changed, e));
+        if (changed)
+            return 0;
+        return db_int(db, sql_signalled, ARGS(A(f->loop), A(&f->id), A(f->by)), DUE_NEVER, &f->due,
+                      e);
+    }
+    abort();
+}
+
+int due_signal(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
+               int64_t at, struct err *e)
+{
+    return db_exec(db, sql_signal, ARGS(A(loop), A(id), A(at), A(tenant)), e);
+}
+
+int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
+            int64_t at, struct err *e)
+{
+    return db_exec(db, sql_add, ARGS(A(loop), A(id), A(at), A(tenant)), e);
+}
+
+int due_renew(struct db *db, const char *loop, const struct uuid *id, const char *by, int64_t until,
+              struct err *e)
+{
+    return db_exec(db, sql_renew, ARGS(A(loop), A(id), A(by), A(until)), e);
+}
+
+int due_free_all(struct db *db, int64_t now, struct err *e)
+{
+    return db_exec(db, sql_free_all, ARGS(A(now)), e);
+}
