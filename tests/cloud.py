@@ -17,6 +17,8 @@ import subprocess
 import tempfile
 import time
 
+from ports import claim_block, claim_port
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("BRUME_BUILD", ROOT / "build"))
 BRUME = BUILD / "src/roles/brume"
@@ -145,12 +147,6 @@ def parse_wire(data):
     return Reply(status, pairs, rest[:int(h.get("Content-Length", len(rest)))])
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def make_users():
     for user in ("brume", "brume-edge"):
         try:
@@ -206,7 +202,7 @@ class Cloud:
         self.top.chmod(0o755)
         (self.top / "home").mkdir()
         self.state, self.run = self.top / "state", self.top / "run"
-        self.port = free_port()
+        self.port = claim_port()
         self.settings = {
             "places.state_dir": str(self.state),
             "places.run_dir": str(self.run),
@@ -217,6 +213,8 @@ class Cloud:
             "identity.argon2_passes": 1,
             **(settings or {}),
         }
+        if self.settings.get("compute.fake_drivers") != "true":
+            self.settings["compute.port_min"], self.settings["compute.port_max"] = claim_block()
         self.process = None
         self.key = self.password = None
         self.seen = set()
@@ -435,10 +433,11 @@ class Cloud:
 
 
 class Postgres:
-    """A throw-away server, by tests/with-postgres."""
+    """A throw-away server, by tests/with-postgres; on a disk where it is measured."""
 
-    def __init__(self):
-        self.process = subprocess.Popen([str(ROOT / "tests/with-postgres")], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    def __init__(self, on_disk=False):
+        argv = [str(ROOT / "tests/with-postgres"), *(["--disk"] if on_disk else [])]
+        self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
                                         start_new_session=True)
         self.url = self.process.stdout.readline().decode().strip()
         assert self.url.startswith("postgres://"), "no PostgreSQL server could be started"

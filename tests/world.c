@@ -5,10 +5,6 @@
 
 #include <dirent.h>
 #include <signal.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-
-#include <libpq-fe.h>
 
 #include "os/file.h"
 
@@ -24,7 +20,6 @@ static struct {
 } covered[COVERED];
 static size_t n_covered;
 static pthread_mutex_t covered_lock = PTHREAD_MUTEX_INITIALIZER;
-const char *world_postgres;
 
 static void cover(const struct route *route, unsigned hit)
 {
@@ -96,45 +91,6 @@ static bool runtime_ok(void *ctx)
     return ok;
 }
 
-/* The URL with another database in the place of its last segment. */
-static const char *url_of(struct world *w, const char *database)
-{
-    const char *slash = strrchr(world_postgres, '/');
-    const char *query = strchr(slash, '?');
-
-    return arena_printf(&w->arena, "%.*s/%s%s", (int)(slash - world_postgres), world_postgres,
-                        database, query ? query : "");
-}
-
-static void postgres_say(const char *what, const char *database)
-{
-    PGconn *c = PQconnectdb(world_postgres);
-    char sql[160];
-
-    snprintf(sql, sizeof(sql), "%s %s", what, database);
-    PGresult *r = PQexec(c, sql);
-    bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
-    char why[160];
-    snprintf(why, sizeof(why), "%s", PQerrorMessage(c));
-    PQclear(r);
-    PQfinish(c);
-    if (!ok)
-        fail_msg("%s: %s", sql, why);
-}
-
-static void make_store(struct world *w)
-{
-    if (!world_postgres) {
-        w->url = arena_printf(&w->arena, "sqlite:%s/store.db", w->dir);
-        return;
-    }
-    uint32_t random;
-    must(getrandom(&random, sizeof(random), 0) == sizeof(random), "random", NULL);
-    snprintf(w->database, sizeof(w->database), "world_%d_%08x", (int)getpid(), random);
-    postgres_say("CREATE DATABASE", w->database);
-    w->url = url_of(w, w->database);
-}
-
 static void configure(struct world *w)
 {
     static const char *const none[] = { NULL };
@@ -153,19 +109,6 @@ static void configure(struct world *w)
         world_configure(w->config);
 }
 
-static void migrate(struct world *w)
-{
-    struct migration_set sets[128] = { { "core", core_migrations } };
-    size_t n = 1;
-    struct err e = { 0 };
-
-    for (size_t i = 0; all_services[i] && n < ARRAY_LEN(sets); i++)
-        if (all_services[i]->migrations)
-            sets[n++] =
-                (struct migration_set){ all_services[i]->name, all_services[i]->migrations };
-    must(store_migrate(w->store, sets, n, &e) == 0, "migrations", &e);
-}
-
 static void start(struct world *w)
 {
     struct err e = { 0 };
@@ -180,7 +123,7 @@ static void start(struct world *w)
 
     ho.limits.drain_timeout = SECONDS(2);
     must((w->store = store_open(&so, &e)), "store", &e);
-    migrate(w);
+    world_store_migrate(w->store);
     struct app_opts ao = {
         .config = w->config,
         .clock = &w->clock,
@@ -223,39 +166,6 @@ static void stop(struct world *w)
     w->listener = -1;
 }
 
-static const char *top(void)
-{
-    return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-}
-
-/* A test that fails leaves its world; one that dies leaves its folder. */
-void world_sweep(void)
-{
-    static const char mine[] = "brume-world-";
-    DIR *d = opendir(top());
-    struct dirent *f;
-    struct err e;
-
-    while (d && (f = readdir(d))) {
-        int pid = 0;
-        char path[300];
-
-        if (strncmp(f->d_name, mine, sizeof(mine) - 1) != 0)
-            continue;
-        const char *p = f->d_name + sizeof(mine) - 1;
-        for (; *p >= '0' && *p <= '9' && pid < 1 << 24; p++)
-            pid = pid * 10 + (*p - '0');
-        if (pid == 0 || *p != '-' ||
-            (pid != (int)getpid() && (kill(pid, 0) == 0 || errno != ESRCH)))
-            continue;
-        snprintf(path, sizeof(path), "%s/%.200s", top(), f->d_name);
-        if (dir_remove(path, &e) < 0)
-            log_err(LOG_WARN, "world_not_removed", &e);
-    }
-    if (d)
-        closedir(d);
-}
-
 struct world *world_new(void)
 {
     struct world *w = calloc(1, sizeof(*w));
@@ -267,10 +177,8 @@ struct world *world_new(void)
     w->listener = -1;
     w->clock = clock_fake(SECONDS(1793000000));
     pthread_mutex_init(&w->lock, NULL);
-    snprintf(w->dir, sizeof(w->dir), "%s/brume-world-%d-XXXXXX", top(), (int)getpid());
-    must(mkdtemp(w->dir) != NULL, "a folder", NULL);
     memset(w->master, 7, sizeof(w->master));
-    make_store(w);
+    world_store_make(w);
     configure(w);
     w->live = compute_fake();
     w->test = compute_fake();
@@ -289,8 +197,6 @@ void world_restart(struct world *w)
 
 void world_free(struct world *w)
 {
-    struct err e;
-
     if (!w)
         return;
     stop(w);
@@ -302,9 +208,7 @@ void world_free(struct world *w)
     config_free(w->config);
     for (size_t i = 0; i < w->n_trees; i++)
         json_free(w->trees[i]);
-    if (w->database[0])
-        postgres_say("DROP DATABASE", w->database);
-    must(dir_remove(w->dir, &e) == 0, "remove the folder", &e);
+    world_store_remove(w);
     pthread_mutex_destroy(&w->lock);
     arena_free(&w->arena);
     free(w);

@@ -52,7 +52,7 @@ static struct str receive_all(struct world *w, int fd)
     struct pollfd f = { .fd = fd, .events = POLLIN };
 
     for (;;) {
-        must(poll(&f, 1, 20000) > 0, "no answer within 20 s", NULL);
+        must(poll(&f, 1, 60000) > 0, "no answer within a minute", NULL);
         char *room = buf_room(&b, KIB(64));
         ssize_t n = read(fd, room, KIB(64));
         if (n < 0 && errno == EINTR)

@@ -48,5 +48,11 @@ extern const char *world_postgres; /* NULL: this round is SQLite's */
 void must(bool ok, const char *what, const struct err *e);
 /* Which of HIT_ a route has had, over all worlds of the program. */
 unsigned world_hits(const struct route *route);
-/* Removes what worlds of this program, or of one that is dead, have left. */
+/* A folder for the world and a store in it, or in the server, as migrations leave an empty one.
+ * They run once in a program and database; each store is a copy of what they made. */
+void world_store_make(struct world *w);
+void world_store_migrate(struct store *s);
+void world_store_remove(struct world *w);
+/* Removes what worlds of this program, or of one that is dead, have left; the program's first
+ * stores too. */
 void world_sweep(void);

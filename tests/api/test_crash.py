@@ -258,4 +258,4 @@ def test_it_is_ready_within_a_moment(make_cloud):
     assert c.stop() == 0
     began = time.monotonic()
     c.start()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5

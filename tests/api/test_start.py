@@ -122,7 +122,7 @@ def test_a_copy_of_a_clone_has_places_of_its_own(tmp_path):
 
 
 def test_doctor_in_a_clone_looks_at_the_clones_places():
-    text = run([clouds.BRUME, "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}"], env=plain_env()).stdout
+    text = run([clouds.BRUME, "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}"], env=plain_env()).stdout
     assert f"/var/lib/brume-dev/{CLONE_ID}" in text and "/var/lib/brume " not in text, text
 
 
@@ -221,7 +221,7 @@ def test_doctor_leaves_to_root_what_only_root_can_see():
     try:
         for f in ("cert.pem", "key.pem", "password"):
             (top / f).touch(0o600)
-        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.free_port()}", "--server.tls_cert", top / "cert.pem",
+        text = run([top / "brume", "doctor", "--listen", f"127.0.0.1:{clouds.claim_port()}", "--server.tls_cert", top / "cert.pem",
                     "--server.tls_key", top / "key.pem"], as_nobody=True, cwd=top, env=plain_env()).stdout
         other = run([top / "brume", "doctor", "--listen", "127.0.0.1:81", "--store", "postgres://127.0.0.1:1/none", "--store.password_file",
                      top / "password"], as_nobody=True, cwd=top, env=plain_env()).stdout

@@ -15,6 +15,7 @@ def tour():
 
 def test_the_tour_of_the_readme_works_again_and_again(cloud):
     script = tour().replace("127.0.0.1:8080", f"127.0.0.1:{cloud.port}").replace("localhost:8080", f"127.0.0.1:{cloud.port}")
+    script = script.replace("8088", str(clouds.claim_port()))
     env = {"PATH": f"{clouds.BRUME.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(cloud.top / "home"),
            "LANG": "C.UTF-8", "BRUME_API_KEY": cloud.key, "BRUME_URL": f"http://127.0.0.1:{cloud.port}"}
     work = cloud.top / "tour"

@@ -415,7 +415,7 @@ TEST_HOST(a_command_that_comes_while_its_instance_goes_brings_nothing_back)
             t[i] = thread_start("exec", one_call, &c[i]);
         }
         pause_ms(30);
-        assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+        assert_int_equal(destroy_now(h, &s.id, &e), 0);
         for (int i = 0; i < 4; i++) {
             pthread_join(t[i], NULL);
             assert_int_equal(c[i].code, -1);

@@ -163,7 +163,7 @@ TEST_HOST(layers_that_cannot_be_shown_under_other_ids_are_copied_once)
     assert_int_equal(stat_of(h, copy, ".").st_ino, inode);
     assert_string_equal(say(h, &s.id, "cat /etc/passwd; test -e /bin/also || echo gone"),
                         "mine\ngone\n");
-    assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+    assert_int_equal(destroy_now(h, &s.id, &e), 0);
     assert_null(only(h, arena_printf(&h->a, "%s/instances/%s", h->dir, s.id.s)));
 }
 
@@ -223,7 +223,7 @@ TEST_HOST(a_full_disk_is_told_of_and_nothing_of_a_start_stays)
     assert_int_equal(e.code, ERR_NO_SPACE);
     assert_string_equal(e.msg, "the host's disk is full");
     assert_int_equal(access(copies_of(h, &s.id), F_OK), -1);
-    assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+    assert_int_equal(destroy_now(h, &s.id, &e), 0);
     assert_int_equal(access(arena_printf(&h->a, "%s/%s", instances, s.id.s), F_OK), -1);
     /* A disk of its own. */
     act_as_without_idmaps(h, false);
@@ -231,7 +231,7 @@ TEST_HOST(a_full_disk_is_told_of_and_nothing_of_a_start_stays)
     s.disk_mb = 64;
     assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), -1);
     assert_int_equal(e.code, ERR_NO_SPACE);
-    assert_int_equal(compute_destroy(h->c, &s.id, INT64_MAX, 0, &e), 0);
+    assert_int_equal(destroy_now(h, &s.id, &e), 0);
     assert_int_equal(access(arena_printf(&h->a, "%s/%s", instances, s.id.s), F_OK), -1);
     compute_free(h->c);
     assert_int_equal(umount(instances), 0);

@@ -36,8 +36,8 @@ TEST_HOST(an_instance_runs_stops_keeps_its_data_and_is_gone)
     s.revision -= 2;
     assert_int_equal(compute_ensure(h->c, &h->a, &s, &st, &e), -1);
     assert_int_equal(e.code, ERR_INVALID_STATE);
-    assert_int_equal(compute_destroy(h->c, &s.id, h->revision, 0, &e), 0);
-    assert_int_equal(compute_destroy(h->c, &s.id, h->revision, 0, &e), 0);
+    assert_int_equal(destroy_now(h, &s.id, &e), 0);
+    assert_int_equal(destroy_now(h, &s.id, &e), 0);
     assert_int_equal(await(h, &s.id, COMPUTE_ABSENT).pid, 0);
 }
 
