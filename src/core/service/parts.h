@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The application's parts, for services. */
+
+#include "core/service/owned.h"
+
+struct call;
+struct clock;
+struct compute; /* drivers/compute/compute.h */
+struct config;
+struct image_store; /* drivers/image/image.h */
+struct mail;        /* drivers/mail/mail.h */
+struct store;
+
+struct store *app_store(struct app *app);
+struct clock *app_clock(struct app *app);
+const struct config *app_config(struct app *app);
+struct compute *app_compute(struct app *app, enum mode mode);
+struct image_store *app_images(struct app *app, enum mode mode);
+struct mail *app_mail(struct app *app);
+/* Keyed hash of a secret (HMAC-SHA256 under the installation's pepper), hex, 65 bytes. */
+void app_hash_secret(struct app *app, struct str secret, char out[65]);
+/* Signed, opaque tokens (cursors, verification links) and sealed values (secrets in rows). */
+const char *app_seal(struct app *app, struct arena *a, struct str plain, struct str bound_to);
+int app_unseal(struct app *app, struct arena *a, const char *sealed, struct str bound_to,
+               struct str *plain, struct err *e) _must_check_;
+/* argon2id with the configured cost, as libsodium's text; at most half the cores hash at once.
+ * Slow: LONG handlers only.  NULL when there is no memory for it. */
+const char *app_password_hash(struct app *app, struct arena *a, const char *password);
+/* 'hash' NULL: takes as long as a real one and says no. */
+bool app_password_verify(struct app *app, const char *hash, const char *password);
+/* Runs 'fn' as a write of the system's own, outside of any request (first run, sweeps); perhaps
+ * more than once. c->arena ends with it: what 'fn' hands out it copies. */
+int app_write(struct app *app, int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
+              struct err *e) _must_check_;

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Answers, streams, raw bodies. */
+
+#include "core/service/call.h"
+
+/* ---- answers: exactly one before returning 0 */
+
+int reply_row(struct call *c, const struct record *r,
+              const void *row); /* with ETag where revisioned */
+int reply_rows(struct call *c, const struct record *r, const struct rows *rows); /* a whole list */
+/* A page of a list: 'next' is the cursor to go on from, or NULL. */
+int reply_page(struct call *c, const struct record *r, const struct rows *rows, const char *next);
+int reply_json(struct call *c);                         /* what was written to c->out */
+int reply_message(struct call *c, const char *fmt, ...) /* {"message":…} */
+    __attribute__((format(printf, 2, 3)));
+/* 204 on the platform surface, 200 {"message":…} on the classic one. */
+int reply_deleted(struct call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void reply_status(struct call *c, int status); /* instead of the route's */
+/* Of the answer that comes, an error too: what a handler sets before it fails goes out with that,
+ * but for what belonged to an answer it had given. */
+void reply_header(struct call *c, const char *name, const char *value);
+
+/* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.
+ * "text/event-stream" or "text/plain; charset=utf-8".  stream_write blocks while the peer is slow;
+ * -1: it has gone.  A handler that returns -1 after its stream began has given a part: the peer
+ * sees that the answer is cut. */
+int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
+int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
+/* Also when the server drains, and when the stream's credential no longer allows it. */
+bool stream_gone(struct call *c);
+/* Raw bodies (BODY_RAW, LONG), which have come whole before the handler runs: 0 at the end.  They
+ * are read to their end before the handler replies
+ * in its last call_write(): a key's record says which body it was for. */
+ssize_t body_read(struct call *c, void *p, size_t n, struct err *e);
+/* Reads what is left of it and lets that go. */
+int body_end(struct call *c, struct err *e) _must_check_;
