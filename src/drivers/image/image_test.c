@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,6 +40,7 @@ struct entry {
     mode_t type; /* S_IFREG, S_IFDIR, S_IFLNK; 0: hard link */
     const char *text;
     unsigned mode;
+    size_t note; /* bytes of an extended attribute; 0: it has none */
 };
 
 static la_ssize_t put(struct archive *a _unused_, void *ctx, const void *p, size_t n)
@@ -68,6 +70,9 @@ static struct str make_tar(const struct entry *list, bool gzip)
             archive_entry_set_symlink(en, list->text);
         else if (list->type == S_IFREG)
             archive_entry_set_size(en, (la_int64_t)strlen(list->text));
+        if (list->note)
+            archive_entry_xattr_add_entry(en, "user.note", arena_alloc(&arena, list->note),
+                                          list->note);
         assert_int_equal(archive_write_header(a, en), ARCHIVE_OK);
         if (list->type == S_IFREG)
             archive_write_data(a, list->text, strlen(list->text));
@@ -374,6 +379,21 @@ static void what_docker_saved_is_imported(void **state _unused_)
     if (r < 0)
         fail_msg("%s: %s", e.msg, e.cause);
     check_two_layers(&st);
+}
+
+static void an_attribute_that_cannot_be_kept_is_an_error(void **state _unused_)
+{
+    const struct entry good[] = { { "a", S_IFREG, "x", 0644, .note = 100 }, { 0 } };
+    const struct entry bad[] = { { "a", S_IFREG, "x", 0644, .note = 100 },
+                                 { "b", S_IFREG, "x", 0644, .note = XATTR_SIZE_MAX + 1 },
+                                 { 0 } };
+    struct image_state st;
+    struct err e;
+
+    assert_int_equal(import("noted", IMAGE_ROOTFS_TAR, NULL, make_tar(good, false), &st, &e), 0);
+    assert_int_equal(image_remove(store, "noted", &e), 0);
+    assert_int_equal(import("noted", IMAGE_ROOTFS_TAR, NULL, make_tar(bad, false), &st, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
 }
 
 static void a_blob_that_is_not_what_it_says_is_refused(void **state _unused_)
@@ -1115,6 +1135,7 @@ int main(void)
         cmocka_unit_test(a_root_filesystem_is_imported_with_its_configuration),
         cmocka_unit_test(an_oci_archive_is_imported_layer_by_layer),
         cmocka_unit_test(what_docker_saved_is_imported),
+        cmocka_unit_test(an_attribute_that_cannot_be_kept_is_an_error),
         cmocka_unit_test(a_blob_that_is_not_what_it_says_is_refused),
         cmocka_unit_test(an_index_of_long_documents_is_refused_and_costs_no_more),
         cmocka_unit_test(a_fifo_in_an_archive_holds_up_nobody),
