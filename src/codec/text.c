@@ -3,7 +3,6 @@
  * understand one input differently. */
 #include "codec/text.h"
 
-#include <openssl/sha.h>
 #include <sodium.h>
 #include <zlib.h>
 
@@ -313,7 +312,7 @@ uint32_t crc32_of(const void *p, size_t n)
 
 void sha256(const void *p, size_t n, uint8_t out[32])
 {
-    SHA256(p, n, out);
+    crypto_hash_sha256(out, p, n);
 }
 
 void hmac_sha256(const void *key, size_t kn, const void *p, size_t n, uint8_t out[32])

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* WebSocket connections.  The handshake is ours, frames are wslay's.  Hides who may send: any
  * thread queues messages here, the I/O thread alone speaks to wslay. */
-#include <openssl/evp.h>
-#include <openssl/sha.h>
+#include <sodium.h>
 #include <wslay/wslay.h>
 
 #include "http/internal.h"
+#include "os/digest.h"
 
 enum { WS_MESSAGE_MAX = 1024 * 1024, WS_KEY = 24, WS_READS = 16 };
 
@@ -37,25 +37,31 @@ struct http_ws {
 
 /* ---- the handshake */
 
-static void accept_key(struct str key, char out[32])
+/* RFC 6455, 4.2.2. */
+static int accept_key(struct str key, char out[32], struct err *e)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    uint8_t text[WS_KEY + sizeof(guid) - 1], digest[SHA_DIGEST_LENGTH];
+    _cleanup_digest_ struct digest *d = digest_new(DIGEST_SHA1, e);
+    uint8_t sum[DIGEST_MAX];
 
-    memcpy(text, key.p, WS_KEY);
-    memcpy(text + WS_KEY, guid, sizeof(guid) - 1);
-    SHA1(text, sizeof(text), digest);
-    EVP_EncodeBlock((uint8_t *)out, digest, sizeof(digest));
+    if (!d)
+        return -1;
+    digest_add(d, key.p, WS_KEY);
+    digest_add(d, guid, sizeof(guid) - 1);
+    sodium_bin2base64(out, 32, sum, digest_end(d, sum), sodium_base64_VARIANT_ORIGINAL);
+    return 0;
 }
 
 /* 16 bytes in base64. */
 static bool key_ok(struct str key)
 {
-    uint8_t raw[18];
+    uint8_t raw[16];
+    size_t n;
 
-    if (key.n != WS_KEY || key.p[22] != '=' || key.p[23] != '=' || key.p[21] == '=')
-        return false;
-    return EVP_DecodeBlock(raw, (const uint8_t *)key.p, WS_KEY) == 18;
+    return key.n == WS_KEY &&
+           sodium_base642bin(raw, sizeof(raw), key.p, WS_KEY, NULL, &n, NULL,
+                             sodium_base64_VARIANT_ORIGINAL) == 0 &&
+           n == sizeof(raw);
 }
 
 static int check(const struct http_head *h, struct err *e)
@@ -174,7 +180,10 @@ struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app
         .on_msg_recv_callback = on_message,
     };
 
-    if (check(&r->head, e) < 0)
+    char accept[32];
+
+    if (check(&r->head, e) < 0 ||
+        accept_key(http1_header(&r->head, "sec-websocket-key"), accept, e) < 0)
         return NULL;
     struct http_ws *ws = calloc(1, sizeof(*ws));
     if (!ws)
@@ -184,7 +193,7 @@ struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app
     ws->app = *app;
     ws->queue_tail = &ws->queue;
     pthread_mutex_init(&ws->lock, NULL);
-    accept_key(http1_header(&r->head, "sec-websocket-key"), ws->accept);
+    memcpy(ws->accept, accept, sizeof(ws->accept));
     if (wslay_event_context_server_init(&ws->frames, &callbacks, ws) != 0)
         abort();
     wslay_event_config_set_max_recv_msg_length(ws->frames, WS_MESSAGE_MAX);

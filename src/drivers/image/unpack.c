@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <malloc.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
@@ -75,8 +74,8 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         archive_set_error(a, EIO, "%s", archive_error_string(u->outer));
         return -1;
     }
-    if (n > 0 && EVP_DigestUpdate(u->hash, u->mid, (size_t)n) != 1)
-        abort();
+    if (n > 0)
+        digest_add(u->hash, u->mid, (size_t)n);
     *p = u->mid;
     if (n == 0 && u->given % TAR_BLOCK != 0) {
         /* Some writers (umoci) leave the last file's padding out; the blob's own digest has been
@@ -456,9 +455,10 @@ static int open_readers(struct unpack *u, struct err *e)
 
 int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *out, struct err *e)
 {
-    unsigned n = 32;
-
     TRY(archive_open(e));
+    struct digest *hash = digest_new(DIGEST_SHA256, e);
+    if (!hash)
+        return -1;
     struct unpack *u = calloc(1, sizeof(*u));
     if (!u)
         abort();
@@ -470,19 +470,18 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     u->outer = archive_read_new();
     u->inner = archive_read_new();
     u->copied = map_new();
-    u->hash = EVP_MD_CTX_new();
-    if (!u->outer || !u->inner || !u->hash || EVP_DigestInit_ex(u->hash, EVP_sha256(), NULL) != 1)
+    u->hash = hash;
+    if (!u->outer || !u->inner)
         abort();
     int result = open_readers(u, e) < 0 ? -1 : put_all(u, e);
     if (result == 0) {
-        if (EVP_DigestFinal_ex(u->hash, out->digest, &n) != 1)
-            abort();
+        digest_end(u->hash, out->digest);
         out->bytes = u->counts->bytes - before;
         out->opaque = u->opaque;
     }
     archive_read_free(u->inner);
     archive_read_free(u->outer);
-    EVP_MD_CTX_free(u->hash);
+    digest_free(u->hash);
     map_free(u->copied);
     free(u);
     malloc_trim(0); /* decompressors are large */

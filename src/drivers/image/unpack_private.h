@@ -5,12 +5,12 @@
  * unpack_way.c finds the folders that their names lead to.  Descriptors that they return are the
  * caller's. */
 
-#include <openssl/evp.h>
 #include <sys/stat.h>
 
 #include "base/map.h"
 #include "drivers/image/archive.h"
 #include "drivers/image/unpack.h"
+#include "os/digest.h"
 
 enum { PATH_BYTES = 4096, BLOCK = 65536 };
 
@@ -18,7 +18,7 @@ struct unpack {
     const struct unpack_opts *o;
     int root;
     struct archive *outer, *inner;
-    EVP_MD_CTX *hash;
+    struct digest *hash;
     struct err source; /* what 'read' said when it failed */
     bool source_failed;
     struct map *copied; /* entries that came from below: whiteouts hide them too */
