@@ -12,7 +12,13 @@
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
-enum { FRONT_THREADS = 4, SIGN_THREADS = 2, BODY_THREADS = 4, LANE_THREADS = 1024 };
+enum {
+    FRONT_THREADS = 4,
+    SIGN_THREADS = 2,
+    BODY_THREADS = 4,
+    HOST_THREADS = 8,
+    LANE_THREADS = 1024
+};
 enum { SHARED_READERS = 32 }; /* seats of loops, sweeps, statements that stand alone */
 
 /* ---- small parts */
@@ -144,7 +150,7 @@ static int open_lanes(struct app *app, struct err *e)
         [LANE_BODY] = { .name = "body", .threads = BODY_THREADS },
         [LANE_READ] = { .name = "read", .threads = reads_of(app->o.workers) },
         [LANE_CALL] = { .name = "call", .threads = lane_threads(bounds[SHARE_CALLS].total) },
-        [LANE_STREAM] = { .name = "stream", .threads = lane_threads(bounds[SHARE_STREAMS].total) },
+        [LANE_HOST] = { .name = "host", .threads = HOST_THREADS },
     };
 
     for (int i = 0; i < LANES; i++) {
@@ -214,6 +220,7 @@ static int build(struct app *app, struct err *e)
     app->idem = idem_new();
     app->park = park_new(app);
     app->live = live_new();
+    app->feeds = feeds_new(app);
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
@@ -243,6 +250,7 @@ void app_free(struct app *app)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
+    feeds_free(app->feeds);
     live_free(app->live);
     park_free(app->park);
     idem_free(app->idem);
@@ -268,6 +276,7 @@ void app_tick(struct app *app)
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
+    feeds_tick(app->feeds);
     int64_t saved = atomic_load(&app->limits_saved);
     if (now - saved >= MILLIS(400) &&
         atomic_compare_exchange_strong(&app->limits_saved, &saved, now))
@@ -384,6 +393,11 @@ struct clock *app_clock(struct app *app)
 const struct config *app_config(struct app *app)
 {
     return app->config;
+}
+
+void app_signal(struct app *app, const char *topic)
+{
+    park_signal(app->park, topic);
 }
 
 struct compute *app_compute(struct app *app, enum mode mode)

@@ -20,6 +20,7 @@
 struct auth_cache;
 struct call_private; /* request/request.h */
 struct faults;
+struct feeds;
 struct idem;
 struct keyring;
 struct leases;
@@ -65,12 +66,12 @@ struct mount {
 /* Threads, by what they may wait for.  What is short and everybody's (credentials, limits, health)
  * and who signs in have threads of their own, which no tenant's work ever takes. */
 enum lane {
-    LANE_FRONT,  /* credentials, limits, health; turns by address */
-    LANE_SIGN,   /* sign-in: passwords are hashed; turns by address */
-    LANE_BODY,   /* pieces of uploads go to the disk; turns by tenant, as all that follow */
-    LANE_READ,   /* reads, large bodies */
-    LANE_CALL,   /* LONG */
-    LANE_STREAM, /* STREAM */
+    LANE_FRONT, /* credentials, limits, health; turns by address */
+    LANE_SIGN,  /* sign-in: passwords are hashed; turns by address */
+    LANE_BODY,  /* pieces of uploads go to the disk; turns by tenant, as all that follow */
+    LANE_READ,  /* reads, large bodies */
+    LANE_CALL,  /* LONG */
+    LANE_HOST,  /* STREAM that asks a host: a short question, where the host is well */
     LANES
 };
 
@@ -109,6 +110,7 @@ struct app {
     struct idem *idem;
     struct park *park;
     struct live *live;
+    struct feeds *feeds;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;

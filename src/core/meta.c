@@ -221,7 +221,7 @@ static void show_shares(struct app *app)
 {
     static const char *const lanes[LANES] = {
         [LANE_FRONT] = "front", [LANE_SIGN] = "sign",  [LANE_BODY] = "body",
-        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_STREAM] = "stream_threads",
+        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_HOST] = "hosts",
     };
     struct fair_counts f;
 

@@ -21,3 +21,4 @@
 #include "core/service/reply.h"
 #include "core/service/route.h"
 #include "core/service/rows.h"
+#include "core/service/stream.h"

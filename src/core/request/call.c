@@ -84,6 +84,8 @@ void call_reset(struct call_private *p)
     p->audit_kind = NULL;
     p->commit.audited = p->commit.recorded = p->commit.claimed = p->replay = false;
     p->park.parked = p->park.kept = false;
+    if (!p->streaming)
+        p->park.topic = NULL;
     p->c.parked_until = p->park.until;
     if (p->in_first) /* handlers complete the row they were given */
         memcpy(p->c.in, p->in_first, p->c.route->in->size);
@@ -176,9 +178,13 @@ int call_park(struct call *c, const char *topic, int64_t until, int64_t again)
     struct call_private *p = c->p;
 
     if (c->parked_until && c->now >= c->parked_until)
-        return p->replied ? 0 : -1;
+        return p->replied || p->streaming ? 0 : -1;
     p->park.parked = true;
-    p->park.topic = arena_strdup(c->arena, topic);
+    /* A stream's own arena does not outlast its run; its topic is the same each time. */
+    if (!p->streaming)
+        p->park.topic = arena_strdup(c->arena, topic);
+    else if (!p->park.topic || strcmp(p->park.topic, topic) != 0)
+        p->park.topic = arena_strdup(http_req_arena(p->r), topic);
     p->park.until = c->parked_until ? c->parked_until : until;
     p->park.again = MIN(again, p->park.until);
     return -1;

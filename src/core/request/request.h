@@ -17,6 +17,7 @@
 #include "core/request/park.h"
 #include "core/request/query.h"
 #include "core/request/reply.h"
+#include "core/request/stream.h"
 
 struct event {
     struct event *next;
@@ -109,6 +110,7 @@ struct call_private {
     struct idem_part idem;
     struct park_part park;
     struct live_part live;
+    struct stream_part stream;
 
     /* the answer */
     bool replied;
@@ -124,7 +126,6 @@ struct call_private {
     enum err_code code;                 /* of the answer, ERR_NONE on success */
     bool streaming, answered;
     bool replay;        /* the answer is an old one */
-    atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
     bool on_worker;     /* its body was read by a worker, which goes on with it */
 
@@ -162,6 +163,8 @@ int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
 
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
+void run_stream(struct call_private *p, struct worker *w); /* a stream's handler, here */
+enum lane lane_of(const struct route *route);
 /* Answers: what the handler replied, or the error. */
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);
