@@ -5,7 +5,9 @@
 
 #include "base/log.h"
 #include "core/limit/lease.h"
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
+#include "core/loop/sweep.h"
 #include "core/request/request.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
@@ -202,6 +204,7 @@ static int build(struct app *app, struct err *e)
     app->arena = ARENA(MIB(64));
     pthread_mutex_init(&app->tick_lock, NULL);
     pthread_cond_init(&app->tick_cond, NULL);
+    pthread_mutex_init(&app->journal.lock, NULL);
     list_services(app);
     app->mail = o->mail;
     const struct lists *lists = read_lists(app, o->config, e);
@@ -225,7 +228,8 @@ static int build(struct app *app, struct err *e)
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
-    return reconcile_open(app, e);
+    TRY(reconcile_open(app, e));
+    return consumers_open(app, e);
 }
 
 struct app *app_new(const struct app_opts *o, struct err *e)
@@ -246,6 +250,7 @@ void app_free(struct app *app)
     if (!app)
         return;
     app_stop(app);
+    consumers_close(app);
     if (app->reconcile)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
@@ -265,6 +270,7 @@ void app_free(struct app *app)
     keyring_free(app->keys);
     pthread_mutex_destroy(&app->tick_lock);
     pthread_cond_destroy(&app->tick_cond);
+    pthread_mutex_destroy(&app->journal.lock);
     arena_free(&app->arena);
     free(app);
 }
@@ -323,6 +329,8 @@ int app_start(struct app *app, struct err *e)
         app->started = i + 1;
     }
     TRY(reconcile_start(app, e));
+    if (!app->o.manual_loops)
+        consumers_start(app);
     app->swept = clock_mono(app->clock);
     app->ticker = thread_start("tick", ticker, app);
     app->ticking = true;
@@ -345,6 +353,7 @@ void app_stop(struct app *app)
         ratelimit_save(app->limits);
     if (app->park)
         park_tick(app->park, true);
+    consumers_stop(app);
     if (app->reconcile)
         reconcile_stop(app);
     /* What still runs ends here, while the server and the store are there. */

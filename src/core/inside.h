@@ -19,6 +19,7 @@
 
 struct auth_cache;
 struct call_private; /* request/request.h */
+struct consumers;
 struct faults;
 struct feeds;
 struct idem;
@@ -89,6 +90,14 @@ struct lists {
     size_t n_origins;
 };
 
+/* How far the journal is known to be settled (PostgreSQL): see journal_settled(). */
+struct journal_end {
+    pthread_mutex_t lock;
+    int64_t settled;
+    int64_t seen, tx; /* rows up to 'seen' are settled when all older transactions than 'tx' have
+                         ended; tx 0: nothing is waited for */
+};
+
 struct app {
     struct app_opts o;
     const struct config *_Atomic config; /* the one in force: app_reload() */
@@ -114,6 +123,8 @@ struct app {
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
+    struct consumers *consumers;
+    struct journal_end journal;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
@@ -131,6 +142,7 @@ struct app {
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
+        void (*journal)(struct app *app); /* it has a new row */
     } told;
 };
 

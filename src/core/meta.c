@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core's own routes: health, metrics, the API's description of itself, the audit and the events,
  * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
 
@@ -245,9 +246,10 @@ static void show_shares(struct app *app)
     }
 }
 
-static int metrics_get(struct call *c, struct err *e _unused_)
+static int metrics_get(struct call *c, struct err *e)
 {
     show_shares(c->app);
+    TRY(consumers_show(c->app, c->db, e));
     answer_begin(c->p, NULL);
     metric_write(&c->p->buf);
     reply_json(c);
@@ -278,37 +280,6 @@ static int error_get(struct call *c, struct err *e)
 
 /* ---- the journal, read */
 
-/* A place in the journal that only we can have written: "123.4". */
-static const char *place_seal(struct call *c, const char *kind, int64_t seq, int64_t index)
-{
-    const char *text = arena_printf(c->arena, "%lld.%lld", (long long)seq, (long long)index);
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-
-    return app_seal(c->app, c->arena, str_of(text), str_of(bound));
-}
-
-static int place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
-                      int64_t *index, struct err *e)
-{
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-    struct str plain;
-
-    *seq = INT64_MAX;
-    *index = INT64_MAX;
-    if (!cursor)
-        return 0;
-    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, e) == 0) {
-        const char *dot = memchr(plain.p, '.', plain.n);
-
-        if (dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
-            int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
-                      index))
-            return 0;
-    }
-    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
-    return call_faults(c, e);
-}
-
 static const char sql_audit[] =
     "SELECT id, at, actor, action,"
     " CASE WHEN object_kind IS NULL THEN NULL"
@@ -327,7 +298,7 @@ static int audit_list(struct call *c, struct err *e)
     int64_t seq, index;
     const char *next = NULL;
 
-    TRY(place_open(c, "audit", q->cursor, &seq, &index, e));
+    TRY(journal_place_read(c, "audit", q->cursor, &seq, &index, e));
     TRY(db_query(c->db, c->arena, &audit_record, sql_audit,
                  ARGS(A(&c->tenant), A(seq), A(enum_to_str(mode_names, (int)c->who->mode)),
                       A(q->created_after), A(q->created_before ? q->created_before : INT64_MAX),
@@ -338,7 +309,7 @@ static int audit_list(struct call *c, struct err *e)
         const struct audit *all = rows.v;
 
         rows.n = (size_t)q->limit;
-        next = place_seal(c, "audit", all[rows.n - 1].seq, 0);
+        next = journal_place(c, "audit", all[rows.n - 1].seq, 0);
     }
     return reply_page(c, &audit_record, &rows, next);
 }
@@ -458,14 +429,14 @@ static int events_list(struct call *c, struct err *e)
     struct events_read x = { .c = c, .q = q, .left = q->limit };
     struct page page;
 
-    TRY(place_open(c, "events", q->cursor, &x.seq, &x.index, e));
+    TRY(journal_place_read(c, "events", q->cursor, &x.seq, &x.index, e));
     page_open(c, &page);
     TRY(events_read(&x, e));
     const char *next = NULL;
     if (x.more)
-        next = place_seal(c, "events", x.last_seq, x.last_index);
+        next = journal_place(c, "events", x.last_seq, x.last_index);
     else if (x.rows == EVENT_ROWS) /* none of so many fits: there may be some beyond */
-        next = place_seal(c, "events", x.seen, 0);
+        next = journal_place(c, "events", x.seen, 0);
     return page_close(c, &page, next);
 }
 

@@ -4,6 +4,8 @@
 
 #include <sys/stat.h>
 
+#include "core/loop/sweep.h"
+
 enum { CROWD = 400 };
 static int fds[CROWD];
 

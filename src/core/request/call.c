@@ -65,7 +65,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
-    p->commit.published = false;
+    p->commit.published = p->commit.journaled = false;
     p->matched = false;
     p->refs = NULL;
     p->idem.seq = 0;
@@ -117,6 +117,8 @@ void call_publish(struct call_private *p)
         park_signal(app->park, x->name);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
+    if (p->commit.journaled && app->told.journal)
+        app->told.journal(app);
 }
 
 void call_release(struct call_private *p)
@@ -355,6 +357,26 @@ bool call_resumed(const struct call *c, struct uuid *object)
     return c->p->idem.resumed;
 }
 
+static int write_events(struct call_private *p, struct db *db, struct err *e)
+{
+    if (!p->commit.events)
+        return 0;
+    TRY(journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e));
+    p->commit.events = NULL;
+    p->commit.events_end = &p->commit.events;
+    return 0;
+}
+
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    TRY(write_events(p, c->db, e));
+    p->who.mode = mode;
+    p->who.tenant_id = c->tenant = tenant ? *tenant : (struct uuid){ "" };
+    return 0;
+}
+
 static int system_attempt(struct db *db, void *ctx, struct err *e)
 {
     struct call_private *p = ctx;
@@ -365,7 +387,7 @@ static int system_attempt(struct db *db, void *ctx, struct err *e)
     int rc = p->system_fn(&p->c, p->system_arg, e);
     p->writing = false;
     TRY(rc);
-    return p->commit.events ? journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e) : 0;
+    return write_events(p, db, e);
 }
 
 int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,

@@ -66,9 +66,10 @@ struct commit_part {
     struct topic *topics;
     struct due *dues;
     bool published;
-    bool audited;  /* the call's audit record is written */
-    bool recorded; /* its idempotency record too */
-    bool claimed;  /* LONG: a transaction of this run has committed without the answer */
+    bool journaled; /* it has a row in the journal */
+    bool audited;   /* the call's audit record is written */
+    bool recorded;  /* its idempotency record too */
+    bool claimed;   /* LONG: a transaction of this run has committed without the answer */
 };
 
 struct call_private {
@@ -160,6 +161,11 @@ void call_release(struct call_private *p); /* frees what the arena does not */
 int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
                     int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
                     struct err *e) _must_check_;
+
+/* A system's call goes on in another tenant and mode: what it has told so far is written down for
+ * the one it was in. */
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
+                     struct err *e) _must_check_;
 
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
