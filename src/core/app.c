@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "base/log.h"
+#include "core/event_stream.h"
 #include "core/limit/lease.h"
 #include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
@@ -224,6 +225,7 @@ static int build(struct app *app, struct err *e)
     app->park = park_new(app);
     app->live = live_new();
     app->feeds = feeds_new(app);
+    app->tails = tails_new();
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
@@ -256,6 +258,7 @@ void app_free(struct app *app)
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
     feeds_free(app->feeds);
+    tails_free(app->tails);
     live_free(app->live);
     park_free(app->park);
     idem_free(app->idem);

@@ -31,6 +31,7 @@ struct ratelimit;
 struct reconcile;
 struct rowcache;
 struct shares;
+struct tails;
 
 enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
@@ -120,6 +121,7 @@ struct app {
     struct park *park;
     struct live *live;
     struct feeds *feeds;
+    struct tails *tails;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core's own routes: health, metrics, the API's description of itself, the audit and the events,
  * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+#include "core/event_stream.h"
 #include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
@@ -324,47 +325,6 @@ struct events_read {
     bool more;
 };
 
-static bool type_fits(const char *want, const char *type)
-{
-    size_t n = want ? strlen(want) : 0;
-
-    if (!want)
-        return true;
-    if (n && want[n - 1] == '*')
-        return strncmp(want, type, n - 1) == 0;
-    return strcmp(want, type) == 0;
-}
-
-static void event_write(struct json_out *o, struct arena *a, const struct json_value *v,
-                        const char *request_id, const char *project_id)
-{
-    const struct json_value *previous = json_get(v, "previous"), *object = json_get(v, "object");
-
-    json_open(o, '{');
-    json_kstr(o, "id", json_get_str(a, v, "id", ""));
-    json_kstr(o, "type", json_get_str(a, v, "type", ""));
-    json_kstr(o, "created_at", json_get_str(a, v, "created_at", ""));
-    json_key(o, "data");
-    json_open(o, '{');
-    if (object) {
-        json_key(o, "object");
-        json_raw(o, json_text(a, object));
-    }
-    if (previous) {
-        json_key(o, "previous");
-        json_raw(o, json_text(a, previous));
-    }
-    json_close(o);
-    struct uuid project;
-    json_key(o, "project_id");
-    if (project_id && uuid_parse(str_of(project_id), &project))
-        json_id(o, project_ref.prefix, &project);
-    else
-        json_null(o);
-    json_kstr(o, "request_id", request_id);
-    json_close(o);
-}
-
 static int events_row(void *ctx, const struct col *col, size_t n _unused_, struct err *e)
 {
     struct events_read *x = ctx;
@@ -373,6 +333,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
     _cleanup_(json_freep) struct json_value *all =
         json_parse((struct str){ col[1].s, col[1].n }, e);
     int64_t seq = col[0].i;
+    struct uuid project;
 
     x->rows++;
     x->seen = seq;
@@ -383,7 +344,9 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
 
         if (seq == x->seq && (int64_t)i >= x->index)
             continue;
-        if (!type_fits(x->q->type, json_get_str(&row, v, "type", "")))
+        event_project(v, col[3].s, &project);
+        if (!event_type_fits(x->q->type, json_get_str(&row, v, "type", "")) ||
+            !event_may_see(x->c->who, &project))
             continue;
         if (x->left == 0 || x->c->p->buf.n >= PAGE_BYTES) {
             x->more = true;
@@ -392,7 +355,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
         x->left--;
         x->last_seq = seq;
         x->last_index = (int64_t)i;
-        event_write(x->c->out, &row, v, col[2].s, col[3].s);
+        event_write(x->c->out, &row, v, col[2].s, &project);
     }
     return 0;
 }
@@ -461,6 +424,10 @@ static const struct route core_routes[] = {
       "Lists who did what, newest first.", .query = &audit_query_record, .rows = true },
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
       "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
+    { GET, "/events/stream",    "event:list",     STREAM, events_stream, NULL, NULL, 200,
+      "Tells what happens, as server-sent events.", .on = PLATFORM, .query = &event_stream_query_record,
+      .produces = "text/event-stream", .name = "streamEvents",
+      .example = "id: 5f0c\nevent: queue.created\ndata: {\"type\":\"queue.created\"}\n" },
     { 0 },
 };
 /* clang-format on */

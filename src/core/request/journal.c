@@ -122,6 +122,12 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
         A(c->now + HOURS(c->app->config->idempotency_hours)),
     };
     p->commit.journaled = true;
+    if (events) {
+        char topic[JOURNAL_TOPIC];
+
+        journal_topic(&c->tenant, topic);
+        call_signal(c, topic);
+    }
     if (!keyed)
         return db_exec(db, sql_plain, args, 18, e);
     p->idem.step = step;
@@ -197,6 +203,25 @@ int journal_events(struct db *db, int64_t after, int64_t upto, int64_t most, jou
                    ARGS(A(after), A(upto), A(most)), follow_row, &f, e);
 }
 
+int journal_events_of(struct db *db, const struct uuid *tenant, enum mode mode, int64_t after,
+                      int64_t upto, int64_t most, journal_row_fn *fn, void *ctx, struct err *e)
+{
+    struct following f = { fn, ctx };
+
+    return db_each(
+        db,
+        "SELECT seq, at, tenant_id, project_id, mode, request_id, events FROM journal"
+        " WHERE tenant_id = $1 AND mode = $2 AND seq > $3 AND seq <= $4"
+        " AND events IS NOT NULL ORDER BY seq LIMIT $5",
+        ARGS(A(tenant), A(enum_to_str(mode_names, (int)mode)), A(after), A(upto), A(most)),
+        follow_row, &f, e);
+}
+
+void journal_topic(const struct uuid *tenant, char out[JOURNAL_TOPIC])
+{
+    snprintf(out, JOURNAL_TOPIC, "events:%s", tenant->s);
+}
+
 /* "123.4" */
 const char *journal_place(struct call *c, const char *kind, int64_t seq, int64_t index)
 {
@@ -206,24 +231,28 @@ const char *journal_place(struct call *c, const char *kind, int64_t seq, int64_t
     return app_seal(c->app, c->arena, str_of(text), str_of(bound));
 }
 
-int journal_place_read(struct call *c, const char *kind, const char *cursor, int64_t *seq,
-                       int64_t *index, struct err *e)
+bool journal_place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                        int64_t *index)
 {
     const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
     struct str plain;
+    struct err e;
 
+    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, &e) < 0)
+        return false;
+    const char *dot = memchr(plain.p, '.', plain.n);
+    return dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
+           int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
+                     index);
+}
+
+int journal_place_read(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                       int64_t *index, struct err *e)
+{
     *seq = INT64_MAX;
     *index = INT64_MAX;
-    if (!cursor)
+    if (!cursor || journal_place_open(c, kind, cursor, seq, index))
         return 0;
-    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, e) == 0) {
-        const char *dot = memchr(plain.p, '.', plain.n);
-
-        if (dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
-            int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
-                      index))
-            return 0;
-    }
     fault_add(c, "cursor", "malformed", "is not a cursor of this list");
     return call_faults(c, e);
 }

@@ -30,8 +30,19 @@ typedef int journal_row_fn(void *ctx, const struct journal_row *row, struct err 
 int journal_events(struct db *db, int64_t after, int64_t upto, int64_t most, journal_row_fn *fn,
                    void *ctx, struct err *e) _must_check_;
 
+/* The same of one tenant and mode. */
+int journal_events_of(struct db *db, const struct uuid *tenant, enum mode mode, int64_t after,
+                      int64_t upto, int64_t most, journal_row_fn *fn, void *ctx,
+                      struct err *e) _must_check_;
+
+/* What is signalled when a tenant's events have committed. */
+enum { JOURNAL_TOPIC = 48 };
+void journal_topic(const struct uuid *tenant, char out[JOURNAL_TOPIC]);
+
 /* A place in the journal, sealed for this tenant and kind of list; and read again: NULL is the
  * end.  What is no such place is a fault of "cursor" (400). */
 const char *journal_place(struct call *c, const char *kind, int64_t seq, int64_t index);
+bool journal_place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                        int64_t *index);
 int journal_place_read(struct call *c, const char *kind, const char *cursor, int64_t *seq,
                        int64_t *index, struct err *e) _must_check_;
