@@ -32,6 +32,8 @@ int page_close(struct call *c, const struct page *page, const char *next);
 void reply_error(struct call_private *p, const struct err *e); /* fills the answer */
 /* The headers that every answer has; counts it, and gives back what it held. */
 void reply_headers(struct call_private *p, int64_t micros, bool vary_coding);
+/* No longer one of its credential's requests at once: true if it was. */
+bool leave_crowd(struct call_private *p);
 void reply_account(struct call_private *p, int64_t micros);
 void reply_send(struct call_private *p); /* sends it; 'p' is gone afterwards */
 /* 'details' NULL: what is to be said of the code in general. */

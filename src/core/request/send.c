@@ -267,6 +267,16 @@ bool etag_matches(struct str header, const char *tag)
 
 /* ---- the end */
 
+bool leave_crowd(struct call_private *p)
+{
+    bool was = p->limit.entered;
+
+    p->limit.entered = false;
+    if (was)
+        ratelimit_leave(p->c.app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
+    return was;
+}
+
 static void let_go(struct call_private *p)
 {
     struct app *app = p->c.app;
@@ -278,9 +288,8 @@ static void let_go(struct call_private *p)
     spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
         call_give(p, (enum share_kind)kind);
-    if (!p->limit.entered)
+    if (!leave_crowd(p))
         return;
-    ratelimit_leave(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
     if (p->status == 304)
         ratelimit_weight(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s), -1, INT64_MAX,
                          clock_wall(app->clock), &wait);

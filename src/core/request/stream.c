@@ -248,6 +248,7 @@ int stream_begin(struct call *c, const char *content_type, struct err *e)
     p->stream.wrote = c->now;
     reply_headers(p, clock_mono(clock_system()) - p->began, false);
     p->content_type = NULL;
+    leave_crowd(p); /* it is one of its tenant's streams, which have a bound of their own */
     live_add(p);
     http_stream_begin(p->r, p->status);
     return 0;
