@@ -219,10 +219,12 @@ void world_settle(struct world *w)
     struct err e = { 0 };
 
     must(reconcile_drain(w->app, &e) == 0, "reconcile", &e);
+    must(consumers_drain(w->app, &e) == 0, "consumers", &e);
 }
 
 void world_sleep(struct world *w, int64_t micros)
 {
+    world_settle(w);
     clock_advance(&w->clock, micros);
     app_tick(w->app);
     world_settle(w);

@@ -4,15 +4,24 @@
 #include <sodium.h>
 
 #include "base/log.h"
+#include "core/event_stream.h"
 #include "core/limit/lease.h"
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
+#include "core/loop/sweep.h"
 #include "core/request/request.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
-enum { FRONT_THREADS = 4, SIGN_THREADS = 2, BODY_THREADS = 4, LANE_THREADS = 1024 };
+enum {
+    FRONT_THREADS = 4,
+    SIGN_THREADS = 2,
+    BODY_THREADS = 4,
+    HOST_THREADS = 8,
+    LANE_THREADS = 1024
+};
 enum { SHARED_READERS = 32 }; /* seats of loops, sweeps, statements that stand alone */
 
 /* ---- small parts */
@@ -144,7 +153,7 @@ static int open_lanes(struct app *app, struct err *e)
         [LANE_BODY] = { .name = "body", .threads = BODY_THREADS },
         [LANE_READ] = { .name = "read", .threads = reads_of(app->o.workers) },
         [LANE_CALL] = { .name = "call", .threads = lane_threads(bounds[SHARE_CALLS].total) },
-        [LANE_STREAM] = { .name = "stream", .threads = lane_threads(bounds[SHARE_STREAMS].total) },
+        [LANE_HOST] = { .name = "host", .threads = HOST_THREADS },
     };
 
     for (int i = 0; i < LANES; i++) {
@@ -196,6 +205,7 @@ static int build(struct app *app, struct err *e)
     app->arena = ARENA(MIB(64));
     pthread_mutex_init(&app->tick_lock, NULL);
     pthread_cond_init(&app->tick_cond, NULL);
+    pthread_mutex_init(&app->journal.lock, NULL);
     list_services(app);
     app->mail = o->mail;
     const struct lists *lists = read_lists(app, o->config, e);
@@ -214,11 +224,14 @@ static int build(struct app *app, struct err *e)
     app->idem = idem_new();
     app->park = park_new(app);
     app->live = live_new();
+    app->feeds = feeds_new(app);
+    app->tails = tails_new();
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
-    return reconcile_open(app, e);
+    TRY(reconcile_open(app, e));
+    return consumers_open(app, e);
 }
 
 struct app *app_new(const struct app_opts *o, struct err *e)
@@ -239,10 +252,13 @@ void app_free(struct app *app)
     if (!app)
         return;
     app_stop(app);
+    consumers_close(app);
     if (app->reconcile)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
+    feeds_free(app->feeds);
+    tails_free(app->tails);
     live_free(app->live);
     park_free(app->park);
     idem_free(app->idem);
@@ -257,6 +273,7 @@ void app_free(struct app *app)
     keyring_free(app->keys);
     pthread_mutex_destroy(&app->tick_lock);
     pthread_cond_destroy(&app->tick_cond);
+    pthread_mutex_destroy(&app->journal.lock);
     arena_free(&app->arena);
     free(app);
 }
@@ -268,6 +285,7 @@ void app_tick(struct app *app)
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
+    feeds_tick(app->feeds);
     int64_t saved = atomic_load(&app->limits_saved);
     if (now - saved >= MILLIS(400) &&
         atomic_compare_exchange_strong(&app->limits_saved, &saved, now))
@@ -314,6 +332,8 @@ int app_start(struct app *app, struct err *e)
         app->started = i + 1;
     }
     TRY(reconcile_start(app, e));
+    if (!app->o.manual_loops)
+        consumers_start(app);
     app->swept = clock_mono(app->clock);
     app->ticker = thread_start("tick", ticker, app);
     app->ticking = true;
@@ -336,6 +356,7 @@ void app_stop(struct app *app)
         ratelimit_save(app->limits);
     if (app->park)
         park_tick(app->park, true);
+    consumers_stop(app);
     if (app->reconcile)
         reconcile_stop(app);
     /* What still runs ends here, while the server and the store are there. */
@@ -384,6 +405,11 @@ struct clock *app_clock(struct app *app)
 const struct config *app_config(struct app *app)
 {
     return app->config;
+}
+
+void app_signal(struct app *app, const char *topic)
+{
+    park_signal(app->park, topic);
 }
 
 struct compute *app_compute(struct app *app, enum mode mode)

@@ -60,3 +60,5 @@ void openapi_write(const struct service *const *services, struct buf *out);
 /* Runs every loop's due rows now, on this thread, until none is due: for tests with a fake clock.
  */
 int reconcile_drain(struct app *app, struct err *e);
+/* Likewise every consumer's turns, until none has anything left. */
+int consumers_drain(struct app *app, struct err *e);

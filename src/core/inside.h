@@ -19,7 +19,9 @@
 
 struct auth_cache;
 struct call_private; /* request/request.h */
+struct consumers;
 struct faults;
+struct feeds;
 struct idem;
 struct keyring;
 struct leases;
@@ -29,6 +31,7 @@ struct ratelimit;
 struct reconcile;
 struct rowcache;
 struct shares;
+struct tails;
 
 enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
@@ -65,12 +68,12 @@ struct mount {
 /* Threads, by what they may wait for.  What is short and everybody's (credentials, limits, health)
  * and who signs in have threads of their own, which no tenant's work ever takes. */
 enum lane {
-    LANE_FRONT,  /* credentials, limits, health; turns by address */
-    LANE_SIGN,   /* sign-in: passwords are hashed; turns by address */
-    LANE_BODY,   /* pieces of uploads go to the disk; turns by tenant, as all that follow */
-    LANE_READ,   /* reads, large bodies */
-    LANE_CALL,   /* LONG */
-    LANE_STREAM, /* STREAM */
+    LANE_FRONT, /* credentials, limits, health; turns by address */
+    LANE_SIGN,  /* sign-in: passwords are hashed; turns by address */
+    LANE_BODY,  /* pieces of uploads go to the disk; turns by tenant, as all that follow */
+    LANE_READ,  /* reads, large bodies */
+    LANE_CALL,  /* LONG */
+    LANE_HOST,  /* STREAM that asks a host: a short question, where the host is well */
     LANES
 };
 
@@ -86,6 +89,14 @@ struct lists {
     size_t n_proxies;
     const char *origins[CORS_MAX];
     size_t n_origins;
+};
+
+/* How far the journal is known to be settled (PostgreSQL): see journal_settled(). */
+struct journal_end {
+    pthread_mutex_t lock;
+    int64_t settled;
+    int64_t seen, tx; /* rows up to 'seen' are settled when all older transactions than 'tx' have
+                         ended; tx 0: nothing is waited for */
 };
 
 struct app {
@@ -109,9 +120,13 @@ struct app {
     struct idem *idem;
     struct park *park;
     struct live *live;
+    struct feeds *feeds;
+    struct tails *tails;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
+    struct consumers *consumers;
+    struct journal_end journal;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
@@ -129,6 +144,7 @@ struct app {
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
+        void (*journal)(struct app *app); /* it has a new row */
     } told;
 };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* core's own routes: health, metrics, the API's description of itself, the audit and the events,
  * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+#include "core/event_stream.h"
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
 
@@ -221,7 +223,7 @@ static void show_shares(struct app *app)
 {
     static const char *const lanes[LANES] = {
         [LANE_FRONT] = "front", [LANE_SIGN] = "sign",  [LANE_BODY] = "body",
-        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_STREAM] = "stream_threads",
+        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_HOST] = "hosts",
     };
     struct fair_counts f;
 
@@ -245,9 +247,10 @@ static void show_shares(struct app *app)
     }
 }
 
-static int metrics_get(struct call *c, struct err *e _unused_)
+static int metrics_get(struct call *c, struct err *e)
 {
     show_shares(c->app);
+    TRY(consumers_show(c->app, c->db, e));
     answer_begin(c->p, NULL);
     metric_write(&c->p->buf);
     reply_json(c);
@@ -278,37 +281,6 @@ static int error_get(struct call *c, struct err *e)
 
 /* ---- the journal, read */
 
-/* A place in the journal that only we can have written: "123.4". */
-static const char *place_seal(struct call *c, const char *kind, int64_t seq, int64_t index)
-{
-    const char *text = arena_printf(c->arena, "%lld.%lld", (long long)seq, (long long)index);
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-
-    return app_seal(c->app, c->arena, str_of(text), str_of(bound));
-}
-
-static int place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
-                      int64_t *index, struct err *e)
-{
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-    struct str plain;
-
-    *seq = INT64_MAX;
-    *index = INT64_MAX;
-    if (!cursor)
-        return 0;
-    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, e) == 0) {
-        const char *dot = memchr(plain.p, '.', plain.n);
-
-        if (dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
-            int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
-                      index))
-            return 0;
-    }
-    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
-    return call_faults(c, e);
-}
-
 static const char sql_audit[] =
     "SELECT id, at, actor, action,"
     " CASE WHEN object_kind IS NULL THEN NULL"
@@ -327,7 +299,7 @@ static int audit_list(struct call *c, struct err *e)
     int64_t seq, index;
     const char *next = NULL;
 
-    TRY(place_open(c, "audit", q->cursor, &seq, &index, e));
+    TRY(journal_place_read(c, "audit", q->cursor, &seq, &index, e));
     TRY(db_query(c->db, c->arena, &audit_record, sql_audit,
                  ARGS(A(&c->tenant), A(seq), A(enum_to_str(mode_names, (int)c->who->mode)),
                       A(q->created_after), A(q->created_before ? q->created_before : INT64_MAX),
@@ -338,7 +310,7 @@ static int audit_list(struct call *c, struct err *e)
         const struct audit *all = rows.v;
 
         rows.n = (size_t)q->limit;
-        next = place_seal(c, "audit", all[rows.n - 1].seq, 0);
+        next = journal_place(c, "audit", all[rows.n - 1].seq, 0);
     }
     return reply_page(c, &audit_record, &rows, next);
 }
@@ -353,47 +325,6 @@ struct events_read {
     bool more;
 };
 
-static bool type_fits(const char *want, const char *type)
-{
-    size_t n = want ? strlen(want) : 0;
-
-    if (!want)
-        return true;
-    if (n && want[n - 1] == '*')
-        return strncmp(want, type, n - 1) == 0;
-    return strcmp(want, type) == 0;
-}
-
-static void event_write(struct json_out *o, struct arena *a, const struct json_value *v,
-                        const char *request_id, const char *project_id)
-{
-    const struct json_value *previous = json_get(v, "previous"), *object = json_get(v, "object");
-
-    json_open(o, '{');
-    json_kstr(o, "id", json_get_str(a, v, "id", ""));
-    json_kstr(o, "type", json_get_str(a, v, "type", ""));
-    json_kstr(o, "created_at", json_get_str(a, v, "created_at", ""));
-    json_key(o, "data");
-    json_open(o, '{');
-    if (object) {
-        json_key(o, "object");
-        json_raw(o, json_text(a, object));
-    }
-    if (previous) {
-        json_key(o, "previous");
-        json_raw(o, json_text(a, previous));
-    }
-    json_close(o);
-    struct uuid project;
-    json_key(o, "project_id");
-    if (project_id && uuid_parse(str_of(project_id), &project))
-        json_id(o, project_ref.prefix, &project);
-    else
-        json_null(o);
-    json_kstr(o, "request_id", request_id);
-    json_close(o);
-}
-
 static int events_row(void *ctx, const struct col *col, size_t n _unused_, struct err *e)
 {
     struct events_read *x = ctx;
@@ -402,6 +333,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
     _cleanup_(json_freep) struct json_value *all =
         json_parse((struct str){ col[1].s, col[1].n }, e);
     int64_t seq = col[0].i;
+    struct uuid project;
 
     x->rows++;
     x->seen = seq;
@@ -412,7 +344,9 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
 
         if (seq == x->seq && (int64_t)i >= x->index)
             continue;
-        if (!type_fits(x->q->type, json_get_str(&row, v, "type", "")))
+        event_project(v, col[3].s, &project);
+        if (!event_type_fits(x->q->type, json_get_str(&row, v, "type", "")) ||
+            !event_may_see(x->c->who, &project))
             continue;
         if (x->left == 0 || x->c->p->buf.n >= PAGE_BYTES) {
             x->more = true;
@@ -421,7 +355,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
         x->left--;
         x->last_seq = seq;
         x->last_index = (int64_t)i;
-        event_write(x->c->out, &row, v, col[2].s, col[3].s);
+        event_write(x->c->out, &row, v, col[2].s, &project);
     }
     return 0;
 }
@@ -458,14 +392,14 @@ static int events_list(struct call *c, struct err *e)
     struct events_read x = { .c = c, .q = q, .left = q->limit };
     struct page page;
 
-    TRY(place_open(c, "events", q->cursor, &x.seq, &x.index, e));
+    TRY(journal_place_read(c, "events", q->cursor, &x.seq, &x.index, e));
     page_open(c, &page);
     TRY(events_read(&x, e));
     const char *next = NULL;
     if (x.more)
-        next = place_seal(c, "events", x.last_seq, x.last_index);
+        next = journal_place(c, "events", x.last_seq, x.last_index);
     else if (x.rows == EVENT_ROWS) /* none of so many fits: there may be some beyond */
-        next = place_seal(c, "events", x.seen, 0);
+        next = journal_place(c, "events", x.seen, 0);
     return page_close(c, &page, next);
 }
 
@@ -490,6 +424,10 @@ static const struct route core_routes[] = {
       "Lists who did what, newest first.", .query = &audit_query_record, .rows = true },
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
       "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
+    { GET, "/events/stream",    "event:list",     STREAM, events_stream, NULL, NULL, 200,
+      "Tells what happens, as server-sent events.", .on = PLATFORM, .query = &event_stream_query_record,
+      .produces = "text/event-stream", .name = "streamEvents",
+      .example = "id: 5f0c\nevent: queue.created\ndata: {\"type\":\"queue.created\"}\n" },
     { 0 },
 };
 /* clang-format on */

@@ -4,7 +4,7 @@
 /* What a service is: routes, records, migrations, loops.  This header is all that a service
  * includes of core/.  A handler gets a call, speaks SQL through it, and replies; checks that every
  * route needs (credential, limits, scope, body, idempotency, validation) have been made before it
- * runs.  Its parts: owned, route, call, rows, reply, loop, parts. */
+ * runs.  Its parts: owned, route, call, rows, reply, loop, events, parts. */
 
 #include "base/base.h"
 #include "base/clock.h"
@@ -15,9 +15,11 @@
 #include "db/db.h"
 
 #include "core/service/call.h"
+#include "core/service/events.h"
 #include "core/service/loop.h"
 #include "core/service/owned.h"
 #include "core/service/parts.h"
 #include "core/service/reply.h"
 #include "core/service/route.h"
 #include "core/service/rows.h"
+#include "core/service/stream.h"

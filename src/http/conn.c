@@ -446,7 +446,7 @@ void conn_drain(struct conn *c)
     if (c->state == CONN_WS)
         ws_drain(c);
     else if (c->state == CONN_REQUEST)
-        req_tell_gone(c->req, true);
+        req_drain(c->req);
     else if (c->state == CONN_DISCARD || (c->state == CONN_HEAD && !c->req))
         conn_close(c);
 }

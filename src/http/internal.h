@@ -52,6 +52,7 @@ enum op {
     OP_WS = 512,
     OP_MORE = 1024,
     OP_PART = 2048, /* the end of a stream that is not whole */
+    OP_ROOM = 4096, /* somebody waits for room */
 };
 
 /* ---- connections */
@@ -170,7 +171,7 @@ struct http_req {
     void *spool_ctx;
     bool spool_due; /* it is to be called */
 
-    /* Guarded by 'lock', for workers that read or write a stream. */
+    /* Guarded by 'lock', for others that read a body or write a stream. */
     pthread_mutex_t lock;
     pthread_cond_t moved;
     char *ring;
@@ -180,6 +181,8 @@ struct http_req {
     size_t stream_inflight; /* handed over, not yet written */
     void (*gone_fn)(void *ctx, struct http_req *r, bool draining);
     void *gone_ctx;
+    void (*room_fn)(void *ctx); /* who waits for room in 'stream', or NULL */
+    void *room_ctx;
 
     struct http_ws *ws;
     struct http_head head; /* last: the largest */
@@ -334,6 +337,8 @@ void req_op(struct http_req *r, unsigned ops);
 /* Nobody will read the answer. */
 void req_gone(struct http_req *r);
 void req_tell_gone(struct http_req *r, bool draining);
+/* The server drains. */
+void req_drain(struct http_req *r);
 /* Posts what ends the request: from now on nobody is told that its peer has gone. */
 void req_post_end(struct http_req *r, unsigned op);
 /* The connection lets go. */
@@ -355,6 +360,8 @@ const char *reason_of(int status);
 /* stream.c */
 /* Hands what is queued to the connection if that has nothing to write; ends the answer. */
 void stream_pump(struct http_req *r);
+/* Calls who waits for room: if there is some, or 'anyhow'. */
+void stream_tell(struct http_req *r, bool anyhow);
 
 /* body.c */
 void body_begin(struct conn *c);

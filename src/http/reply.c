@@ -296,5 +296,6 @@ void reply_begin(struct http_req *r)
     struct iovec v = { c->io->scratch, make_head(r, framing, 0) };
 
     r->streaming = true;
+    buf_free(&r->headers); /* it may last long */
     conn_write(c, &v, 1, NULL);
 }

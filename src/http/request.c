@@ -81,6 +81,8 @@ static void reset(struct http_req *r)
     r->ring_over = r->ring_paused = r->ring_failed = false;
     r->gone_fn = NULL;
     r->gone_ctx = NULL;
+    r->room_fn = NULL;
+    r->room_ctx = NULL;
     r->ws = NULL;
 }
 
@@ -172,6 +174,13 @@ void req_gone(struct http_req *r)
     pthread_cond_broadcast(&r->moved);
     pthread_mutex_unlock(&r->lock);
     req_tell_gone(r, false);
+    stream_tell(r, true);
+}
+
+void req_drain(struct http_req *r)
+{
+    req_tell_gone(r, true);
+    stream_tell(r, true);
 }
 
 void http_on_gone(struct http_req *r, void (*fn)(void *ctx, struct http_req *r, bool draining),
@@ -191,6 +200,7 @@ void req_post_end(struct http_req *r, unsigned op)
 {
     pthread_mutex_lock(&r->lock);
     r->gone_fn = NULL;
+    r->room_fn = NULL;
     pthread_mutex_unlock(&r->lock);
     io_post(r->io, &r->post, &r->ops, op);
 }
@@ -258,6 +268,8 @@ void req_op(struct http_req *r, unsigned ops)
     }
     if ((ops & OP_BEGIN) && r->conn)
         reply_begin(r);
+    if (ops & OP_ROOM)
+        stream_tell(r, r->io->draining || atomic_load(&r->gone));
     if ((ops & OP_CUT) && r->conn)
         conn_close(r->conn);
     if (ops & (OP_REPLY | OP_DROP | OP_WS | OP_END | OP_PART))
@@ -313,6 +325,36 @@ void req_refuse(struct conn *c, const struct err *e)
         app->on_error(app->ctx, r, e, &body);
     r->status = err_status(e->code);
     reply_emit(r, buf_str(&body), body.p);
+}
+
+/* ---- a head that stays long */
+
+static void move(struct str *s, const struct in_buf *from, const struct in_buf *to)
+{
+    if (s->p >= from->p && s->p < from->p + from->n)
+        s->p = to->p + (s->p - from->p);
+}
+
+void http_req_settle(struct http_req *r)
+{
+    struct conn *c = r->conn;
+    struct http_head *h = &r->head;
+
+    if (!c || !c->in || !c->body_over || c->in->n != c->in_at || c->in->n > IN_SMALL / 2)
+        return;
+    struct in_buf *was = c->in, *now = in_get(c->io, was->n);
+    struct str *parts[] = { &h->method_text, &h->target, &h->path, &h->query, &h->host };
+
+    memcpy(now->p, was->p, was->n);
+    now->n = was->n;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        move(parts[i], was, now);
+    for (size_t i = 0; i < h->n_headers; i++) {
+        move(&h->headers[i].name, was, now);
+        move(&h->headers[i].value, was, now);
+    }
+    c->in = now;
+    in_put(c->io, was);
 }
 
 /* ---- what the application may ask */

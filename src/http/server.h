@@ -98,6 +98,9 @@ const struct ip *http_req_peer(const struct http_req *r);
 bool http_req_tls(const struct http_req *r);
 int http_req_io(const struct http_req *r);
 int64_t http_req_start(const struct http_req *r); /* mono time of its first byte */
+/* For a request that stays long, on its I/O thread: its head moves to memory of its own size where
+ * that is less.  What pointed into the head's bytes is void; what http_req_head() says is not. */
+void http_req_settle(struct http_req *r);
 void http_req_set_user(struct http_req *r, void *user);
 void *http_req_user(const struct http_req *r);
 /* True once the peer has gone: nobody will read the answer. Any thread. */
@@ -147,12 +150,16 @@ void http_close_after(struct http_req *r);
 void http_drop(struct http_req *r);
 
 /* Streams (SSE, follow, long bodies): chunked, or until close for HTTP/1.0. Any one thread at a
- * time. */
+ * time; none of these waits. */
 void http_stream_begin(struct http_req *r, int status);
-/* Queues bytes: 0, or -1 if the peer is gone.  'wait': blocks while more than 256 KiB are queued
- * (workers only); otherwise over 1 MiB queued the peer is too slow: it is cut off and -1 returned.
- */
-int http_stream_write(struct http_req *r, struct str data, bool wait);
+/* Queues bytes: 0, or -1 if the peer is gone.  With over 1 MiB queued the peer is too slow: it is
+ * cut off and -1 returned; but where nothing is queued, one write may be larger. */
+int http_stream_write(struct http_req *r, struct str data);
+/* How much may be queued before its writer should wait: 256 KiB at most. */
+size_t http_stream_room(struct http_req *r);
+/* True if at least half of that is free.  Else false, and 'fn' is called once on the I/O thread:
+ * when it is, when the peer has gone, or when the server drains; not after the stream's end. */
+bool http_stream_wait(struct http_req *r, void (*fn)(void *ctx), void *ctx);
 void http_stream_end(struct http_req *r);
 /* Ends what is not whole: what is queued leaves, then the connection closes without a last chunk,
  * by which the peer knows (RFC 9112, 8). */

@@ -57,8 +57,10 @@ static void *listen_on(void *arg)
             continue;
         }
         int rc = compute_watch(h->live, MILLIS(WAIT_MS), &id, &e);
-        if (rc > 0)
+        if (rc == COMPUTE_CHANGED)
             reconcile_signal(h->app, &instance_loop, &id);
+        if (rc > 0)
+            instance_printed(h->app, &id);
         contact = rc >= 0;
     }
     return NULL;

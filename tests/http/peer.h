@@ -367,6 +367,20 @@ static inline void elsewhere(struct http_req *r, void (*fn)(struct http_req *r))
     atomic_fetch_add(&house_threads, 1);
     pthread_detach(thread_start("elsewhere", house_thread, job));
 }
+static inline void there_is_room(void *flag)
+{
+    atomic_store((_Atomic int *)flag, 1);
+}
+/* A thread that has nothing else to do writes at its reader's pace: 0, or -1 if that has gone. */
+static inline int stream_put(struct http_req *r, struct str data)
+{
+    _Atomic int room = 0;
+
+    if (!http_stream_wait(r, there_is_room, &room))
+        while (!atomic_load(&room))
+            nap(1);
+    return http_stream_write(r, data);
+}
 static inline void house_threads_done(void)
 {
     EVENTUALLY(atomic_load(&house_threads) == 0);

@@ -87,7 +87,7 @@ const struct share_row share_rows[SHARE_KINDS] = {
     /*                                                                          total      free  starter standard professional enterprise */
     [SHARE_READS]        = { "reads",        "reads at work at once",               0, {      2,       2,       4,        16,       64 } },
     [SHARE_CALLS]        = { "calls",        "long calls at work at once",         64, {      2,       4,       8,        16,       24 } },
-    [SHARE_STREAMS]      = { "streams",      "streams at once",                   256, {      4,      16,      32,        64,       96 } },
+    [SHARE_STREAMS]      = { "streams",      "streams at once",                 10000, {     16,      64,     256,      1024,     2500 } },
     [SHARE_PARKED]       = { "parked",       "requests that wait at once",      10000, {     16,      64,     256,      1024,     2500 } },
     [SHARE_UPLOADS]      = { "uploads",      "uploads at once",                   256, {      2,       4,       8,        16,       32 } },
     [SHARE_UPLOAD_BYTES] = { "upload_bytes", "bytes of uploads at once",    MB(65536), { MB(2048), MB(4096), MB(20480), MB(20480), MB(24576) } },

@@ -302,7 +302,7 @@ static void shares_are_settings_by_plan(void **state _unused_)
     assert_non_null(o.c);
     assert_int_equal(o.c->share[SHARE_STREAMS].total, 40);
     assert_int_equal(config_share(o.c, "free", SHARE_STREAMS), 3);
-    assert_int_equal(config_share(o.c, "standard", SHARE_STREAMS), 32);
+    assert_int_equal(config_share(o.c, "standard", SHARE_STREAMS), 256);
     assert_int_equal(config_share(o.c, "no such plan", SHARE_STREAMS), 3);
     assert_int_equal(o.c->share[SHARE_CALLS].total, share_rows[SHARE_CALLS].total);
     assert_null(bad.c);

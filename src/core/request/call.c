@@ -65,7 +65,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
-    p->commit.published = false;
+    p->commit.published = p->commit.journaled = false;
     p->matched = false;
     p->refs = NULL;
     p->idem.seq = 0;
@@ -84,6 +84,8 @@ void call_reset(struct call_private *p)
     p->audit_kind = NULL;
     p->commit.audited = p->commit.recorded = p->commit.claimed = p->replay = false;
     p->park.parked = p->park.kept = false;
+    if (!p->streaming)
+        p->park.topic = NULL;
     p->c.parked_until = p->park.until;
     if (p->in_first) /* handlers complete the row they were given */
         memcpy(p->c.in, p->in_first, p->c.route->in->size);
@@ -115,6 +117,8 @@ void call_publish(struct call_private *p)
         park_signal(app->park, x->name);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
+    if (p->commit.journaled && app->told.journal)
+        app->told.journal(app);
 }
 
 void call_release(struct call_private *p)
@@ -176,9 +180,13 @@ int call_park(struct call *c, const char *topic, int64_t until, int64_t again)
     struct call_private *p = c->p;
 
     if (c->parked_until && c->now >= c->parked_until)
-        return p->replied ? 0 : -1;
+        return p->replied || p->streaming ? 0 : -1;
     p->park.parked = true;
-    p->park.topic = arena_strdup(c->arena, topic);
+    /* A stream's own arena does not outlast its run; its topic is the same each time. */
+    if (!p->streaming)
+        p->park.topic = arena_strdup(c->arena, topic);
+    else if (!p->park.topic || strcmp(p->park.topic, topic) != 0)
+        p->park.topic = arena_strdup(http_req_arena(p->r), topic);
     p->park.until = c->parked_until ? c->parked_until : until;
     p->park.again = MIN(again, p->park.until);
     return -1;
@@ -349,6 +357,26 @@ bool call_resumed(const struct call *c, struct uuid *object)
     return c->p->idem.resumed;
 }
 
+static int write_events(struct call_private *p, struct db *db, struct err *e)
+{
+    if (!p->commit.events)
+        return 0;
+    TRY(journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e));
+    p->commit.events = NULL;
+    p->commit.events_end = &p->commit.events;
+    return 0;
+}
+
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    TRY(write_events(p, c->db, e));
+    p->who.mode = mode;
+    p->who.tenant_id = c->tenant = tenant ? *tenant : (struct uuid){ "" };
+    return 0;
+}
+
 static int system_attempt(struct db *db, void *ctx, struct err *e)
 {
     struct call_private *p = ctx;
@@ -359,7 +387,7 @@ static int system_attempt(struct db *db, void *ctx, struct err *e)
     int rc = p->system_fn(&p->c, p->system_arg, e);
     p->writing = false;
     TRY(rc);
-    return p->commit.events ? journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e) : 0;
+    return write_events(p, db, e);
 }
 
 int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,

@@ -82,7 +82,6 @@ static const struct planned {
     { BOTH,     G | D,     "/elastic-ips/{id}" },
     { BOTH,     P,         "/elastic-ips/{id}/associate" },
     { BOTH,     P,         "/elastic-ips/{id}/disassociate" },
-    { PLATFORM, G,         "/events/stream" },
     { PLATFORM, G,         "/events/{id}" },
     { PLATFORM, P,         "/events/{id}/replay" },
     { BOTH,     MANY,      "/exports" },

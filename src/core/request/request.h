@@ -17,6 +17,7 @@
 #include "core/request/park.h"
 #include "core/request/query.h"
 #include "core/request/reply.h"
+#include "core/request/stream.h"
 
 struct event {
     struct event *next;
@@ -65,9 +66,10 @@ struct commit_part {
     struct topic *topics;
     struct due *dues;
     bool published;
-    bool audited;  /* the call's audit record is written */
-    bool recorded; /* its idempotency record too */
-    bool claimed;  /* LONG: a transaction of this run has committed without the answer */
+    bool journaled; /* it has a row in the journal */
+    bool audited;   /* the call's audit record is written */
+    bool recorded;  /* its idempotency record too */
+    bool claimed;   /* LONG: a transaction of this run has committed without the answer */
 };
 
 struct call_private {
@@ -109,6 +111,7 @@ struct call_private {
     struct idem_part idem;
     struct park_part park;
     struct live_part live;
+    struct stream_part stream;
 
     /* the answer */
     bool replied;
@@ -124,7 +127,6 @@ struct call_private {
     enum err_code code;                 /* of the answer, ERR_NONE on success */
     bool streaming, answered;
     bool replay;        /* the answer is an old one */
-    atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
     bool on_worker;     /* its body was read by a worker, which goes on with it */
 
@@ -160,8 +162,15 @@ int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
                     int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
                     struct err *e) _must_check_;
 
+/* A system's call goes on in another tenant and mode: what it has told so far is written down for
+ * the one it was in. */
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
+                     struct err *e) _must_check_;
+
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
+void run_stream(struct call_private *p, struct worker *w); /* a stream's handler, here */
+enum lane lane_of(const struct route *route);
 /* Answers: what the handler replied, or the error. */
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);

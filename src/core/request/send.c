@@ -157,7 +157,7 @@ void secure_header(struct app *app, struct http_req *r)
         http_headerf(r, "Strict-Transport-Security", "max-age=%lld", (long long)seconds);
 }
 
-static void common_headers(struct call_private *p, int64_t micros, bool vary_coding)
+void reply_headers(struct call_private *p, int64_t micros, bool vary_coding)
 {
     bool vary_origin = cors_headers(p);
 
@@ -267,6 +267,16 @@ bool etag_matches(struct str header, const char *tag)
 
 /* ---- the end */
 
+bool leave_crowd(struct call_private *p)
+{
+    bool was = p->limit.entered;
+
+    p->limit.entered = false;
+    if (was)
+        ratelimit_leave(p->c.app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
+    return was;
+}
+
 static void let_go(struct call_private *p)
 {
     struct app *app = p->c.app;
@@ -274,18 +284,18 @@ static void let_go(struct call_private *p)
 
     idem_end(p);
     live_del(p);
+    stream_leave(p);
     spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
         call_give(p, (enum share_kind)kind);
-    if (!p->limit.entered)
+    if (!leave_crowd(p))
         return;
-    ratelimit_leave(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
     if (p->status == 304)
         ratelimit_weight(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s), -1, INT64_MAX,
                          clock_wall(app->clock), &wait);
 }
 
-static void account(struct call_private *p, int64_t micros)
+void reply_account(struct call_private *p, int64_t micros)
 {
     struct app *app = p->c.app;
 
@@ -348,8 +358,8 @@ static void send_now(void *ctx)
         http_header(p->r, "Content-Encoding", coding == GZIP ? "gzip" : "zstd");
     if (p->etag)
         http_header(p->r, "ETag", p->etag);
-    common_headers(p, micros, vary);
-    account(p, micros);
+    reply_headers(p, micros, vary);
+    reply_account(p, micros);
     hand_over(p, p->body, &packed);
 }
 
@@ -364,43 +374,7 @@ void reply_send(struct call_private *p)
         send_now(p);
 }
 
-/* ---- streams */
-
-static void peer_gone(void *ctx, struct http_req *r _unused_, bool draining _unused_)
-{
-    struct call_private *p = ctx;
-
-    atomic_store(&p->gone, true);
-}
-
-int stream_begin(struct call *c, const char *content_type, struct err *e)
-{
-    struct call_private *p = c->p;
-
-    if (p->streaming || !p->r)
-        return err_cause(e, ERR_INTERNAL, "a stream was begun twice", "internal error");
-    p->streaming = true;
-    p->content_type = arena_strdup(c->arena, content_type);
-    p->etag = NULL;
-    common_headers(p, clock_mono(clock_system()) - p->began, false);
-    live_add(p);
-    http_on_gone(p->r, peer_gone, p);
-    http_stream_begin(p->r, p->status);
-    return 0;
-}
-
-int stream_write(struct call *c, struct str data, struct err *e)
-{
-    struct call_private *p = c->p;
-
-    if (!p->streaming)
-        return err_cause(e, ERR_INTERNAL, "no stream was begun", "internal error");
-    if (http_stream_write(p->r, data, true) < 0) {
-        atomic_store(&p->gone, true);
-        return err_set(e, ERR_REQUEST_TIMEOUT, "the peer has gone");
-    }
-    return 0;
-}
+/* ---- who waits for it */
 
 /* A store that does not answer says nothing of a credential: it is looked up again. */
 static bool no_longer_allowed(struct call_private *p)
@@ -408,15 +382,6 @@ static bool no_longer_allowed(struct call_private *p)
     struct err e;
 
     return live_check(p, store_any_reader(p->c.app->store), &e) < 0 && err_status(e.code) < 500;
-}
-
-bool stream_gone(struct call *c)
-{
-    struct call_private *p = c->p;
-
-    if (!atomic_load(&p->gone) && p->streaming && no_longer_allowed(p))
-        atomic_store(&p->gone, true);
-    return atomic_load(&p->gone) || http_req_gone(p->r);
 }
 
 bool call_gone(struct call *c)
@@ -427,23 +392,4 @@ bool call_gone(struct call *c)
         return false;
     live_add(p);
     return http_req_gone(p->r) || no_longer_allowed(p);
-}
-
-void stream_finish(struct call_private *p, bool whole)
-{
-    struct http_req *r = p->r;
-    struct arena own = p->own, large = p->large;
-    struct buf buf = p->buf;
-
-    account(p, clock_mono(clock_system()) - p->began);
-    json_free(TAKE(p->json));
-    p->own = p->large = ARENA(0);
-    p->buf = BUF(0);
-    if (whole)
-        http_stream_end(r);
-    else
-        http_stream_cut(r);
-    buf_free(&buf);
-    arena_free(&own);
-    arena_free(&large);
 }

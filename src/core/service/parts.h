@@ -16,6 +16,8 @@ struct store;
 struct store *app_store(struct app *app);
 struct clock *app_clock(struct app *app);
 const struct config *app_config(struct app *app);
+/* Wakes whoever is parked on 'topic', where no commit does (call_signal()). */
+void app_signal(struct app *app, const char *topic);
 struct compute *app_compute(struct app *app, enum mode mode);
 struct image_store *app_images(struct app *app, enum mode mode);
 struct mail *app_mail(struct app *app);

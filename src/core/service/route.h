@@ -44,6 +44,8 @@ struct route {
     bool operator;              /* operators only */
     bool planned;               /* answers 501, after all checks: what it is for is not built */
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
+    bool asks_host;   /* STREAM: its runs call a driver, so that none of them takes a thread that
+                         reads wait for */
     bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
                          rows */
@@ -72,14 +74,16 @@ struct route {
 
 /* ---- a service */
 
+struct consumer;
 struct reconciler;
 struct service {
     const char *name, *doc;
-    const struct migration *migrations;    /* ends with { 0 } */
-    const struct route *routes;            /* ends with { 0 } */
-    const struct reconciler *const *loops; /* ends with NULL; may be NULL */
-    const struct quota *const *quotas;     /* all that it counts by; ends with NULL; may be NULL */
-    const struct auth_class *auth;         /* of one service only */
+    const struct migration *migrations;      /* ends with { 0 } */
+    const struct route *routes;              /* ends with { 0 } */
+    const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
+    const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
+    const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
+    const struct auth_class *auth;     /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);
 };

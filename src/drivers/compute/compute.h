@@ -75,17 +75,16 @@ struct compute_log_place {
     int64_t file[2], at[2];
 };
 struct compute_log_opts {
-    int64_t tail;                  /* last lines; < 0: all */
-    int64_t since;                 /* only lines that ended then or later (wall time), 0: all */
-    bool follow;                   /* go on until on_line says stop or the instance is gone */
+    int64_t tail;  /* last lines; < 0: all */
+    int64_t since; /* only lines that ended then or later (wall time), 0: all */
+    bool follow;   /* as it is there now; then watch() says once that there is more */
     struct compute_log_place from; /* go on behind this line instead of 'tail' */
 };
 enum compute_line_kind {
     COMPUTE_LINE,      /* a whole line */
     COMPUTE_LINE_PART, /* its rest is in the next of its stream (over 1 MiB), or not there */
     COMPUTE_LINE_GAP,  /* output is missing here: no longer kept, or never written */
-    COMPUTE_LINE_IDLE, /* 'follow' has nothing more for now, at least once a second: time to pass on
-                          what was kept back, and the chance to say -1 */
+    COMPUTE_LINE_IDLE, /* 'follow' has nothing more for now: the last, for the place behind it */
 };
 struct compute_line {
     enum compute_line_kind kind;
@@ -94,7 +93,8 @@ struct compute_line {
     struct str text; /* as it was printed, any bytes */
     struct compute_log_place after;
 };
-/* What is there when the call begins, in order, then what 'follow' brings; -1 ends it. */
+/* What is there when the call begins, in order; -1 ends it.  A line that is being printed is a part
+ * of that, but not for who follows: it comes whole, by the next call. */
 typedef int compute_line_fn(void *ctx, const struct compute_line *line);
 
 struct compute_exec {
@@ -114,6 +114,12 @@ struct compute_exec_result {
     struct str out, err;              /* at most 1 MiB each, any bytes, in the arena */
     bool timed_out, out_cut, err_cut; /* there was more */
     const char *cwd_fault; /* why 'cwd' cannot be entered ("does not exist"); then nothing ran */
+};
+
+enum compute_event {
+    COMPUTE_NOTHING,
+    COMPUTE_CHANGED, /* an instance's status, by no order (an exit) */
+    COMPUTE_PRINTED, /* one whose log is followed has printed something */
 };
 
 struct compute;
@@ -147,8 +153,8 @@ struct compute_class {
      * ignored. */
     int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
                  const struct compute_name *names, size_t n, struct err *e);
-    /* The next change of any instance's status that no order brought at once (an exit): its id;
-     * waits at most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
+    /* The next event of any instance and, unless nothing happened within 'timeout', its id: an enum
+     * compute_event.  -1: lost contact.  Events may be lost with it, or when there are too many. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
     void (*free)(struct compute *h);
 };

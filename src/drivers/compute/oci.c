@@ -458,10 +458,11 @@ static int oci_watch(struct compute *h, int64_t timeout, struct uuid *id, _unuse
     while (o->n_events == 0)
         if (pthread_cond_timedwait(&o->changed, lock_, &until) == ETIMEDOUT)
             return 0;
-    *id = o->events[o->first_event];
+    struct oci_event ev = o->events[o->first_event];
     o->first_event = (o->first_event + 1) % OCI_EVENTS;
     o->n_events--;
-    return 1;
+    *id = ev.id;
+    return (int)ev.what;
 }
 
 /* ---- birth and end ---- */
@@ -558,7 +559,7 @@ struct compute *compute_oci(const struct compute_oci_opts *opts, struct err *e)
         abort();
     o->base.class = &oci_class;
     o->arena = ARENA(MIB(16));
-    o->epoll = o->quit = -1;
+    o->epoll = o->quit = o->printed = -1;
     o->instances = map_new();
     pthread_mutex_init(&o->lock, NULL);
     pthread_condattr_init(&attr);

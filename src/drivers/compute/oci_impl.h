@@ -73,9 +73,14 @@ struct oci {
     pthread_cond_t changed; /* some state changed; an event came */
     struct map *instances;
     uint8_t ranges[OCI_RANGES]; /* taken */
-    struct uuid events[OCI_EVENTS];
+    struct oci_event {
+        struct uuid id;
+        enum compute_event what;
+    } events[OCI_EVENTS];
     size_t first_event, n_events;
-    int epoll, quit; /* the monitor's */
+    int epoll, quit;      /* the monitor's */
+    int printed;          /* inotify, of folders of logs */
+    struct map *followed; /* struct uuid by its watch */
     pthread_t monitor;
     bool monitoring;
 };
@@ -116,6 +121,8 @@ int oci_save_state(struct oci *o, struct inst *i, struct err *e);
 /* All folders of 'dir' become instances. */
 int oci_adopt(struct oci *o, struct err *e);
 /* Hears of this shim's end from now on; takes the descriptors. */
+/* With the lock held. */
+void oci_push_event(struct oci *o, const struct uuid *id, enum compute_event what);
 void oci_watch_shim(struct oci *o, struct inst *i, int shim_fd, int init_fd);
 void oci_unpublish(struct oci *o, const struct uuid *id);
 int oci_monitor_start(struct oci *o, struct err *e);
@@ -193,6 +200,10 @@ void oci_seccomp_end(struct oci *o);
 const char *oci_seccomp_program(struct oci *o, struct err *e);
 
 /* ---- oci_log.c, oci_exec.c */
+int oci_logs_begin(struct oci *o, struct err *e) _must_check_;
+void oci_logs_end(struct oci *o);
+/* Something was written to a log that is followed. */
+void oci_printed(struct oci *o);
 int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
              compute_line_fn *fn, void *ctx, struct err *e);
 int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e);

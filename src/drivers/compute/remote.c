@@ -12,8 +12,6 @@
 #include "os/thread.h"
 #include "os/unixsock.h"
 
-enum { RESUME_S = 30 }; /* how long who reads logs waits for an agent that ended */
-
 static const int64_t GONE_LOOK = MILLIS(500);
 
 struct remote {
@@ -375,18 +373,9 @@ static int remote_list(struct compute *h, struct arena *a, struct compute_state 
 struct lines {
     compute_line_fn *fn;
     void *ctx;
-    struct buf text;               /* not yet a whole line */
-    struct compute_log_place last; /* behind the last line that was given on */
-    bool begun, enough;
+    struct buf text; /* not yet a whole line */
+    bool enough;
 };
-
-static int give_line(struct lines *l, const struct compute_line *line)
-{
-    l->begun = true;
-    l->last = line->after;
-    l->enough = l->fn(l->ctx, line) < 0;
-    return l->enough ? -1 : 0;
-}
 
 static int take_lines(void *ctx, _unused_ const struct json_value *json, struct str bytes,
                       struct err *e)
@@ -400,7 +389,8 @@ static int take_lines(void *ctx, _unused_ const struct json_value *json, struct 
     while ((r = line_decode((struct str){ l->text.p + at, l->text.n - at }, &line, &used, e)) ==
            1) {
         at += used;
-        if (give_line(l, &line) < 0) {
+        l->enough = l->fn(l->ctx, &line) < 0;
+        if (l->enough) {
             e->code = ERR_NONE;
             return -1;
         }
@@ -425,49 +415,22 @@ static int order_logs(struct compute *h, const struct uuid *id, const struct com
     json_key(&o, "from");
     json_open(&o, '[');
     for (int k = 0; k < 2; k++) {
-        json_int(&o, l->last.file[k]);
-        json_int(&o, l->last.at[k]);
+        json_int(&o, lo->from.file[k]);
+        json_int(&o, lo->from.at[k]);
     }
     json_close(&o);
     json_close(&o);
     int r = remote_do(h, &order, e);
     buf_free(&b);
-    buf_clear(&l->text);
-    return l->enough ? 0 : r;
+    return r;
 }
 
-/* Waits for the agent a little; false when it has been long enough, or nobody listens. */
-static bool wait_for_agent(struct lines *l, int64_t until)
-{
-    struct compute_line idle = { .kind = COMPUTE_LINE_IDLE, .after = l->last };
-    struct timespec t = { .tv_nsec = 200000000 };
-
-    if (clock_mono(clock_system()) > until || give_line(l, &idle) < 0)
-        return false;
-    nanosleep(&t, NULL);
-    return true;
-}
-
-/* An agent that ends in between is asked again, from behind the last line that it gave. */
 static int remote_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
                        compute_line_fn *fn, void *ctx, struct err *e)
 {
     struct lines l = { .fn = fn, .ctx = ctx, .text = BUF(LINE_TEXT_MAX + FRAME_MAX) };
-    int64_t until = 0;
-    int r;
+    int r = order_logs(h, id, lo, &l, e);
 
-    l.last = lo->from;
-    for (;;) {
-        bool was = l.begun;
-        struct compute_log_place place = l.last;
-        r = order_logs(h, id, lo, &l, e);
-        if (r == 0 || e->code != ERR_ENGINE_UNAVAILABLE || !l.begun)
-            break;
-        if (!was || memcmp(&place, &l.last, sizeof(place)) != 0 || until == 0)
-            until = clock_mono(clock_system()) + SECONDS(RESUME_S);
-        if (!wait_for_agent(&l, until))
-            break;
-    }
     buf_free(&l.text);
     return l.enough ? 0 : r;
 }
@@ -622,6 +585,8 @@ static int remote_watch(struct compute *h, int64_t timeout, struct uuid *id, str
     if (got == 1) {
         _cleanup_(json_freep) struct json_value *v = json_parse((struct str){ m->p, m->n }, e);
         const char *s = v ? json_str_of(json_get(v, "id"), NULL) : NULL;
+        bool printed = v && json_get_bool(v, "printed", false);
+        got = printed ? COMPUTE_PRINTED : COMPUTE_CHANGED;
         if (m->kind == FRAME_JSON && s && strlen(s) < sizeof(id->s))
             memcpy(id->s, s, strlen(s) + 1);
         else

@@ -304,13 +304,14 @@ static int run_exec(struct job *j, struct err *e)
     return r;
 }
 
-static int send_event(struct job *j, const struct uuid *id, struct err *e)
+static int send_event(struct job *j, const struct server_event *ev, struct err *e)
 {
     struct buf b = BUF(KIB(1));
     struct json_out o = JSON_OUT(&b);
 
     json_open(&o, '{');
-    json_kstr(&o, "id", id->s);
+    json_kstr(&o, "id", ev->id.s);
+    json_kbool(&o, "printed", ev->what == COMPUTE_PRINTED);
     json_close(&o);
     int r = stream_json(j->stream, &b, e);
     buf_free(&b);
@@ -333,10 +334,10 @@ static int run_watch(struct job *j, struct err *e)
         if (s->n_events - seen > SERVER_EVENTS)
             seen = s->n_events - SERVER_EVENTS;
         bool any = seen < s->n_events;
-        struct uuid id = s->events[seen % SERVER_EVENTS];
+        struct server_event ev = s->events[seen % SERVER_EVENTS];
         seen += any;
         pthread_mutex_unlock(&s->lock);
-        if (stream_cancelled(j->stream) || (any && send_event(j, &id, e) < 0))
+        if (stream_cancelled(j->stream) || (any && send_event(j, &ev, e) < 0))
             return 0;
         pthread_mutex_lock(&s->lock);
     }

@@ -7,3 +7,6 @@
 #include "core/service.h"
 
 extern const struct reconciler instance_loop;
+
+/* It has printed something, or is no longer what it was: who follows its output looks. */
+void instance_printed(struct app *app, const struct uuid *id);

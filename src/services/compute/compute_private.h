@@ -3,7 +3,8 @@
 
 /* What the files of the compute service share: images as the API sees them (image.c), as the hosts
  * have them (image_loop.c), instances as the API sees them (instance.c), as the hosts see them
- * (instance_loop.c), and what is done with a running one (instance_use.c). */
+ * (instance_loop.c), and what is done with one that runs: its output (instance_logs.c) and the rest
+ * (instance_use.c). */
 
 #include "core/config/config.h"
 #include "drivers/compute/compute.h"
@@ -125,6 +126,8 @@ struct instance {
 extern const struct record instance_record;
 extern const struct quota quota_instances, quota_vcpus, quota_memory_mb;
 /* The route's instance, to look into: 409 if it is being deleted. */
+/* Of who follows what it prints. */
+const char *instance_log_topic(struct arena *a, const struct uuid *id);
 int instance_there(struct call *c, struct instance *out, struct err *e) _must_check_;
 /* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */
 extern const struct reconciler names_loop;

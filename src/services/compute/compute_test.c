@@ -423,7 +423,7 @@ static int host_names(struct compute *h _unused_, const struct uuid *vpc _unused
 }
 
 static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
-                     const struct compute_log_opts *o _unused_, compute_line_fn *fn, void *ctx,
+                     const struct compute_log_opts *o, compute_line_fn *fn, void *ctx,
                      struct err *e)
 {
     if (host.deaf)
@@ -437,6 +437,8 @@ static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         if (fn(ctx, &lines[i]) < 0)
             return 0;
+    if (o->follow)
+        return err_set(e, ERR_NOT_FOUND, "it has gone meanwhile");
     return host.breaks ? err_set(e, ERR_ENGINE_UNAVAILABLE, "the host has gone") : 0;
 }
 

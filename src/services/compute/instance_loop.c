@@ -138,6 +138,7 @@ static int grave_close(struct call *c, void *arg, struct err *e)
     TRY(network_address_release(c, &g->v->id, e));
     TRY(call_due(c, &names_loop, &g->vpc_id, c->now, e));
     TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    call_signal(c, instance_log_topic(c->arena, &g->v->id));
     return db_exec(c->db, sql_destroyed, ARGS(A(&g->v->id)), e);
 }
 

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams between two runs of their handler.  Hides that thousands may be woken by one commit: they
+ * wait in one line a tenant, which takes one place in the queue of its lane, and gives it up to the
+ * next tenant after some of them. */
+#include "core/service/stream.h"
+
+#include "base/map.h"
+#include "core/request/request.h"
+
+enum { IN_A_ROW = 64 };
+
+static const int64_t HEARTBEAT = SECONDS(15);
+
+struct feed_key {
+    uint64_t flow, lane;
+};
+struct feed {
+    struct feeds *all;
+    struct feed_key key;
+    struct flow flow;
+    size_t streams; /* that take their turns here */
+    struct call_private *first, **end;
+    bool at_work; /* its job is queued or runs */
+};
+struct feeds {
+    struct app *app;
+    pthread_mutex_t lock; /* guards all feeds too */
+    struct map *by_key;
+    bool held_up; /* there may be a feed with streams and without a job */
+};
+
+struct feeds *feeds_new(struct app *app)
+{
+    struct feeds *x = calloc(1, sizeof(*x));
+
+    if (!x)
+        abort();
+    x->app = app;
+    x->by_key = map_new();
+    pthread_mutex_init(&x->lock, NULL);
+    return x;
+}
+
+void feeds_free(struct feeds *x)
+{
+    if (!x)
+        return;
+    map_free(x->by_key);
+    pthread_mutex_destroy(&x->lock);
+    free(x);
+}
+
+/* Under the lock. */
+static void drop_unused(struct feed *f)
+{
+    if (f->streams > 0 || f->at_work)
+        return;
+    map_del(f->all->by_key, &f->key, sizeof(f->key));
+    free(f);
+}
+
+/* Under the lock. */
+static struct feed *enter(struct feeds *x, struct call_private *p)
+{
+    struct feed_key key = { call_flow(p)->key, lane_of(p->c.route) };
+    struct feed *f = map_get(x->by_key, &key, sizeof(key));
+
+    if (!f) {
+        f = calloc(1, sizeof(*f));
+        if (!f)
+            abort();
+        *f = (struct feed){ .all = x, .key = key, .flow = *call_flow(p) };
+        f->end = &f->first;
+        map_set(x->by_key, &key, sizeof(key), f);
+    }
+    f->streams++;
+    return f;
+}
+
+void stream_leave(struct call_private *p)
+{
+    struct feed *f = p->stream.feed;
+
+    if (!f)
+        return;
+    p->stream.feed = NULL;
+    pthread_mutex_lock(&f->all->lock);
+    struct feeds *x = f->all;
+    f->streams--;
+    drop_unused(f);
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* ---- its job */
+
+static struct call_private *next_of(struct feed *f)
+{
+    struct feeds *x = f->all;
+
+    pthread_mutex_lock(&x->lock);
+    struct call_private *p = f->first;
+    if (p) {
+        f->first = p->stream.next;
+        if (!f->first)
+            f->end = &f->first;
+    } else {
+        f->at_work = false;
+        drop_unused(f);
+    }
+    pthread_mutex_unlock(&x->lock);
+    return p;
+}
+
+static void has_room(void *ctx)
+{
+    stream_wake(ctx);
+}
+
+static void work(void *ctx, void *worker);
+
+/* Its job is queued, or later by feeds_tick(). */
+static void begin(struct feed *f)
+{
+    struct feeds *x = f->all;
+    struct pool *pool = x->app->lanes[f->key.lane];
+
+    if (pool && pool_submit_for(pool, &f->flow, work, f) == FAIR_OK)
+        return;
+    pthread_mutex_lock(&x->lock);
+    f->at_work = false;
+    x->held_up = true;
+    pthread_mutex_unlock(&x->lock);
+}
+
+static void work(void *ctx, void *worker)
+{
+    struct feed *f = ctx;
+    struct app *app = f->all->app;
+    struct call_private *p;
+
+    for (int i = 0; i < IN_A_ROW || app->stopping; i++) {
+        if (!(p = next_of(f)))
+            return;
+        bool last = atomic_load(&p->park.leaving) || http_req_gone(p->r) || app->stopping;
+        if (last || http_stream_wait(p->r, has_room, p))
+            run_stream(p, worker);
+    }
+    begin(f);
+}
+
+void stream_wake(struct call_private *p)
+{
+    struct feeds *x = p->c.app->feeds;
+
+    pthread_mutex_lock(&x->lock);
+    if (!p->stream.feed)
+        p->stream.feed = enter(x, p);
+    struct feed *f = p->stream.feed;
+    p->stream.next = NULL;
+    *f->end = p;
+    f->end = &p->stream.next;
+    bool idle = !f->at_work;
+    f->at_work = true;
+    pthread_mutex_unlock(&x->lock);
+    if (idle)
+        begin(f);
+}
+
+static struct feed *held_up(struct feeds *x)
+{
+    struct feed *found = NULL;
+    size_t at = 0, n;
+    const void *key;
+    void *value;
+
+    pthread_mutex_lock(&x->lock);
+    while (x->held_up && !found && map_next(x->by_key, &at, &key, &n, &value)) {
+        struct feed *f = value;
+
+        if (f->first && !f->at_work)
+            found = f;
+    }
+    if (found)
+        found->at_work = true;
+    else
+        x->held_up = false;
+    pthread_mutex_unlock(&x->lock);
+    return found;
+}
+
+void feeds_tick(struct feeds *x)
+{
+    struct feed *f;
+
+    for (int i = 0; i < IN_A_ROW && (f = held_up(x)); i++)
+        begin(f);
+}
+
+/* ---- between runs */
+
+void stream_rest(struct call_private *p)
+{
+    int64_t now = p->c.now;
+
+    if (p->stream.events && now - p->stream.wrote >= HEARTBEAT &&
+        http_stream_write(p->r, STR(":\n\n")) == 0)
+        p->stream.wrote = now;
+    if (p->stream.events)
+        p->park.again = MIN(p->park.again, p->stream.wrote + HEARTBEAT);
+    /* Who waits long wakes with all others of that second. */
+    if (p->park.again - now > SECONDS(1) && p->park.again < INT64_MAX - SECONDS(1))
+        p->park.again += SECONDS(1) - 1 - (p->park.again - 1) % SECONDS(1);
+    arena_free(&p->own);
+    buf_free(&p->buf);
+}
+
+void stream_finish(struct call_private *p, bool whole)
+{
+    struct http_req *r = p->r;
+    struct arena own = p->own, large = p->large;
+    struct buf buf = p->buf;
+
+    reply_account(p, clock_mono(clock_system()) - p->began);
+    json_free(TAKE(p->json));
+    p->own = p->large = ARENA(0);
+    p->buf = BUF(0);
+    if (whole)
+        http_stream_end(r);
+    else
+        http_stream_cut(r);
+    buf_free(&buf);
+    arena_free(&own);
+    arena_free(&large);
+}
+
+/* ---- what a handler may say */
+
+int stream_begin(struct call *c, const char *content_type, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    if (p->streaming || !p->r || c->route->work != STREAM)
+        return err_cause(e, ERR_INTERNAL, "no stream can begin here", "internal error");
+    p->streaming = true;
+    p->content_type = content_type;
+    p->etag = NULL;
+    p->stream.events = strncmp(content_type, "text/event-stream", 17) == 0;
+    p->stream.wrote = c->now;
+    reply_headers(p, clock_mono(clock_system()) - p->began, false);
+    p->content_type = NULL;
+    leave_crowd(p); /* it is one of its tenant's streams, which have a bound of their own */
+    live_add(p);
+    http_stream_begin(p->r, p->status);
+    return 0;
+}
+
+int stream_write(struct call *c, struct str data, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    if (!p->streaming)
+        return err_cause(e, ERR_INTERNAL, "no stream was begun", "internal error");
+    if (http_stream_write(p->r, data) < 0)
+        return err_set(e, ERR_REQUEST_TIMEOUT, "the peer has gone");
+    p->stream.wrote = c->now;
+    return 0;
+}
+
+size_t stream_room(struct call *c)
+{
+    return http_stream_room(c->p->r);
+}
+
+bool stream_last(const struct call *c)
+{
+    return c->parked_until && c->now >= c->parked_until;
+}
+
+void *stream_state(struct call *c, size_t size)
+{
+    struct call_private *p = c->p;
+
+    if (!p->stream.state)
+        p->stream.state = arena_alloc(http_req_arena(p->r), size);
+    return p->stream.state;
+}
+
+/* ---- text/event-stream */
+
+bool stream_wants_events(struct call *c)
+{
+    struct str accept = http1_header(http_req_head(c->p->r), "accept");
+    bool named = false;
+
+    return accept.n && accept_quality(accept, "text/event-stream", &named) > 0 && named;
+}
+
+const char *stream_last_id(struct call *c, const char *given)
+{
+    struct str id = http1_header(http_req_head(c->p->r), "last-event-id");
+
+    return id.n ? arena_dup(c->arena, id.p, id.n) : given && given[0] ? given : NULL;
+}
+
+int stream_farewell(struct call *c, struct err *e)
+{
+    static const char text[] = "event: end\ndata: {\"reason\":\"shutdown\"}\n\n";
+
+    return stream_write(c, STR(text), e);
+}
