@@ -1,35 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* core's own routes: health, metrics, the API's description of itself, the audit and the events,
- * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+/* core's own routes: health, metrics, the API's description of itself, and the events, a
+ * part of the journal's rows. */
+#include "core/audit.h"
 #include "core/event_stream.h"
+#include "core/loop/chain.h"
 #include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
 
 enum { EVENT_ROWS = 5000 }; /* of the journal, looked at for one page */
-
-static const struct enum_name outcome_names[] = {
-    { OUTCOME_SUCCESS, "success" },
-    { OUTCOME_FAILURE, "failure" },
-    { OUTCOME_DENIED, "denied" },
-    { 0 },
-};
-
-struct audit {
-    struct uuid id;
-    int64_t timestamp;
-    const char *actor, *action, *resource;
-    int status;
-    const char *ip_address, *request_id, *user_agent;
-    int64_t seq;
-};
-
-struct audit_query {
-    int64_t limit;
-    const char *cursor, *action, *actor;
-    int status;
-    int64_t created_after, created_before;
-};
 
 struct event_query {
     int64_t limit;
@@ -63,31 +42,6 @@ struct error_help {
 };
 
 /* clang-format off */
-#define T struct audit
-static const struct field audit_fields[] = {
-    FIELD_UUID(T, id,          0,       .doc = "Of the record."),
-    FIELD_TIME(T, timestamp,   FF_ALWAYS, .doc = "When it was done."),
-    FIELD_STR (T, actor,       FF_NULL, .doc = "Who did it: an e-mail address or the name of a key."),
-    FIELD_STR (T, action,      FF_ALWAYS, .doc = "What was done: INSTANCE_LAUNCH."),
-    FIELD_STR (T, resource,    FF_NULL, .doc = "Kind and id of what it was done to."),
-    FIELD_ENUM(T, status, int, 0, .names = outcome_names, .doc = "How it went."),
-    FIELD_STR (T, ip_address,  FF_NULL, .doc = "Whence the request came."),
-    FIELD_STR (T, request_id,  FF_ALWAYS, .doc = "Of the request."),
-    FIELD_STR (T, user_agent,  FF_NULL, .doc = "What the client calls itself."),
-    FIELD_INT (T, seq,         FF_HIDDEN, .doc = "Place in the journal."),
-};
-#undef T
-#define T struct audit_query
-static const struct field audit_query_fields[] = {
-    FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
-    FIELD_STR (T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
-    FIELD_STR (T, action, FF_CREATE, .max = 64, .doc = "Only this action."),
-    FIELD_STR (T, actor,  FF_CREATE, .max = 255, .doc = "Only by this actor."),
-    FIELD_ENUM(T, status, int, FF_CREATE, .names = outcome_names, .doc = "Only what went like this."),
-    FIELD_TIME(T, created_after,  FF_CREATE, .doc = "Only later ones."),
-    FIELD_TIME(T, created_before, FF_CREATE, .doc = "Only earlier ones."),
-};
-#undef T
 #define T struct event_query
 static const struct field event_query_fields[] = {
     FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
@@ -132,8 +86,6 @@ static const struct field error_help_fields[] = {
     FIELD_BOOL(T, retry,       0, .doc = "Whether the same request may succeed later."),
 };
 #undef T
-static const struct record audit_record = RECORD(audit, NULL, audit_fields, .prefix = "aud");
-static const struct record audit_query_record = RECORD(audit_query, NULL, audit_query_fields);
 static const struct record event_query_record = RECORD(event_query, NULL, event_query_fields);
 static const struct record event_record = RECORD(event_view, NULL, event_fields);
 static const struct record health_record = RECORD(health, NULL, health_fields);
@@ -281,40 +233,6 @@ static int error_get(struct call *c, struct err *e)
 
 /* ---- the journal, read */
 
-static const char sql_audit[] =
-    "SELECT id, at, actor, action,"
-    " CASE WHEN object_kind IS NULL THEN NULL"
-    "      WHEN object_id IS NULL THEN object_kind ELSE object_kind || '/' || object_id END,"
-    " outcome, ip, request_id, user_agent, seq FROM journal"
-    " WHERE tenant_id = $1 AND seq < $2 AND mode = $3 AND outcome IS NOT NULL"
-    " AND at > $4 AND at < $5 AND (action = $6 OR $6 = '') AND (actor = $7 OR $7 = '')"
-    " AND (outcome = $8 OR $8 = '')"
-    " ORDER BY seq DESC LIMIT $9";
-
-static int audit_list(struct call *c, struct err *e)
-{
-    const struct audit_query *q = c->query;
-    const char *outcome = q->status ? enum_to_str(outcome_names, q->status) : "";
-    struct rows rows;
-    int64_t seq, index;
-    const char *next = NULL;
-
-    TRY(journal_place_read(c, "audit", q->cursor, &seq, &index, e));
-    TRY(db_query(c->db, c->arena, &audit_record, sql_audit,
-                 ARGS(A(&c->tenant), A(seq), A(enum_to_str(mode_names, (int)c->who->mode)),
-                      A(q->created_after), A(q->created_before ? q->created_before : INT64_MAX),
-                      A(q->action ? q->action : ""), A(q->actor ? q->actor : ""), A(outcome),
-                      A(q->limit + 1)),
-                 &rows, e));
-    if ((int64_t)rows.n > q->limit) {
-        const struct audit *all = rows.v;
-
-        rows.n = (size_t)q->limit;
-        next = journal_place(c, "audit", all[rows.n - 1].seq, 0);
-    }
-    return reply_page(c, &audit_record, &rows, next);
-}
-
 struct events_read {
     struct call *c;
     const struct event_query *q;
@@ -422,6 +340,8 @@ static const struct route core_routes[] = {
       "Explains an error code.", .on = CLASSIC, .public = true },
     { GET, "/audit",            "audit:list",     READ,  audit_list,   NULL, &audit_record, 200,
       "Lists who did what, newest first.", .query = &audit_query_record, .rows = true },
+    { GET, "/audit/verify",     "audit:verify",   READ,  audit_verify, NULL, &audit_proof_record, 200,
+      "Proves that the audit is as it was written.", .query = &audit_verify_query_record },
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
       "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
     { GET, "/events/stream",    "event:list",     STREAM, events_stream, NULL, NULL, 200,
@@ -432,8 +352,11 @@ static const struct route core_routes[] = {
 };
 /* clang-format on */
 
+static const struct consumer *const core_consumers[] = { &audit_chain, NULL };
+
 const struct service core_service = {
     .name = "core",
     .doc = "Health, metrics, audit and events.",
     .routes = core_routes,
+    .consumers = core_consumers,
 };

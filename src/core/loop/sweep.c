@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "core/limit/lease.h"
+#include "core/loop/chain.h"
 #include "core/loop/consumer.h"
 #include "core/request/request.h"
 
@@ -35,13 +36,13 @@ static int sweep_records(struct call *c, void *arg, struct err *e)
  * that what has been swept is known by one number.  Who is last takes the row along. */
 static const struct part {
     const char *name;
-    size_t days;   /* the setting's place in struct config */
-    bool consumed; /* what consumers have not read stays */
+    size_t days;                         /* the setting's place in struct config */
+    const struct consumer_kind *readers; /* what they have not read stays */
     const char *sql;
 } parts[] = {
-    { "events", offsetof(struct config, events_days), true,
+    { "events", offsetof(struct config, events_days), NULL,
       "UPDATE journal SET events = NULL WHERE seq > $1 AND seq <= $2 AND events IS NOT NULL" },
-    { "audit", offsetof(struct config, audit_days), false,
+    { "audit", offsetof(struct config, audit_days), &chain_kind,
       "UPDATE journal SET outcome = NULL, action = NULL, actor = NULL, user_id = NULL,"
       " key_id = NULL, object_kind = NULL, object_id = NULL, ip = NULL, user_agent = NULL,"
       " trace_id = NULL WHERE seq > $1 AND seq <= $2 AND outcome IS NOT NULL" },
@@ -74,15 +75,15 @@ static int sweep_part(struct call *c, void *arg, struct err *e)
     memcpy(&days, at, sizeof(days));
     TRY(db_int(c->db, sql_swept, ARGS(A(s->part->name)), 0, &from, e));
     TRY(db_int(c->db, sql_next, ARGS(A(from), A(c->now - DAYS(days))), 0, &to, e));
-    if (s->part->consumed) {
-        TRY(consumers_read(c->app, c->db, NULL, &read, &last, e));
-        s->held = to > read ? last : NULL;
-        s->behind = read;
-        to = MIN(to, read);
-    }
+    TRY(consumers_read(c->app, c->db, s->part->readers, &read, &last, e));
+    s->held = to > read ? last : NULL;
+    s->behind = read;
+    to = MIN(to, read);
     s->more = to > from;
     if (!s->more)
         return 0;
+    if (s->part->readers == &chain_kind)
+        TRY(chain_anchor(c, from, to, e));
     TRY(db_exec(c->db, s->part->sql, ARGS(A(from), A(to)), e));
     TRY(db_exec(c->db, sql_empty, ARGS(A(from), A(to)), e));
     return db_exec(c->db, "UPDATE core_swept SET seq = $2 WHERE part = $1",

@@ -23,7 +23,6 @@ static const struct planned {
     { BOTH,     P,         "/account/reopen" },
     { BOTH,     MANY,      "/alerts" },
     { BOTH,     ONE,       "/alerts/{id}" },
-    { BOTH,     G,         "/audit/verify" },
     { BOTH,     P,         "/auth/logout" },
     { BOTH,     P,         "/auth/verify-email" },
     { PLATFORM, P,         "/auth/token" },
