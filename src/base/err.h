@@ -41,9 +41,9 @@
     X(NOT_IMPLEMENTED,          501,    "not_implemented",            false, "This is planned and not built, or not offered by this installation.") \
     X(OVERLOADED,               503,    "overloaded",                 true,  "Too much is under way at this moment; Retry-After says when to ask again.") \
     X(ENGINE_UNAVAILABLE,       503,    "engine_unavailable",         true,  "A part that this needs, such as the host of the containers, does not answer now.") \
-    X(NO_SPACE,                 503,    "insufficient_storage",       false, "A disk of the host is full.") \
     X(BUSY,                     503,    "overloaded",                 true,  "Too much is under way at this moment; Retry-After says when to ask again.") /* the database lost a race; run again */ \
-    X(HTTP_VERSION,             505,    "http_version_not_supported", false, "The request is of a version of HTTP that is not spoken here.")
+    X(HTTP_VERSION,             505,    "http_version_not_supported", false, "The request is of a version of HTTP that is not spoken here.") \
+    X(NO_SPACE,                 507,    "insufficient_storage",       false, "A disk of the host is full.")
 /* clang-format on */
 
 enum err_code {

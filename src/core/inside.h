@@ -30,7 +30,7 @@ struct reconcile;
 struct rowcache;
 struct shares;
 
-enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
+enum { STATUS_CELLS = 40, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
 /* What is known of a route's row before any request: one a row. */
 struct route_info {

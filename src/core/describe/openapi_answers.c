@@ -82,6 +82,7 @@ static const struct answer {
     { ERR_INTERNAL,               "internal_error",         NULL, 0 },
     { ERR_NOT_IMPLEMENTED,        "not_implemented",        NULL, 0 },
     { ERR_OVERLOADED,             "unavailable",            "Not available at this moment.", BIT(H_RETRY) },
+    { ERR_NO_SPACE,               "insufficient_storage",   NULL, 0 },
 };
 /* clang-format on */
 
@@ -130,6 +131,8 @@ static bool can_answer(const struct entry *en, enum err_code code)
         return !r->public || r->limit == LIMIT_AUTH;
     case ERR_NOT_IMPLEMENTED:
         return r->planned || takes(r->in, FF_PLANNED, 0);
+    case ERR_NO_SPACE:
+        return r->body == BODY_RAW;
     case ERR_OVERLOADED:
         return r->also != 503;
     default:

@@ -250,6 +250,8 @@ static const char *title_of(int status)
         return "This is not built";
     case 503:
         return "Not available at this moment";
+    case 507:
+        return "There is no room for it";
     default:
         return status >= 500 ? "The server failed" : "The request cannot be served";
     }
@@ -279,6 +281,7 @@ static const char *advice_of(enum err_code code)
         { ERR_INTERNAL,                "The fault is not in the request; its request_id finds it in the log" },
         { ERR_NOT_IMPLEMENTED,         "This is planned and not built, or not offered; what is there is in /v1/openapi.json" },
         { ERR_OVERLOADED,              "Ask again after the seconds in Retry-After" },
+        { ERR_NO_SPACE,                "Whoever runs this installation has to make room; nothing of the request was kept" },
         { ERR_BUSY,                    "Ask again after the seconds in Retry-After" },
         { ERR_ENGINE_UNAVAILABLE,      "Ask again after the seconds in Retry-After; /health/ready says what is missing" },
     };

@@ -21,7 +21,7 @@ static struct metric request_seconds = METRIC(METRIC_HISTOGRAM, "brume_http_requ
 
 static const int statuses[STATUS_CELLS] = { 200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403,
                                             404, 405, 406, 408, 409, 412, 413, 414, 415, 416, 422,
-                                            428, 429, 431, 500, 501, 502, 503, 505, 101 };
+                                            428, 429, 431, 500, 501, 502, 503, 505, 507, 101 };
 
 static size_t status_index(int status)
 {
