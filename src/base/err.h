@@ -33,6 +33,7 @@
     X(TOO_LARGE,                413,    "payload_too_large",          false, "The body, or the answer, is larger than is taken.") \
     X(URI_TOO_LONG,             414,    "uri_too_long",               false, "The path with its query is longer than is taken.") \
     X(UNSUPPORTED_MEDIA_TYPE,   415,    "unsupported_media_type",     false, "The body has a Content-Type or encoding that is not taken here.") \
+    X(RANGE,                    416,    "range_not_satisfiable",      false, "Range asks for bytes behind the end; Content-Range says how many there are.") \
     X(IDEMPOTENCY_KEY_REUSED,   422,    "idempotency_key_reused",     false, "The Idempotency-Key was used for another request before.") \
     X(PRECONDITION_REQUIRED,    428,    "precondition_required",      false, "This must not be changed without If-Match.") \
     X(RATE_LIMITED,             429,    "rate_limited",               true,  "Too many requests came; Retry-After says when the next is taken.") \

@@ -366,6 +366,7 @@ struct http_app app_http(struct app *app)
         .on_sent = dispatch_sent,
         .many = dispatch_many,
         .on_open = opened,
+        .on_cold = dispatch_cold,
     };
 }
 

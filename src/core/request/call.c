@@ -47,6 +47,7 @@ static void forget_reply(struct call_private *p)
     p->content_type = NULL;
     p->etag = NULL;
     p->etag_weak = false;
+    bytes_forget(p);
     p->code = ERR_NONE;
     buf_clear(&p->buf);
     p->out = JSON_OUT(&p->buf);
@@ -120,6 +121,7 @@ void call_publish(struct call_private *p)
 void call_release(struct call_private *p)
 {
     json_free(TAKE(p->json));
+    bytes_forget(p);
     buf_free(&p->buf);
     arena_free(&p->own);
     arena_free(&p->large);

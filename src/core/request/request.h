@@ -110,6 +110,13 @@ struct call_private {
     struct park_part park;
     struct live_part live;
 
+    struct bytes_part { /* bytes.c: the answer is bytes or a file's */
+        bool known;     /* its conditions have been looked at */
+        bool file;      /* 'fd' is its own, and is to be sent */
+        int fd;
+        int64_t first, n;
+    } bytes;
+
     /* the answer */
     bool replied;
     int status;
@@ -160,12 +167,16 @@ int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
                     int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
                     struct err *e) _must_check_;
 
+/* ---- bytes.c */
+void bytes_forget(struct call_private *p); /* the answer is another one */
+
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
 /* Answers: what the handler replied, or the error. */
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
+bool dispatch_cold(void *ctx, struct http_req *r);
 void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
 bool dispatch_many(void *ctx, const struct ip *peer);
