@@ -18,6 +18,7 @@
 #include "os/thread.h"
 
 struct auth_cache;
+struct blobs;
 struct call_private; /* request/request.h */
 struct faults;
 struct idem;
@@ -116,6 +117,9 @@ struct app {
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
     struct mail *_Atomic mail;
+    struct blobs *blobs;
+    atomic_bool blobs_left, blobs_dropped;     /* there is more to settle, to remove */
+    _Atomic int64_t blobs_seen, blobs_counted; /* when they were last */
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;

@@ -66,6 +66,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
+    p->commit.blobs_dropped = false;
     p->commit.published = false;
     p->matched = false;
     p->refs = NULL;
@@ -114,6 +115,8 @@ void call_publish(struct call_private *p)
     idem_committed(p);
     for (struct topic *x = p->commit.topics; x; x = x->next)
         park_signal(app->park, x->name);
+    if (p->commit.blobs_dropped)
+        atomic_store(&app->blobs_dropped, true);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
 }

@@ -56,6 +56,10 @@ struct route {
     /* BODY_RAW: what can be said before the body is asked for, so that nobody sends it in vain;
      * only reads.  May be NULL; not run for who sends an Idempotency-Key. */
     int (*admit)(struct call *c, struct err *e);
+    unsigned sums; /* BODY_RAW: BLOB_SHA256, BLOB_MD5: taken as it comes, for body_blob() */
+    /* BODY_RAW: no more comes than is left of it; what is kept is taken when it is kept.  NULL: no
+     * bound but the others; not for who sends an Idempotency-Key. */
+    const struct quota *body_quota;
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
