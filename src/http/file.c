@@ -15,6 +15,13 @@ enum {
     COLD_AGAIN_US = 20 * 1000, /* no thread was to be had */
 };
 
+ssize_t file_peek(int fd, void *p, size_t n, int64_t at)
+{
+    struct iovec v = { p, n };
+
+    return preadv2(fd, &v, 1, at, RWF_NOWAIT);
+}
+
 /* Whether a read of these bytes would not wait.  A file system that cannot say is taken to be slow.
  */
 static bool in_memory(int fd, int64_t at, int64_t n)
@@ -23,9 +30,8 @@ static bool in_memory(int fd, int64_t at, int64_t n)
 
     while (at < end) {
         char byte;
-        struct iovec v = { &byte, 1 };
 
-        if (preadv2(fd, &v, 1, at, RWF_NOWAIT) < 0)
+        if (file_peek(fd, &byte, 1, at) < 0)
             return false;
         int64_t next = (at / PROBE_EVERY + 1) * PROBE_EVERY;
         at = next >= end && at < end - 1 ? end - 1 : next;

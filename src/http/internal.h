@@ -337,6 +337,8 @@ void out_free_all(struct conn *c);
 /* file.c */
 /* Some of a file: bytes, -1 when it would block, -2 on error or when the file is shorter. */
 ssize_t file_send(struct conn *c, struct out *o);
+/* What a read gives without waiting for a disk; -1: nothing. */
+ssize_t file_peek(int fd, void *p, size_t n, int64_t at);
 /* Has the request's piece read, or tries so later. */
 void file_cold(void *req);
 
