@@ -134,8 +134,16 @@ void http_date_format(int64_t seconds, char out[HTTP_DATE])
     time_t at = (time_t)seconds;
     struct tm tm;
 
-    if (!gmtime_r(&at, &tm) || strftime(out, HTTP_DATE, "%a, %d %b %Y %H:%M:%S GMT", &tm) == 0)
+    char day[12], hour[13];
+
+    if (!gmtime_r(&at, &tm) || tm.tm_year < -1900 || tm.tm_year > 8099) {
         snprintf(out, HTTP_DATE, "Thu, 01 Jan 1970 00:00:00 GMT");
+        return;
+    }
+    /* strftime() leaves out the zeros of an early year. */
+    strftime(day, sizeof(day), "%a, %d %b", &tm);
+    strftime(hour, sizeof(hour), "%H:%M:%S GMT", &tm);
+    snprintf(out, HTTP_DATE, "%s %04u %s", day, (unsigned)(tm.tm_year + 1900) % 10000, hour);
 }
 
 /* ---- ranges */

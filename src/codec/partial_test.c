@@ -110,6 +110,9 @@ static void a_date_is_read_in_its_three_forms(void **state _unused_)
     assert_true(http_date_parse(STR("Sat, 31 Dec 2016 23:59:60 GMT"), NOW, &at));
     http_date_format(at, text);
     assert_string_equal(text, "Sun, 01 Jan 2017 00:00:00 GMT");
+    assert_true(http_date_parse(STR("Wed, 06 Nov 0997 08:49:37 GMT"), NOW, &at));
+    http_date_format(at, text);
+    assert_int_equal(memcmp(text + 8, "Nov 0997 08:49:37 GMT", 22), 0);
     /* Fifty years ahead at most. */
     assert_true(http_date_parse(STR("Sunday, 06-Nov-44 08:49:37 GMT"), NOW, &at) && at > NOW);
     assert_true(http_date_parse(STR("Sunday, 06-Nov-45 08:49:37 GMT"), NOW, &at) && at < NOW);
