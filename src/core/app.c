@@ -10,6 +10,7 @@
 #include "core/loop/reconcile.h"
 #include "core/loop/sweep.h"
 #include "core/request/request.h"
+#include "core/rows/blobs.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 #include "os/memory.h"
@@ -223,6 +224,9 @@ static int build(struct app *app, struct err *e)
     app->shares = shares_new(app->config);
     app->idem = idem_new();
     app->park = park_new(app);
+    const char *dir = arena_printf(&app->arena, "%s/blobs", app->config->state_dir);
+    if (!(app->blobs = blobs_new(dir, app->clock, e)))
+        return -1;
     app->live = live_new();
     app->feeds = feeds_new(app);
     app->tails = tails_new();
@@ -260,6 +264,7 @@ void app_free(struct app *app)
     feeds_free(app->feeds);
     tails_free(app->tails);
     live_free(app->live);
+    blobs_free(app->blobs);
     park_free(app->park);
     idem_free(app->idem);
     shares_free(app->shares);
@@ -280,6 +285,14 @@ void app_free(struct app *app)
 
 /* ---- time */
 
+/* Whether it is so long since '*last', which then is now. */
+static bool due(_Atomic int64_t *last, int64_t now, int64_t every)
+{
+    int64_t then = atomic_load(last);
+
+    return (!then || now - then >= every) && atomic_compare_exchange_strong(last, &then, now);
+}
+
 void app_tick(struct app *app)
 {
     int64_t now = clock_mono(app->clock);
@@ -293,6 +306,8 @@ void app_tick(struct app *app)
     int64_t swept = atomic_load(&app->swept);
     if (now - swept >= HOURS(1) && atomic_compare_exchange_strong(&app->swept, &swept, now))
         journal_sweep(app);
+    bool all = due(&app->blobs_seen, now, MINUTES(1));
+    blobs_tick(app, all, due(&app->blobs_counted, now, HOURS(1)));
 }
 
 static void *ticker(void *arg)
@@ -362,6 +377,8 @@ void app_stop(struct app *app)
     /* What still runs ends here, while the server and the store are there. */
     for (int i = LANES; i-- > 0;)
         pool_free(TAKE(app->lanes[i]));
+    if (app->ticking) /* a store that is restored now finds no bytes in doubt */
+        blobs_tick(app, false, false);
     while (app->started > 0) {
         const struct service *s = app->services[--app->started];
 
@@ -387,6 +404,7 @@ struct http_app app_http(struct app *app)
         .on_sent = dispatch_sent,
         .many = dispatch_many,
         .on_open = opened,
+        .on_cold = dispatch_cold,
     };
 }
 

@@ -18,6 +18,7 @@
 #include "os/thread.h"
 
 struct auth_cache;
+struct blobs;
 struct call_private; /* request/request.h */
 struct consumers;
 struct faults;
@@ -33,7 +34,7 @@ struct rowcache;
 struct shares;
 struct tails;
 
-enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
+enum { STATUS_CELLS = 40, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
 /* What is known of a route's row before any request: one a row. */
 struct route_info {
@@ -131,6 +132,9 @@ struct app {
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
     struct mail *_Atomic mail;
+    struct blobs *blobs;
+    atomic_bool blobs_left, blobs_dropped;     /* there is more to settle, to remove */
+    _Atomic int64_t blobs_seen, blobs_counted; /* when they were last */
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;

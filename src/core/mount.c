@@ -55,6 +55,8 @@ static int check_route(const struct route *r, struct err *e)
     if (r->list + r->rows + r->message > 1 || (r->rows && !r->out) || (r->message && r->out))
         return err_set(e, ERR_INTERNAL, "route %s: rows of .out, or a message, or neither",
                        r->path);
+    if (r->bytes && (r->method != GET || !r->produces || r->out))
+        return err_set(e, ERR_INTERNAL, "route %s: bytes have a media type and no record", r->path);
     if (r->work == STREAM && !r->produces)
         return err_set(e, ERR_INTERNAL, "route %s: a stream has a media type", r->path);
     if (r->work == QUICK && r->method != GET)

@@ -341,7 +341,9 @@ static void arm(struct conn *c)
     };
     enum wait want = WAIT_NONE;
 
-    if (c->out)
+    if (c->req && c->req->cold)
+        want = WAIT_NONE; /* it waits for us */
+    else if (c->out)
         want = WAIT_WRITE;
     else if (c->state == CONN_HEAD)
         want = c->req || (c->ssl && !c->tls_up) ? WAIT_HEAD : WAIT_IDLE;

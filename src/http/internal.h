@@ -21,6 +21,7 @@ enum {
     SMALL_BODY = 48 * 1024,   /* bodies up to here are copied behind their head */
     HEADERS_MAX = 16 * 1024,  /* headers of an answer */
     ARENA_KEEP = 8 * 1024,    /* what a pooled request keeps */
+    FILE_STEP = 512 * 1024,   /* of a file in a row */
     STREAM_HELD = 256 * 1024, /* back-pressure begins */
     STREAM_MAX = 1024 * 1024, /* who is further behind is cut off */
     DISCARD_MAX = 64 * 1024,  /* unread body that is read away to keep the connection */
@@ -51,6 +52,7 @@ enum op {
     OP_DROP = 256,
     OP_WS = 512,
     OP_MORE = 1024,
+    OP_WARM = 4096,
     OP_PART = 2048, /* the end of a stream that is not whole */
     OP_ROOM = 4096, /* somebody waits for room */
 };
@@ -80,6 +82,7 @@ struct out {
     size_t at, n;
     int fd;
     int64_t offset, left;
+    int64_t warm; /* up to here it was seen in memory */
 };
 
 enum conn_state {
@@ -153,6 +156,11 @@ struct http_req {
     size_t reply_n;
     int file;
     int64_t file_at, file_n;
+    /* A piece of a file that is not in memory: a thread of the application's reads it, and the
+     * request stays until it has. */
+    bool cold;
+    int cold_fd;
+    int64_t cold_at, cold_n;
 
     /* Body in. */
     enum body_mode ask; /* what was asked for; 'mode' is what the I/O thread knows of it */
@@ -328,6 +336,14 @@ bool conn_flush(struct conn *c);
 void conn_write(struct conn *c, struct iovec *v, int n, char *owned);
 void out_file(struct conn *c, int fd, int64_t offset, int64_t n);
 void out_free_all(struct conn *c);
+
+/* file.c */
+/* Some of a file: bytes, -1 when it would block, -2 on error or when the file is shorter. */
+ssize_t file_send(struct conn *c, struct out *o);
+/* What a read gives without waiting for a disk; -1: nothing. */
+ssize_t file_peek(int fd, void *p, size_t n, int64_t at);
+/* Has the request's piece read, or tries so later. */
+void file_cold(void *req);
 
 /* request.c */
 struct http_req *req_new(struct conn *c);

@@ -434,6 +434,9 @@ void io_close(struct io *io)
     io_take_posts(io);
     close_all(io);
     conn_reap(io);
+    for (size_t i = 0; i < io->n_timers; i++)
+        if (io->timers[i].fn == file_cold)
+            file_cold(io->timers[i].ctx);
     io_take_posts(io);
     io_here = NULL;
     while (io->free_reqs) {

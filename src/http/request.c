@@ -22,7 +22,7 @@ struct http_req *req_new(struct conn *c)
         r->arena = ARENA(MIB(4));
         r->headers = BUF(HEADERS_MAX);
         r->stream = BUF(2 * STREAM_MAX);
-        r->file = -1;
+        r->file = r->cold_fd = -1;
         pthread_mutex_init(&r->lock, NULL);
         pthread_cond_init(&r->moved, NULL);
     }
@@ -128,7 +128,8 @@ void req_detach(struct http_req *r)
     else if (r->app_done && r->begun)
         tell_sent(r, -1);
     if (!r->begun || r->app_done) {
-        release(r);
+        if (!r->cold) /* else who reads for it lets go */
+            release(r);
         return;
     }
     /* It must hear of it, or it would wait for a body for ever. */
@@ -246,8 +247,11 @@ void req_op(struct http_req *r, unsigned ops)
 {
     struct conn *c = r->conn;
 
+    if (ops & OP_WARM)
+        r->cold = false;
     if (r->app_done && !c) {
-        release(r); /* it only waited to leave the queue */
+        if (!r->cold)
+            release(r); /* it only waited to leave the queue */
         return;
     }
     if (c && c->dead)

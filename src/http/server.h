@@ -57,6 +57,10 @@ struct http_app {
     /* The server is there, and serves nobody before this returns: who waits at a listener may be
      * served before http_server_new() has returned.  May be NULL. */
     void (*on_open)(void *ctx, struct http_server *s);
+    /* The next piece of the file that answers 'r' is not in memory: has http_file_warm(r) called on
+     * a thread that may wait for a disk, once; false: not now, ask again in a moment.  On the I/O
+     * thread; 'r' and its user stay until then.  May be NULL: the I/O thread waits itself. */
+    bool (*on_cold)(void *ctx, struct http_req *r);
 };
 
 struct http_opts {
@@ -142,8 +146,11 @@ void http_headerf(struct http_req *r, const char *name, const char *fmt, ...)
  * body. Sets Date, Content-Length and, where due, Connection. */
 void http_reply(struct http_req *r, int status, struct str body);
 void http_reply_buf(struct http_req *r, int status, struct buf *body); /* takes the memory */
-/* A file's bytes by sendfile; takes 'fd'. */
+/* A file's bytes by sendfile (over TLS by the kernel's, else in pieces), as the peer takes them;
+ * takes 'fd'.  A file that ends early costs the connection. */
 void http_reply_file(struct http_req *r, int status, int fd, int64_t offset, int64_t length);
+/* Reads the piece that http_app.on_cold asked for, and says so. */
+void http_file_warm(struct http_req *r);
 /* The connection is closed after this answer. */
 void http_close_after(struct http_req *r);
 /* Lets go without an answer: the connection closes. */

@@ -16,7 +16,9 @@ struct digest *digest_new(enum digest_kind kind, struct err *e)
     if (crypto_open(e) < 0)
         return NULL;
     EVP_MD_CTX *c = EVP_MD_CTX_new();
-    const EVP_MD *md = kind == DIGEST_SHA1 ? EVP_sha1() : EVP_sha256();
+    const EVP_MD *md = kind == DIGEST_MD5    ? EVP_md5()
+                       : kind == DIGEST_SHA1 ? EVP_sha1()
+                                             : EVP_sha256();
     if (!c || EVP_DigestInit_ex(c, md, NULL) != 1)
         abort();
     return (struct digest *)(void *)c;

@@ -10,11 +10,12 @@
 
 static void hashes_are_those_of_the_standard(void **state _unused_)
 {
-    /* FIPS 180-4, "abc" */
+    /* "abc" of RFC 1321 and FIPS 180-4 */
     static const struct {
         enum digest_kind kind;
         const char *hex;
     } cases[] = {
+        { DIGEST_MD5, "900150983cd24fb0d6963f7d28e17f72" },
         { DIGEST_SHA1, "a9993e364706816aba3e25717850c26c9cd0d89d" },
         { DIGEST_SHA256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
     };

@@ -15,7 +15,7 @@
 
 /* clang-format off */
 #define CRYPTO_FUNCTIONS(F) F(EVP_MD_CTX_new) F(EVP_MD_CTX_free) F(EVP_DigestInit_ex) \
-    F(EVP_DigestUpdate) F(EVP_DigestFinal_ex) F(EVP_sha1) F(EVP_sha256) F(ERR_clear_error) \
+    F(EVP_DigestUpdate) F(EVP_DigestFinal_ex) F(EVP_md5) F(EVP_sha1) F(EVP_sha256) F(ERR_clear_error) \
     F(ERR_peek_error) F(ERR_reason_error_string) F(BIO_ctrl) F(ASN1_TIME_diff) \
     F(X509_get0_notAfter)
 #define SSL_FUNCTIONS(F) F(SSL_CTX_new) F(SSL_CTX_free) F(SSL_CTX_ctrl) F(SSL_CTX_set_options) \
@@ -35,6 +35,7 @@ ENGINE_DECLARE(ssl, SSL_FUNCTIONS);
 #    define EVP_DigestInit_ex                      crypto_engine.EVP_DigestInit_ex
 #    define EVP_DigestUpdate                       crypto_engine.EVP_DigestUpdate
 #    define EVP_DigestFinal_ex                     crypto_engine.EVP_DigestFinal_ex
+#    define EVP_md5                                crypto_engine.EVP_md5
 #    define EVP_sha1                               crypto_engine.EVP_sha1
 #    define EVP_sha256                             crypto_engine.EVP_sha256
 #    define ERR_clear_error                        crypto_engine.ERR_clear_error

@@ -34,7 +34,8 @@ struct house {
     struct clock *clock;
     int threads;
     const char *cert, *key;
-    bool by_address; /* connections are bound for each address */
+    bool (*cold)(void *ctx, struct http_req *r); /* http_app.on_cold */
+    bool by_address;                             /* connections are bound for each address */
 };
 
 static inline void house_head(void *ctx, struct http_req *r, int io _unused_)
@@ -99,7 +100,8 @@ static inline void house_open(struct house *h, const struct spot *spots, size_t 
         fail_msg("listen: %s %s", e.msg, e.cause);
     h->port = http_listen_port(h->listener);
     struct http_opts o = {
-        .app = { h, house_head, house_error, house_round, house_many, house_sent, house_opened },
+        .app = { h, house_head, house_error, house_round, house_many, house_sent, house_opened,
+                 h->cold },
         .limits = h->limits,
         .threads = h->threads ? h->threads : 2,
         .listeners = &h->listener,

@@ -26,6 +26,7 @@ enum share_kind {
     SHARE_STREAMS,      /* followed streams */
     SHARE_PARKED,       /* requests that wait for something to happen */
     SHARE_UPLOADS,      /* raw bodies that are coming */
+    SHARE_DOWNLOADS,    /* files on their way to a peer */
     SHARE_UPLOAD_BYTES, /* of them on the disk */
     SHARE_BODY_BYTES,   /* of other bodies that are coming, in memory */
     SHARE_KEYS,         /* idempotency records */

@@ -90,6 +90,7 @@ const struct share_row share_rows[SHARE_KINDS] = {
     [SHARE_STREAMS]      = { "streams",      "streams at once",                 10000, {     16,      64,     256,      1024,     2500 } },
     [SHARE_PARKED]       = { "parked",       "requests that wait at once",      10000, {     16,      64,     256,      1024,     2500 } },
     [SHARE_UPLOADS]      = { "uploads",      "uploads at once",                   256, {      2,       4,       8,        16,       32 } },
+    [SHARE_DOWNLOADS]    = { "downloads",    "downloads at once",                1024, {      8,      16,      64,       128,      256 } },
     [SHARE_UPLOAD_BYTES] = { "upload_bytes", "bytes of uploads at once",    MB(65536), { MB(2048), MB(4096), MB(20480), MB(20480), MB(24576) } },
     [SHARE_BODY_BYTES]   = { "body_bytes",   "bytes of bodies at once",       MB(256), {  MB(4),   MB(8),  MB(16),    MB(48),   MB(96) } },
     [SHARE_KEYS]         = { "keys",         "idempotency keys on record",    2000000, {  10000,   20000,  100000,    200000,   500000 } },

@@ -216,10 +216,14 @@ void operation_parameters(struct doc *d, const struct entry *en)
         param_ref(&d->o, "tenant");
     if (route_keyed(r))
         param_ref(&d->o, "idempotency_key");
-    if (route_matches(r) && has_id)
+    if ((route_matches(r) && has_id) || r->bytes)
         param_ref(&d->o, "if_match");
     if (route_tagged(r))
         param_ref(&d->o, "if_none_match");
+    if (r->bytes) {
+        param_ref(&d->o, "range");
+        param_ref(&d->o, "if_range");
+    }
     json_close(&d->o);
 }
 
@@ -235,6 +239,10 @@ void common_parameters(struct json_out *o)
           "The first outcome under this key is kept and replayed." },
         { "if_match", "If-Match", NULL, "Fails with 412 unless the object's ETag is this one." },
         { "if_none_match", "If-None-Match", NULL, "Answers 304 while the ETag is this one." },
+        { "range", "Range", NULL,
+          "One range of bytes: bytes=0-499, bytes=500-, bytes=-500; of several the whole is answered." },
+        { "if_range", "If-Range", NULL,
+          "Range holds while the ETag, or the date in Last-Modified, is this one." },
     };
 
     json_key(o, "parameters");

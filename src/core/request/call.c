@@ -47,6 +47,7 @@ static void forget_reply(struct call_private *p)
     p->content_type = NULL;
     p->etag = NULL;
     p->etag_weak = false;
+    bytes_forget(p);
     p->code = ERR_NONE;
     buf_clear(&p->buf);
     p->out = JSON_OUT(&p->buf);
@@ -65,6 +66,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
+    p->commit.blobs_dropped = false;
     p->commit.published = p->commit.journaled = false;
     p->matched = false;
     p->refs = NULL;
@@ -115,6 +117,8 @@ void call_publish(struct call_private *p)
     idem_committed(p);
     for (struct topic *x = p->commit.topics; x; x = x->next)
         park_signal(app->park, x->name);
+    if (p->commit.blobs_dropped)
+        atomic_store(&app->blobs_dropped, true);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
     if (p->commit.journaled && app->told.journal)
@@ -124,6 +128,7 @@ void call_publish(struct call_private *p)
 void call_release(struct call_private *p)
 {
     json_free(TAKE(p->json));
+    bytes_forget(p);
     buf_free(&p->buf);
     arena_free(&p->own);
     arena_free(&p->large);

@@ -735,10 +735,27 @@ bool dispatch_many(void *ctx, const struct ip *peer)
     return false;
 }
 
+static void warm_on_worker(void *ctx, void *worker _unused_)
+{
+    http_file_warm(ctx);
+}
+
+/* From the disk as to the disk: by turns of the tenants. */
+bool dispatch_cold(void *ctx, struct http_req *r)
+{
+    struct app *app = ctx;
+    struct call_private *p = http_req_user(r);
+
+    return p && app->lanes[LANE_BODY] &&
+           pool_submit_for(app->lanes[LANE_BODY], call_flow(p), warm_on_worker, r) == FAIR_OK;
+}
+
 void dispatch_sent(void *ctx _unused_, struct http_req *r, int status, int64_t sent)
 {
-    const struct call_private *p = http_req_user(r);
+    struct call_private *p = http_req_user(r);
 
+    if (p)
+        call_give(p, SHARE_DOWNLOADS);
     if (!p || !log_on(LOG_INFO))
         return;
     log_event(LOG_INFO, "request", L_STR("method", p->mount ? method_name(p->c.route->method) : ""),

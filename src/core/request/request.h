@@ -65,6 +65,7 @@ struct commit_part {
     struct revoked *revoked;
     struct topic *topics;
     struct due *dues;
+    bool blobs_dropped; /* their files are to go */
     bool published;
     bool journaled; /* it has a row in the journal */
     bool audited;   /* the call's audit record is written */
@@ -112,6 +113,13 @@ struct call_private {
     struct park_part park;
     struct live_part live;
     struct stream_part stream;
+
+    struct bytes_part { /* bytes.c: the answer is bytes or a file's */
+        bool known;     /* its conditions have been looked at */
+        bool file;      /* 'fd' is its own, and is to be sent */
+        int fd;
+        int64_t first, n;
+    } bytes;
 
     /* the answer */
     bool replied;
@@ -167,6 +175,9 @@ int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
 int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
                      struct err *e) _must_check_;
 
+/* ---- bytes.c */
+void bytes_forget(struct call_private *p); /* the answer is another one */
+
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
 void run_stream(struct call_private *p, struct worker *w); /* a stream's handler, here */
@@ -175,6 +186,7 @@ enum lane lane_of(const struct route *route);
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
+bool dispatch_cold(void *ctx, struct http_req *r);
 void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
 bool dispatch_many(void *ctx, const struct ip *peer);

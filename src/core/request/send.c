@@ -21,7 +21,7 @@ static struct metric request_seconds = METRIC(METRIC_HISTOGRAM, "brume_http_requ
 
 static const int statuses[STATUS_CELLS] = { 200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403,
                                             404, 405, 406, 408, 409, 412, 413, 414, 415, 416, 422,
-                                            428, 429, 431, 500, 501, 502, 503, 505, 101 };
+                                            428, 429, 431, 500, 501, 502, 503, 505, 507, 101 };
 
 static size_t status_index(int status)
 {
@@ -117,7 +117,8 @@ static bool cors_headers(struct call_private *p)
     http_header(p->r, "Access-Control-Allow-Origin",
                 any ? "*" : arena_dup(p->c.arena, origin.p, origin.n));
     http_header(p->r, "Access-Control-Expose-Headers",
-                "X-Request-Id, ETag, Link, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, "
+                "X-Request-Id, ETag, Link, Retry-After, Accept-Ranges, Content-Range, "
+                "Content-Disposition, X-RateLimit-Limit, X-RateLimit-Remaining, "
                 "X-RateLimit-Reset, Idempotent-Replayed, Deprecation, Sunset");
     return !any;
 }
@@ -170,7 +171,7 @@ void reply_headers(struct call_private *p, int64_t micros, bool vary_coding)
         header_int(p->r, "Retry-After", MAX(p->limit.answer.retry_after, (int64_t)1));
     if (p->mount && p->c.route->deprecated)
         deprecation_headers(p, p->c.route);
-    if (p->content_type && (p->body.n || p->streaming))
+    if (p->content_type && (p->body.n || p->streaming || p->bytes.known))
         http_header(p->r, "Content-Type", p->content_type);
     if (vary_coding || vary_origin)
         http_header(p->r, "Vary",
@@ -194,7 +195,7 @@ static enum coding coding_of(const struct call_private *p)
 {
     struct str accept = { NULL, 0 };
 
-    if (p->body.n < COMPRESS_FROM || has_header(p, "Content-Encoding"))
+    if (p->body.n < COMPRESS_FROM || p->bytes.known || has_header(p, "Content-Encoding"))
         return PLAIN;
     accept = http1_header(http_req_head(p->r), "accept-encoding");
     if (!accept.p)
@@ -287,7 +288,8 @@ static void let_go(struct call_private *p)
     stream_leave(p);
     spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
-        call_give(p, (enum share_kind)kind);
+        if (kind != SHARE_DOWNLOADS || !p->bytes.file) /* else until it is sent */
+            call_give(p, (enum share_kind)kind);
     if (!leave_crowd(p))
         return;
     if (p->status == 304)
@@ -319,7 +321,9 @@ static void hand_over(struct call_private *p, struct str body, struct buf *packe
     p->own = p->large = ARENA(0);
     p->buf = BUF(0);
     p->c.arena = NULL;
-    if (packed->n)
+    if (p->bytes.file)
+        http_reply_file(r, status, TAKE_FD(p->bytes.fd), p->bytes.first, p->bytes.n);
+    else if (packed->n)
         http_reply_buf(r, status, packed);
     else if (body.n && body.p == buf.p && body.n == buf.n)
         http_reply_buf(r, status, &buf);
@@ -337,9 +341,9 @@ static void send_now(void *ctx)
     enum coding coding = coding_of(p);
     struct buf packed = BUF(p->body.n);
     int64_t micros = clock_mono(clock_system()) - p->began;
-    bool vary = p->body.n >= COMPRESS_FROM;
+    bool vary = p->body.n >= COMPRESS_FROM && !p->bytes.known;
 
-    if (p->etag && p->status == 200) {
+    if (p->etag && p->status == 200 && !p->bytes.known) {
         struct str none = http1_header(http_req_head(p->r), "if-none-match");
         enum method m = http_req_head(p->r)->method;
 

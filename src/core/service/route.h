@@ -58,13 +58,18 @@ struct route {
     /* BODY_RAW: what can be said before the body is asked for, so that nobody sends it in vain;
      * only reads.  May be NULL; not run for who sends an Idempotency-Key. */
     int (*admit)(struct call *c, struct err *e);
+    unsigned sums; /* BODY_RAW: BLOB_SHA256, BLOB_MD5: taken as it comes, for body_blob() */
+    /* BODY_RAW: no more comes than is left of it; what is kept is taken when it is kept.  NULL: no
+     * bound but the others; not for who sends an Idempotency-Key. */
+    const struct quota *body_quota;
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
-    int page, page_max;   /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
-    const char *cli;      /* command's words where the path does not say it: "instance logs" */
-    bool rows;            /* answers a list of .out that is no .list: what it takes is in .query */
-    bool message;         /* answers {"message":…} alone */
+    int page, page_max; /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
+    const char *cli;    /* command's words where the path does not say it: "instance logs" */
+    bool rows;          /* answers a list of .out that is no .list: what it takes is in .query */
+    bool bytes;   /* answers reply_file() or reply_bytes(): ranges, 304, 412; GET, .produces */
+    bool message; /* answers {"message":…} alone */
     const char *produces; /* media type, where it is not JSON; of a STREAM and of a free answer */
     const char *name;     /* operation's name where path and action do not say it: "sendMessages" */
     int also;             /* a second status of the same answer: 503 of a health check */

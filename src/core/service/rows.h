@@ -50,6 +50,9 @@ void call_changed(struct call *c, const struct record *r, const struct uuid *id)
  * give. */
 int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e) _must_check_;
 
+/* How much of it there is still. */
+int quota_left(struct call *c, const struct quota *q, int64_t *out, struct err *e) _must_check_;
+
 /* ---- ready-made handlers for owned records (.out is the record) */
 int crud_list(struct call *c, struct err *e);  /* filters, sort, cursor, limit, offset */
 int crud_get(struct call *c, struct err *e);   /* from the row cache */

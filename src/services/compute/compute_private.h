@@ -37,7 +37,9 @@ struct image {
     const char *status_reason, *digest;
     int64_t size_bytes, progress;
     const char *tags;
-    int64_t deleted_at; /* 0: it stays */
+    int64_t deleted_at;     /* 0: it stays */
+    struct uuid archive_id; /* what was imported, as it came; nil: it is not kept */
+    int64_t archive_bytes;
 };
 extern const struct record image_record;
 extern const struct quota quota_images, quota_image_bytes;
@@ -73,6 +75,7 @@ int image_create(struct call *c, struct err *e);
 void image_import_check(struct call *c);
 int image_import_admit(struct call *c, struct err *e);
 int image_import_route(struct call *c, struct err *e);
+int image_archive(struct call *c, struct err *e);
 int image_recipes_route(struct call *c, struct err *e);
 int image_delete(struct call *c, struct err *e);
 

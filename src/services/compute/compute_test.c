@@ -328,6 +328,7 @@ TEST(strangers_and_the_unauthorised_reach_no_instance)
         { POST, "/images", "{'name':'debian'}", false },
         { POST, "/images/import?name=x", "x", false },
         { GET, fmt("/images/%s", g), NULL, true },
+        { GET, fmt("/images/%s/archive", g), NULL, true },
         { PATCH, fmt("/images/%s", g), "{'tags':{}}", true },
         { DELETE, fmt("/images/%s", g), NULL, true },
     };
@@ -1054,10 +1055,11 @@ TEST(a_tenant_has_so_many_bytes_of_images)
     CHECK_STR(member(get(w, "/images/slow-one"), "status"), "ready");
     struct reply r = ask(w, POST, up, NULL, type, "bytes");
     CHECK_EQ(r.status, 201);
-    int64_t size = member_int(r, "size_bytes");
+    int64_t size = member_int(r, "size_bytes") + 5; /* and its archive */
+    CHECK_EQ(member_int(r, "archive_bytes"), 5);
     sql(w,
         fmt("UPDATE core_quota SET used = used + %lld WHERE name = 'image_bytes' AND used = %lld",
-            (10240LL << 30) - 3 * (long long)size, 2 * (long long)size));
+            (10240LL << 30) - 3 * (long long)size, 2 * (long long)size - 5));
     /* One more has room, the next has not: nothing of it stays. */
     CHECK_EQ(ask(w, POST, "/images/import?name=last&format=rootfs", NULL, type, "x").status, 201);
     r = ask(w, POST, "/images/import?name=more&format=rootfs", NULL, type, "y");
@@ -1125,6 +1127,55 @@ TEST(a_failed_import_that_is_waited_for_keeps_no_bytes)
     CHECK_STR(member(get(w, "/images/mine"), "status"), "error");
     CHECK_EQ(member_int(get(w, "/images/mine"), "size_bytes"), 0);
     CHECK_EQ(stored(w, &a, name).status, IMAGE_ABSENT);
+}
+
+TEST(what_was_imported_is_given_back_and_imports_to_the_same)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *type = "Content-Type: application/octet-stream";
+    struct reply one =
+        ask(w, POST, "/images/import?name=one&format=rootfs", NULL, type, "the bytes");
+    const char *path = fmt("/images/%s/archive", one.id);
+    struct reply got = get(w, "%s", path);
+
+    CHECK_EQ(one.status, 201);
+    CHECK_EQ(member_int(one, "archive_bytes"), 9);
+    CHECK_EQ(got.status, 200);
+    CHECK(got.body.n == 9 && memcmp(got.body.p, "the bytes", 9) == 0);
+    CHECK_STR(header(got, "Content-Disposition"), "attachment; filename=\"one.tar\"");
+    CHECK_STR(header(got, "Content-Type"), "application/octet-stream");
+    struct reply two = ask(w, POST, "/images/import?name=two&format=rootfs", NULL, type,
+                           fmt("%.*s", (int)got.body.n, got.body.p));
+    CHECK_STR(member(two, "digest"), member(one, "digest"));
+    CHECK_STR(header(get(w, "/images/two/archive"), "ETag"), header(got, "ETag"));
+    /* A download that broke off goes on. */
+    got = ask(w, GET, path, NULL, fmt("Range: bytes=4-\nIf-Range: %s", header(got, "ETag")), NULL);
+    CHECK(got.status == 206 && got.body.n == 5 && memcmp(got.body.p, "bytes", 5) == 0);
+    CHECK_EQ(ask(w, GET, path, NULL, "Range: bytes=9-", NULL).status, 416);
+    CHECK_EQ(as(w, AS_STRANGER, GET, path, NULL).status, 404);
+    /* It goes with its image. */
+    CHECK_EQ(del(w, "/images/one").status, 200);
+    CHECK_EQ(get(w, "%s", path).status, 404);
+    CHECK_EQ(world_int(w, "SELECT COUNT(*) FROM core_blobs WHERE dropped_at = 0"), 1);
+    CHECK_EQ(world_int(w, "SELECT used FROM core_quota WHERE name = 'image_bytes'"),
+             member_int(two, "size_bytes") + 9);
+}
+
+TEST(an_image_without_an_archive_says_so)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = ask(w, POST, "/images/import?name=lean&format=rootfs&archive=false", NULL,
+                         "Content-Type: application/octet-stream", "bytes");
+
+    CHECK_EQ(r.status, 201);
+    CHECK_EQ(member_int(r, "archive_bytes"), 0);
+    CHECK_EQ(get(w, "/images/lean/archive").status, 409);
+    CHECK_EQ(post(w, "/images", "{'name':'nginx'}").status, 201);
+    r = get(w, "/images/nginx/archive");
+    CHECK_EQ(r.status, 409);
+    CHECK(strstr(member(r, "error.message"), "only what was imported") != NULL);
+    CHECK_EQ(del(w, "/images/lean").status, 200);
+    CHECK_EQ(world_int(w, "SELECT COUNT(*) FROM core_blobs"), 0);
 }
 
 TEST(a_name_that_is_taken_is_refused_before_its_archive_is_sent)

@@ -64,6 +64,8 @@ static const struct field image_fields[] = {
     FIELD_INT (T, size_bytes,    0, .doc = "Bytes of its layers."),
     FIELD_INT (T, progress,      0, .doc = "Percent."),
     FIELD_MAP (T, tags,          FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, archive_bytes, 0, .doc = "Bytes of what was imported, which /images/{id}/archive gives back; 0: that is not kept."),
+    FIELD_UUID(T, archive_id,    FF_HIDDEN, .doc = "Where that is."),
     FIELD_INT (T, deleted_at,    FF_HIDDEN, .doc = "When its deletion was asked for."),
 };
 #undef T
@@ -85,12 +87,14 @@ static const struct enum_name format_names[] = { { IMPORT_OCI, "oci" },
 struct image_import_args {
     const char *name, *cmd;
     enum import_format format;
+    bool archive;
 };
 /* clang-format off */
 static const struct field image_import_fields[] = {
     FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .form = &form_local_image, .doc = "Its name in your tenant."),
     FIELD_ENUM(struct image_import_args, format, enum import_format, FF_CREATE, .names = format_names, .dflt = IMPORT_OCI, .doc = "An OCI or docker archive, or a tarball of files (rootfs)."),
     FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "Command of a rootfs as a JSON list; [\"/bin/sh\"] if left out."),
+    FIELD_BOOL(struct image_import_args, archive, FF_CREATE, .dflt = 1, .doc = "Keeps the archive too, for GET /images/{id}/archive; its bytes count as the image's do."),
 };
 /* clang-format on */
 const struct record image_import_query = RECORD(image_import_args, NULL, image_import_fields);
@@ -237,6 +241,8 @@ int image_erase(struct call *c, const struct image *i, struct err *e)
 {
     TRY(call_delete(c, &image_record, i, e));
     TRY(quota_take(c, &quota_image_bytes, -image_own_bytes(i), e));
+    if (!uuid_is_nil(&i->archive_id))
+        TRY(blob_drop(c, &i->archive_id, &quota_image_bytes, e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -305,17 +311,13 @@ int image_recipes_route(struct call *c, struct err *e)
 
 /* ---- import: the row first, the bytes next, then what became of them */
 
-struct import {
-    struct image row;
-    struct image_state state;
-};
-
 static uint64_t import_fields(void)
 {
     const struct record *r = &image_record;
 
     return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
-           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress");
+           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress") | FIELD_SET(r, "archive_id") |
+           FIELD_SET(r, "archive_bytes");
 }
 
 /* What the first run of this request had made, where that run was cut short: 1 if it is there. */
@@ -382,9 +384,15 @@ static int import_failed(struct call *c, struct err *e)
 static int import_done(struct call *c, struct err *e)
 {
     struct image *i = c->in, old;
+    const struct kept_blob *archive = c->checked;
 
     TRY(import_row(c, &old, e));
     TRY(quota_take(c, &quota_image_bytes, i->size_bytes - image_own_bytes(&old), e));
+    if (archive) {
+        TRY(blob_keep(c, archive, &quota_image_bytes, e));
+        i->archive_id = archive->id;
+        i->archive_bytes = archive->size;
+    }
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
 }
@@ -414,7 +422,8 @@ static void import_refused(struct call *c, const struct err *why)
     i->status = IMAGE_ROW_ERROR;
     i->status_reason = arena_strdup(c->arena, why->msg);
     i->digest = NULL;
-    i->size_bytes = i->progress = 0;
+    i->size_bytes = i->progress = i->archive_bytes = 0;
+    i->archive_id = (struct uuid){ "" };
     import_undo(c, import_failed);
 }
 
@@ -487,6 +496,15 @@ int image_import_route(struct call *c, struct err *e)
         import_undo(c, import_failed);
         return -1;
     }
+    if (q->archive) {
+        struct kept_blob *archive = arena_new(c->arena, struct kept_blob);
+
+        if (body_blob(c, archive, e) < 0) {
+            import_refused(c, e);
+            return -1;
+        }
+        c->checked = archive;
+    }
     i->status = IMAGE_ROW_READY;
     i->status_reason = NULL;
     i->digest = st.digest;
@@ -499,4 +517,30 @@ int image_import_route(struct call *c, struct err *e)
     if (e->code == ERR_QUOTA_EXCEEDED)
         import_refused(c, e);
     return -1;
+}
+
+/* ---- what was imported, as it came */
+
+static const char *archive_name(struct arena *a, const struct image *i)
+{
+    char *name = arena_printf(a, "%.64s.tar", i->name);
+
+    for (char *p = name; *p; p++)
+        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", *p))
+            *p = '_';
+    return name;
+}
+
+int image_archive(struct call *c, struct err *e)
+{
+    struct image i;
+
+    TRY(call_target(c, &image_record, &i, e));
+    if (uuid_is_nil(&i.archive_id))
+        return err_set(e, ERR_INVALID_STATE, "image '%s' has no archive: %s", i.name,
+                       i.source == IMAGE_IMPORT
+                           ? "it is not imported yet, or was without keeping it"
+                           : "only what was imported has one");
+    struct bytes_known k = { .name = archive_name(c->arena, &i) };
+    return reply_blob(c, &i.archive_id, &k, e);
 }
