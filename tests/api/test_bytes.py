@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 
 import cloud as clouds
 import pytest
@@ -26,7 +27,9 @@ def imported(c, name, data, **kw):
 def one(request):
     settings = {"compute.fake_drivers": "true"}
     if request.param == "postgres":
-        settings["store.url"] = request.getfixturevalue("postgres").url
+        url, name = request.getfixturevalue("postgres").url, f"bytes{uuid.uuid4().hex[:8]}"
+        subprocess.run(["psql", "-q", url, "-c", f"CREATE DATABASE {name}"], check=True)
+        settings["store.url"] = url.rsplit("/", 1)[0] + "/" + name
     with running(settings, "bytes") as c:
         u = c.user()
         c.letters = imported(u, "letters", LETTERS)
@@ -220,6 +223,30 @@ def test_a_kill_at_any_moment_loses_nothing_and_leaves_nothing(make_cloud):
         assert u.delete(f"/images/{x['id']}").status == 200
     assert settled(c, 0), files(c)
     print(f"{len(done)} kept over 8 kills")
+
+
+def test_processes_over_one_database_share_the_folder(two_apis):
+    with two_apis() as (a, b):
+        ours, theirs = a.state / "blobs", b.state / "blobs"
+        assert subprocess.run(["mount", "--bind", str(ours), str(theirs)], check=False).returncode == 0
+        try:
+            b.kill_role("api")  # it opened its own folder
+            b.wait_ready()
+            u = a.user()
+            v = clouds.Client(b.port, u.key)
+            for by, at in ((u, v), (v, u)):
+                for i in range(20):
+                    assert imported(by, f"shared{i}", b"x" * (i + 1)).status == 201
+                for i in range(20):
+                    assert at.get(f"/images/shared{i}/archive").body == b"x" * (i + 1)
+                assert settled(a, 20), files(a)
+                for i in range(20):
+                    assert at.delete(f"/images/shared{i}").status == 200
+                assert settled(a, 0), files(a)
+        finally:
+            b.kill()
+            subprocess.run(["umount", str(theirs)], check=True)
+            b.start()
 
 
 def test_a_full_disk_is_507_and_nothing_is_half_done(make_cloud):

@@ -118,3 +118,20 @@ int reply_file(struct call *c, const struct bytes_known *k, int fd, int64_t size
     p->bytes.file = true;
     return 0;
 }
+
+/* ---- on its way */
+
+static void warm_on_worker(void *ctx, void *worker _unused_)
+{
+    http_file_warm(ctx);
+}
+
+/* From the disk as to the disk: by turns of the tenants. */
+bool dispatch_cold(void *ctx, struct http_req *r)
+{
+    struct app *app = ctx;
+    struct call_private *p = http_req_user(r);
+
+    return p && app->lanes[LANE_BODY] &&
+           pool_submit_for(app->lanes[LANE_BODY], call_flow(p), warm_on_worker, r) == FAIR_OK;
+}

@@ -735,21 +735,6 @@ bool dispatch_many(void *ctx, const struct ip *peer)
     return false;
 }
 
-static void warm_on_worker(void *ctx, void *worker _unused_)
-{
-    http_file_warm(ctx);
-}
-
-/* From the disk as to the disk: by turns of the tenants. */
-bool dispatch_cold(void *ctx, struct http_req *r)
-{
-    struct app *app = ctx;
-    struct call_private *p = http_req_user(r);
-
-    return p && app->lanes[LANE_BODY] &&
-           pool_submit_for(app->lanes[LANE_BODY], call_flow(p), warm_on_worker, r) == FAIR_OK;
-}
-
 void dispatch_sent(void *ctx _unused_, struct http_req *r, int status, int64_t sent)
 {
     struct call_private *p = http_req_user(r);

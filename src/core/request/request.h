@@ -177,6 +177,7 @@ int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
 
 /* ---- bytes.c */
 void bytes_forget(struct call_private *p); /* the answer is another one */
+bool dispatch_cold(void *ctx, struct http_req *r);
 
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
@@ -186,7 +187,6 @@ enum lane lane_of(const struct route *route);
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);
 void dispatch_error(void *ctx, struct http_req *r, const struct err *e, struct buf *body);
-bool dispatch_cold(void *ctx, struct http_req *r);
 void dispatch_round(void *ctx, int io);
 void dispatch_sent(void *ctx, struct http_req *r, int status, int64_t sent);
 bool dispatch_many(void *ctx, const struct ip *peer);
