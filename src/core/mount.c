@@ -260,8 +260,8 @@ int mount_all(struct app *app, struct err *e)
             info_fill(&app->infos[at++], *s, r);
         }
     }
-    app->n_infos = n;
-    for (size_t i = 0; i < n; i++) {
+    app->n_infos = at;
+    for (size_t i = 0; i < at; i++) {
         find_record(app, &app->infos[i]);
         find_target(app, &app->infos[i]);
         if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
