@@ -6,9 +6,9 @@
 
 #include "core/request/request.h"
 
-enum { TURN_EVENTS = 512, TURN_ROWS = 4096, TURN_BYTES = MIB(1) };
+enum { TURN_EVENTS = 1024, TURN_ROWS = 4096, TURN_BYTES = MIB(1) };
 /* SQLite has one writer, which a turn holds up; PostgreSQL only the connection. */
-static const int64_t TURN_SQLITE = MILLIS(3), TURN_POSTGRES = MILLIS(50);
+static const int64_t TURN_SQLITE = MILLIS(5), TURN_POSTGRES = MILLIS(50);
 
 struct item {
     struct happened h;
