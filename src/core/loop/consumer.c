@@ -255,12 +255,13 @@ static void wake(struct app *app)
     pthread_mutex_unlock(&cs->lock);
 }
 
-/* Until a commit, the next that is due, or the time to look what other processes did. */
-static bool rest(struct consumers *cs, bool more)
+/* Until a commit, the next that is due, 'wait', or the time to look what other processes did. */
+static bool rest(struct consumers *cs, int64_t wait)
 {
     int64_t now = clock_wall(cs->app->clock);
-    int64_t wait = more ? MILLIS(1) : cs->app->postgres ? MILLIS(100) : SECONDS(1);
     struct timespec ts;
+
+    wait = MIN(wait, cs->app->postgres ? MILLIS(100) : SECONDS(1));
 
     for (size_t i = 0; i < cs->n; i++)
         if (cs->all[i].again > now)
@@ -278,29 +279,31 @@ static bool rest(struct consumers *cs, bool more)
     return !stop;
 }
 
-/* One turn of each that has something to do. */
-static int round_take(struct consumers *cs, bool *more, struct err *e)
+/* One turn of each that has something to do; 'behind': one of them has more, 'more': there will
+ * be in a moment. */
+static int round_take(struct consumers *cs, bool *behind, bool *more, struct err *e)
 {
     int64_t upto;
 
+    *behind = false;
     TRY(journal_settled(cs->app, store_any_reader(cs->app->store), &upto, more, e));
     for (size_t i = 0; i < cs->n; i++)
         if (turn_of(cs, &cs->all[i], upto))
-            *more = true;
+            *behind = true;
     return 0;
 }
 
 static void *consumers_main(void *arg)
 {
     struct consumers *cs = arg;
-    bool more = true;
+    bool behind = true, more = false;
     struct err e;
 
-    while (rest(cs, more)) {
-        usleep((useconds_t)GATHER);
+    while (rest(cs, behind ? 0 : more ? MILLIS(1) : SECONDS(1))) {
+        if (!behind)
+            usleep((useconds_t)GATHER);
         atomic_store(&cs->woken, false);
-        more = false;
-        if (round_take(cs, &more, &e) < 0) {
+        if (round_take(cs, &behind, &more, &e) < 0) {
             log_err(LOG_WARN, "journal_not_read", &e);
             usleep(100000);
         }
@@ -431,12 +434,12 @@ void consumers_close(struct app *app)
 
 int consumers_drain(struct app *app, struct err *e)
 {
-    bool more = true;
+    bool behind = true, more = false;
 
-    for (int i = 0; more && app->consumers->n; i++) {
+    for (int i = 0; (behind || more) && app->consumers->n; i++) {
         if (i == 100000)
             return err_set(e, ERR_INTERNAL, "the consumers come to no end");
-        TRY(round_take(app->consumers, &more, e));
+        TRY(round_take(app->consumers, &behind, &more, e));
     }
     return 0;
 }

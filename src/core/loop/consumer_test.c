@@ -152,8 +152,11 @@ static void small_close(struct small *s)
     consumers_close(&s->app);
     idem_free(s->app.idem);
     store_free(s->own);
-    script.poison = script.stop = script.told = -1;
-    script.calls = script.slow = 0;
+    script.poison = -1;
+    script.stop = -1;
+    script.told = -1;
+    script.calls = 0;
+    script.slow = 0;
 }
 #define SMALL(s, list, real)               \
     _cleanup_(small_close) struct small s; \

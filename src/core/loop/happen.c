@@ -6,8 +6,9 @@
 
 #include "core/request/request.h"
 
-enum { TURN_EVENTS = 512, TURN_ROWS = 4096, TURN_BYTES = MIB(1) };
-static const int64_t TURN_MICROS = MILLIS(3);
+enum { TURN_EVENTS = 1024, TURN_ROWS = 4096, TURN_BYTES = MIB(1) };
+/* SQLite has one writer, which a turn holds up; PostgreSQL only the connection. */
+static const int64_t TURN_SQLITE = MILLIS(5), TURN_POSTGRES = MILLIS(50);
 
 struct item {
     struct happened h;
@@ -149,12 +150,13 @@ static int happen_read(struct turn *t, struct err *e)
 static int happen_write(struct call *c, struct turn *t, struct err *e)
 {
     const struct events_read *w = t->work;
+    int64_t most = t->app->postgres ? TURN_POSTGRES : TURN_SQLITE;
     int64_t began = clock_mono(clock_system());
 
     for (size_t i = 0; i < t->n; i++) {
         const struct happened *h = &w->items[i].h;
 
-        if (i && clock_mono(clock_system()) - began > TURN_MICROS) {
+        if (i && clock_mono(clock_system()) - began > most) {
             t->to = w->items[i - 1].after;
             t->failed = 0;
             return 0;

@@ -36,7 +36,7 @@ static int fails(struct audit_proof *out, const char *reason, const char *id)
 
 static bool is_id(const struct chain_entry *x, const struct col *c)
 {
-    return c->s && c->n == CHAIN_ID && memcmp(x->id, c->s, CHAIN_ID) == 0;
+    return x && c->s && c->n == CHAIN_ID && memcmp(x->id, c->s, CHAIN_ID) == 0;
 }
 
 static bool in_block(const struct block *b, const struct col *id)
