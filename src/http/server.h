@@ -184,6 +184,8 @@ struct http_ws_app {
      * http_ws_more(); what was read with it still comes. */
     bool (*on_message)(void *ctx, struct http_req *r, bool binary, struct str data);
 };
+/* Whether the request asks for one as it should: 0, or what is wrong. */
+int http_ws_check(const struct http_req *r, struct err *e) _must_check_;
 /* Instead of http_stream_begin(): answers 101.  Each http_stream_write() is then a message, text if
  * it is UTF-8, else binary; http_stream_end() closes with 1000 (1001 when the server drains),
  * http_stream_cut() with 1011.  -1: it asks for no WebSocket, and waits for its answer as before.

@@ -166,6 +166,11 @@ void ws_gone(struct conn *c)
     ws->conn = NULL;
 }
 
+int http_ws_check(const struct http_req *r, struct err *e)
+{
+    return check(&r->head, e);
+}
+
 int http_ws_begin(struct http_req *r, const struct http_ws_app *app, struct err *e)
 {
     static const struct wslay_event_callbacks callbacks = {
@@ -174,7 +179,7 @@ int http_ws_begin(struct http_req *r, const struct http_ws_app *app, struct err 
         .on_msg_recv_callback = on_message,
     };
 
-    TRY(check(&r->head, e));
+    TRY(http_ws_check(r, e));
     struct http_ws *ws = calloc(1, sizeof(*ws));
     if (!ws)
         abort();
