@@ -329,11 +329,17 @@ static bool take_queue(struct http_ws *ws)
         free(m);
         m = next;
     }
-    if (code && !ws->closed) {
+    /* A close frame would overtake what waits before it. */
+    if (code && !ws->closed && wslay_event_get_queued_msg_length(ws->frames) == 0) {
         ws->closed = true;
         wslay_event_queue_close(ws->frames, (uint16_t)code, NULL, 0);
     }
     return !cut;
+}
+
+static bool send_all(struct http_ws *ws)
+{
+    return !wslay_event_want_write(ws->frames) || wslay_event_send(ws->frames) == 0;
 }
 
 static void settle(struct http_ws *ws)
@@ -364,9 +370,8 @@ bool ws_step(struct conn *c)
     if (ok && wslay_event_get_queued_msg_length(ws->frames) < STREAM_HELD && !is_paused(ws) &&
         wslay_event_want_read(ws->frames))
         ok = wslay_event_recv(ws->frames) == 0;
-    ok = ok && take_queue(ws);
-    if (ok && wslay_event_want_write(ws->frames))
-        ok = wslay_event_send(ws->frames) == 0;
+    ok = ok && take_queue(ws) && send_all(ws);
+    ok = ok && take_queue(ws) && send_all(ws); /* the close frame, behind all that */
     settle(ws);
     if (!ok || finished(ws)) {
         conn_close(c);

@@ -33,9 +33,9 @@ static void accept_it(struct http_req *r)
         http_reply(r, err_status(e.code), str_of(e.msg));
         return;
     }
-    atomic_store(&open_ws, r);
-    http_ws_send(r, false, STR("welcome"));
     http_on_gone(r, on_gone, NULL);
+    http_ws_send(r, false, STR("welcome"));
+    atomic_store(&open_ws, r); /* from now on the test may end it */
 }
 
 static void accept_elsewhere(struct http_req *r)
