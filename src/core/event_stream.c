@@ -5,7 +5,7 @@
 
 #include "codec/sse.h"
 
-enum { SLOTS = 64, BATCH_ROWS = 200, BATCH_BYTES = 128 << 10, KEPT_MAX = 1 << 20 };
+enum { TYPE_MAX = 128, SLOTS = 64, BATCH_ROWS = 200, BATCH_BYTES = 128 << 10, KEPT_MAX = 1 << 20 };
 
 /* Others over this PostgreSQL signal nobody here; what is not settled soon is. */
 static const int64_t FRESH = MILLIS(500), SOON = MILLIS(20);
@@ -15,7 +15,8 @@ struct place {
     int64_t seq, index;
 };
 struct written {
-    const char *type;
+    const char *type, *id;
+    size_t json_n; /* its JSON, before the empty line that ends its text */
     struct uuid project;
     size_t end; /* of its text */
     struct place at;
@@ -42,15 +43,16 @@ struct tails {
 };
 /* One who follows, from run to run. */
 struct follower {
-    bool begun;
+    bool begun, socket;
     struct place at;
+    char *type; /* that a WebSocket's peer has asked for, in place of the query's */
     char topic[JOURNAL_TOPIC];
 };
 
 /* clang-format off */
 #define T struct event_stream_query
 static const struct field event_stream_fields[] = {
-    FIELD_STR(T, type,          FF_CREATE, .max = 128, .doc = "Only this type; ends with * for any that begins so."),
+    FIELD_STR(T, type,          FF_CREATE, .max = TYPE_MAX, .doc = "Only this type; ends with * for any that begins so."),
     FIELD_STR(T, last_event_id, FF_CREATE, .max = 1000, .doc = "Go on behind this event; the header Last-Event-ID comes before it. Else it begins now."),
 };
 #undef T
@@ -226,9 +228,9 @@ static void write_event(struct reading *x, const struct json_value *v,
     w->type = arena_strdup(&b->arena, json_get_str(a, v, "type", ""));
     w->at = b->to = at;
     event_write(&o, a, v, row->request_id, &w->project);
-    sse_put(&b->text, &(struct sse){ .id = journal_place(x->c, "event", at.seq, at.index),
-                                     .event = w->type,
-                                     .data = buf_str(&json) });
+    w->id = arena_strdup(&b->arena, journal_place(x->c, "event", at.seq, at.index));
+    w->json_n = json.n;
+    sse_put(&b->text, &(struct sse){ .id = w->id, .event = w->type, .data = buf_str(&json) });
     w->end = b->text.n;
     b->text.failed |= json.failed;
     buf_free(&json);
@@ -311,17 +313,34 @@ static struct batch *next_batch(struct call *c, const struct follower *f, struct
 
 /* ---- who follows */
 
-static int give(struct call *c, const struct batch *b, struct err *e)
+/* One message an event. */
+static int say(struct call *c, const struct batch *b, const struct written *w, struct err *e)
+{
+    struct buf text = BUF(MIB(128));
+
+    buf_printf(&text, "{\"id\":\"%s\",\"event\":", w->id);
+    buf_put(&text, b->text.p + w->end - 2 - w->json_n, w->json_n);
+    buf_putc(&text, '}');
+    int rc = stream_write(c, buf_str(&text), e);
+    buf_free(&text);
+    return rc;
+}
+
+static int give(struct call *c, const struct follower *f, const struct batch *b, struct err *e)
 {
     const struct event_stream_query *q = c->query;
+    const char *type = f->type ? f->type : q->type;
     struct buf some = BUF(MIB(128));
     size_t at = 0;
 
     for (size_t i = 0; i < b->n; at = b->v[i++].end) {
         const struct written *w = &b->v[i];
-        if (!event_type_fits(q->type, w->type) || !event_may_see(c->who, &w->project))
+        if (!event_type_fits(type, w->type) || !event_may_see(c->who, &w->project))
             continue;
-        buf_put(&some, b->text.p + at, w->end - at);
+        if (f->socket)
+            TRY(say(c, b, w, e));
+        else
+            buf_put(&some, b->text.p + at, w->end - at);
     }
     int rc = some.n ? stream_write(c, buf_str(&some), e) : 0;
     buf_free(&some);
@@ -344,9 +363,36 @@ static int first_run(struct call *c, struct follower *f, struct err *e)
         TRY(journal_settled(c->app, c->db, &(int64_t){ 0 }, &late, e));
     }
     journal_topic(&c->tenant, f->topic);
+    f->socket = stream_is_socket(c);
     TRY(stream_begin(c, "text/event-stream", e));
     f->begun = true;
+    if (f->socket)
+        return 0;
     return stream_write(c, STR("retry: 2000\n\n"), e);
+}
+
+/* What its peer says over a WebSocket: {"type":"queue.*"}, from now on. */
+static int hear(struct call *c, struct follower *f, struct err *e)
+{
+    static const char bad[] =
+        "{\"error\":{\"code\":\"invalid_request\",\"message\":\"a message is an object with"
+        " type, a text of at most 128 bytes\"}}";
+    struct str text;
+    struct err why;
+
+    while (stream_message(c, &text)) {
+        _cleanup_(json_freep) struct json_value *v = json_parse(text, &why);
+        const char *type = v ? json_str_of(json_get(v, "type"), NULL) : NULL;
+
+        if (!type || json_len(v) != 1 || strlen(type) > TYPE_MAX) {
+            TRY(stream_write(c, STR(bad), e));
+            continue;
+        }
+        if (!f->type)
+            f->type = arena_alloc(http_req_arena(c->p->r), TYPE_MAX + 1);
+        snprintf(f->type, TYPE_MAX + 1, "%s", type);
+    }
+    return 0;
 }
 
 int events_stream(struct call *c, struct err *e)
@@ -356,6 +402,7 @@ int events_stream(struct call *c, struct err *e)
 
     if (!f->begun)
         TRY(first_run(c, f, e));
+    TRY(hear(c, f, e));
     for (bool more = true; more;) {
         if (stream_room(c) == 0 && !stream_last(c))
             return call_park(c, f->topic, INT64_MAX, c->now);
@@ -364,7 +411,7 @@ int events_stream(struct call *c, struct err *e)
             return -1;
         bool ahead = same(b->from, f->at);
         if (ahead)
-            TRY(give(c, b, e));
+            TRY(give(c, f, b, e));
         more = ahead && !same(b->to, f->at) && !stream_last(c);
         f->at = b->to;
         late = b->late;

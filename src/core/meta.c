@@ -345,7 +345,7 @@ static const struct route core_routes[] = {
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
       "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
     { GET, "/events/stream",    "event:list",     STREAM, events_stream, NULL, NULL, 200,
-      "Tells what happens, as server-sent events.", .on = PLATFORM, .query = &event_stream_query_record,
+      "Tells what happens, as server-sent events or over a WebSocket.", .on = PLATFORM, .upgrades = true, .query = &event_stream_query_record,
       .produces = "text/event-stream", .name = "streamEvents",
       .example = "id: 5f0c\nevent: queue.created\ndata: {\"type\":\"queue.created\"}\n" },
     { 0 },

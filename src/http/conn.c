@@ -126,7 +126,8 @@ void conn_close(struct conn *c)
         ws_gone(c);
     if (c->req) {
         struct http_req *r = TAKE(c->req);
-        r->in = TAKE(c->in);
+        if (!r->in)
+            r->in = TAKE(c->in);
         req_detach(r);
     }
     in_put(io, TAKE(c->in));
@@ -445,9 +446,7 @@ void conn_expired(struct conn *c, enum wait wait)
 
 void conn_drain(struct conn *c)
 {
-    if (c->state == CONN_WS)
-        ws_drain(c);
-    else if (c->state == CONN_REQUEST)
+    if (c->state == CONN_REQUEST || c->state == CONN_WS)
         req_drain(c->req);
     else if (c->state == CONN_DISCARD || (c->state == CONN_HEAD && !c->req))
         conn_close(c);

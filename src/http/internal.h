@@ -34,7 +34,7 @@ enum {
 
 /* ---- messages to a thread */
 
-enum post_kind { POST_REQ, POST_RUN, POST_WS };
+enum post_kind { POST_REQ, POST_RUN };
 struct post {
     struct post *next;
     enum post_kind kind;
@@ -376,6 +376,8 @@ const char *reason_of(int status);
 /* stream.c */
 /* Hands what is queued to the connection if that has nothing to write; ends the answer. */
 void stream_pump(struct http_req *r);
+/* The application has ended its stream, on the I/O thread. */
+void stream_ended(struct http_req *r, bool whole);
 /* Calls who waits for room: if there is some, or 'anyhow'. */
 void stream_tell(struct http_req *r, bool anyhow);
 
@@ -410,9 +412,14 @@ ssize_t tls_sendfile(struct conn *c, int fd, int64_t offset, size_t n);
 
 /* ws.c */
 void ws_attach(struct http_req *r);
-void ws_op(struct http_ws *ws);
+void ws_free(struct http_ws *ws);
+/* One message: text if it is UTF-8. */
+int ws_write(struct http_ws *ws, struct str data);
+/* Bytes that wait to be sent. */
+size_t ws_held(struct http_ws *ws);
+/* The application has ended it. */
+void ws_end(struct http_req *r, bool whole);
 /* Reads and writes frames; false when nothing more can be done now. */
 bool ws_step(struct conn *c);
 void ws_gone(struct conn *c);
-void ws_drain(struct conn *c);
 void ws_expired(struct conn *c);

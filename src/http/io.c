@@ -100,12 +100,6 @@ static void take_one(struct io *io, struct post *p)
         pthread_mutex_unlock(&io->lock);
         req_op((struct http_req *)p, ops);
         break;
-    case POST_WS:
-        pthread_mutex_lock(&io->lock);
-        p->queued = false;
-        pthread_mutex_unlock(&io->lock);
-        ws_op((struct http_ws *)p);
-        break;
     default:
         run = (struct run *)p;
         run->fn(run->ctx);

@@ -39,6 +39,7 @@ void req_destroy(struct http_req *r)
     buf_free(&r->headers);
     buf_free(&r->body);
     buf_free(&r->stream);
+    ws_free(r->ws);
     free(r->ring);
     free(r->reply_p);
     if (r->file >= 0)
@@ -83,7 +84,7 @@ static void reset(struct http_req *r)
     r->gone_ctx = NULL;
     r->room_fn = NULL;
     r->room_ctx = NULL;
-    r->ws = NULL;
+    ws_free(TAKE(r->ws));
 }
 
 /* Both have let go.  One that is in the queue of its thread waits there for its end. */
@@ -120,7 +121,7 @@ static void tell_sent(struct http_req *r, int64_t sent)
 void req_detach(struct http_req *r)
 {
     struct err e;
-    bool whole = r->answered && !r->conn->dead;
+    bool whole = r->answered && (!r->conn->dead || r->ws);
 
     r->conn = NULL;
     if (whole)
@@ -233,14 +234,8 @@ static void op_end(struct http_req *r, unsigned ops)
         reply_emit(r, (struct str){ p, r->reply_n }, p);
     } else if (ops & OP_DROP)
         drop(r);
-    else if (ops & OP_WS)
-        ws_attach(r);
-    else if (!r->conn)
-        req_let_go(r);
-    else {
-        r->closing |= (ops & OP_PART) != 0;
-        r->finished = r->app_done = true;
-    }
+    else
+        stream_ended(r, !(ops & OP_PART));
 }
 
 void req_op(struct http_req *r, unsigned ops)
@@ -276,7 +271,9 @@ void req_op(struct http_req *r, unsigned ops)
         stream_tell(r, r->io->draining || atomic_load(&r->gone));
     if ((ops & OP_CUT) && r->conn)
         conn_close(r->conn);
-    if (ops & (OP_REPLY | OP_DROP | OP_WS | OP_END | OP_PART))
+    if (ops & OP_WS)
+        ws_attach(r);
+    if (ops & (OP_REPLY | OP_DROP | OP_END | OP_PART))
         op_end(r, ops);
     if (c)
         conn_run(c);

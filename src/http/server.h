@@ -8,8 +8,8 @@
  * (http_reply), or asks for the body (http_body_collect, http_body_stream), or keeps the request
  * for another thread, which answers later; http_reply may be called from any thread.  A request
  * lives until its answer is sent or its peer is gone AND the application has let go: exactly one of
- * http_reply(), http_stream_end(), http_stream_cut(), http_drop() or http_ws_accept() must be
- * called for each request, once; after it the request is no longer the application's to touch.
+ * http_reply(), http_stream_end(), http_stream_cut() or http_drop() must be called for each
+ * request, once; after it the request is no longer the application's to touch.
  *
  * End: http_server_drain(), then what runs requests elsewhere (pools), then http_server_free(). */
 
@@ -183,18 +183,25 @@ void http_run(struct http_server *s, int io, void (*fn)(void *ctx), void *ctx);
 /* Runs 'fn' on the thread at mono time 'at' (coarse: 10 ms). Only from that thread. */
 void http_timer(struct http_server *s, int io, int64_t at, void (*fn)(void *ctx), void *ctx);
 
-/* ---- WebSocket (RFC 6455, by wslay) */
-struct http_ws;
+/* ---- WebSocket (RFC 6455, by wslay): a stream both ways */
 struct http_ws_app {
     void *ctx;
-    void (*on_message)(void *ctx, struct http_ws *ws, bool binary, struct str data);
-    void (*on_close)(void *ctx, struct http_ws *ws); /* last call */
+    size_t max; /* of a message that comes, 0: 1 MiB; a longer one ends the connection (1009) */
+    /* A message has come, on the I/O thread, before the stream's end.  False: no more is read until
+     * http_ws_more(); what was read with it still comes. */
+    bool (*on_message)(void *ctx, struct http_req *r, bool binary, struct str data);
 };
-/* Answers 101 and takes the connection; messages ≤ 1 MiB. NULL with *e if the request asks for no
- * WebSocket. The request is over. */
-struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app, struct err *e);
-int http_ws_send(struct http_ws *ws, bool binary, struct str data); /* any thread; -1: gone */
-void http_ws_close(struct http_ws *ws, int code);
+/* Whether the request asks for one as it should: 0, or what is wrong. */
+int http_ws_check(const struct http_req *r, struct err *e) _must_check_;
+/* Instead of http_stream_begin(): answers 101.  Each http_stream_write() is then a message, text if
+ * it is UTF-8, else binary; http_stream_end() closes with 1000 (1001 when the server drains),
+ * http_stream_cut() with 1011.  -1: it asks for no WebSocket, and waits for its answer as before.
+ */
+int http_ws_begin(struct http_req *r, const struct http_ws_app *app, struct err *e) _must_check_;
+int http_ws_send(struct http_req *r, bool binary, struct str data); /* any thread; -1: gone */
+void http_ws_more(struct http_req *r);
+/* Says farewell with this code; the stream's end is still due. */
+void http_ws_close(struct http_req *r, int code);
 
 /* ---- for metrics */
 struct http_stats {

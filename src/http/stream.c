@@ -16,7 +16,7 @@ void http_stream_begin(struct http_req *r, int status)
 /* What is with us of the stream.  Under the lock. */
 static size_t held_of(const struct http_req *r)
 {
-    return r->stream.n + r->stream_inflight;
+    return r->ws ? ws_held(r->ws) : r->stream.n + r->stream_inflight;
 }
 
 void stream_tell(struct http_req *r, bool anyhow)
@@ -88,6 +88,8 @@ int http_stream_write(struct http_req *r, struct str data)
 {
     if (http_req_gone(r))
         return -1;
+    if (r->ws)
+        return ws_write(r->ws, data);
     if (data.n == 0 || r->head.method == HEAD)
         return 0;
     pthread_mutex_lock(&r->lock);
@@ -129,29 +131,44 @@ bool http_stream_wait(struct http_req *r, void (*fn)(void *ctx), void *ctx)
     return room;
 }
 
-static void stream_over(struct http_req *r, unsigned op)
+void stream_ended(struct http_req *r, bool whole)
 {
-    if (!req_here(r)) {
-        req_post_end(r, op);
-    } else if (r->conn) {
-        r->app_done = r->finished = true;
-        r->closing |= op == OP_PART;
-        conn_ready(r->conn);
-    } else {
+    if (!r->conn) {
         req_let_go(r);
+        return;
     }
+    r->app_done = r->finished = true;
+    if (r->ws) {
+        r->answered = true;
+        ws_end(r, whole);
+    } else {
+        r->closing |= !whole;
+    }
+}
+
+static void stream_over(struct http_req *r, bool whole)
+{
+    struct conn *c = r->conn;
+
+    if (!req_here(r)) {
+        req_post_end(r, whole ? OP_END : OP_PART);
+        return;
+    }
+    stream_ended(r, whole);
+    if (c)
+        conn_ready(c);
 }
 
 void http_stream_end(struct http_req *r)
 {
     pthread_mutex_lock(&r->lock);
-    if (r->head.minor == 1 && r->head.method != HEAD)
+    if (r->head.minor == 1 && r->head.method != HEAD && !r->ws)
         buf_put(&r->stream, "0\r\n\r\n", 5);
     pthread_mutex_unlock(&r->lock);
-    stream_over(r, OP_END);
+    stream_over(r, true);
 }
 
 void http_stream_cut(struct http_req *r)
 {
-    stream_over(r, OP_PART);
+    stream_over(r, false);
 }

@@ -6,8 +6,11 @@ import socket
 import threading
 import time
 
+import pytest
 import requests
 import sseclient
+import websockets.exceptions
+import websockets.sync.client
 from cloud import until
 
 
@@ -214,3 +217,49 @@ def test_a_drain_says_farewell(make_cloud):
     assert f.types() == ["end"] and json.loads(f.events[0].data) == {"reason": "shutdown"}
     assert c.process.wait(20) == 0
     assert time.monotonic() - began < 10
+
+
+def test_events_come_over_a_websocket_and_its_peer_says_which(make_cloud):
+    c = make_cloud().start()
+    u = c.user()
+    url = f"ws://127.0.0.1:{c.port}/v1/events/stream?type=queue.created"
+    with websockets.sync.client.connect(url, additional_headers={"X-API-Key": u.key}) as ws:
+        queues(u, ["a"])
+        first = json.loads(ws.recv(5))
+        assert first["event"]["type"] == "queue.created" and first["event"] == u.get("/v1/events").json["data"][0]
+        ws.send("nonsense")
+        assert json.loads(ws.recv(5))["error"]["code"] == "invalid_request"
+        ws.send(json.dumps({"type": "queue.del*"}))
+        ws.send(b"[]")
+        assert "error" in json.loads(ws.recv(5))  # so the one before it has been heard
+        queues(u, ["b"])
+        q = u.get("/v1/queues").json["data"][0]["id"]
+        assert u.delete(f"/v1/queues/{q}").status == 204
+        assert json.loads(ws.recv(5))["event"]["type"] == "queue.deleted"
+        assert ws.ping().wait(5)
+        for _ in range(500):  # more than waits for one who is slow
+            ws.send("x" * 1000)
+        assert all("error" in json.loads(ws.recv(10)) for _ in range(500))
+        with websockets.sync.client.connect(f"{url}&last_event_id={first['id']}", additional_headers={"X-API-Key": u.key}) as again:
+            assert json.loads(again.recv(5))["event"]["data"]["object"]["name"] == "b"
+            again.send("y" * 70000)
+            try:
+                again.recv(5)
+                raise AssertionError("a message that is too long was read")
+            except websockets.exceptions.ConnectionClosed as e:
+                assert e.rcvd.code == 1009
+        c.process.send_signal(signal.SIGTERM)
+        try:
+            ws.recv(10)
+            raise AssertionError("no close")
+        except websockets.exceptions.ConnectionClosed as e:
+            assert e.rcvd.code == 1001
+    assert c.process.wait(20) == 0
+
+
+def test_who_asks_wrongly_for_a_websocket_is_told(me):
+    r = me.get("/v1/events/stream", headers={"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "8", "Sec-WebSocket-Key": "x"})
+    assert r.status == 400 and "Sec-WebSocket-Version" in r.body.decode(), r
+    with pytest.raises(websockets.exceptions.InvalidStatus) as e:
+        websockets.sync.client.connect(f"ws://127.0.0.1:{me.port}/v1/events/stream")
+    assert e.value.response.status_code == 401

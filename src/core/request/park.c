@@ -84,8 +84,8 @@ bool park_add(struct park *k, struct call_private *p)
     pthread_mutex_lock(&k->lock);
     if (p->park.leaving)
         p->park.until = MIN(p->park.until, clock_wall(k->app->clock));
-    bool stays = time_of(p) > p->c.now && !p->park.leaving && !atomic_load(&p->live.look_again) &&
-                 k->last[slot] <= p->park.seen;
+    bool stays = time_of(p) > p->c.now && !p->park.leaving && !p->park.poked &&
+                 !atomic_load(&p->live.look_again) && k->last[slot] <= p->park.seen;
     if (stays) {
         p->park.prev = NULL;
         p->park.next = k->waiting[slot];
@@ -157,6 +157,25 @@ void park_leave(struct park *k, struct call_private *p)
     pthread_mutex_unlock(&k->lock);
     if (here)
         dispatch_run(p);
+}
+
+void park_poke(struct park *k, struct call_private *p)
+{
+    pthread_mutex_lock(&k->lock);
+    bool here = p->park.in_park;
+    p->park.poked = true;
+    if (here)
+        unlink_call(k, topic_slot(p->park.topic), p);
+    pthread_mutex_unlock(&k->lock);
+    if (here)
+        dispatch_run(p);
+}
+
+void park_begin(struct park *k, struct call_private *p)
+{
+    pthread_mutex_lock(&k->lock);
+    p->park.poked = false;
+    pthread_mutex_unlock(&k->lock);
 }
 
 /* Takes out and runs those that 'which' is true of. */

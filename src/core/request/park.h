@@ -15,6 +15,7 @@ struct park;
 struct park_part {
     bool parked, in_park, watched;
     bool kept;           /* what this run wrote stays, also if it parks */
+    bool poked;          /* something has come for it since its run began; the park's lock */
     atomic_bool leaving; /* its peer has gone or the server drains; set under the park's lock */
     const char *topic;
     int64_t until; /* runs for the last time then; 0: never parked */
@@ -32,6 +33,10 @@ void park_signal(struct park *k, const char *topic);
 /* False: a signal came meanwhile, or its peer left: it runs again. */
 bool park_add(struct park *k, struct call_private *p);
 void park_leave(struct park *k, struct call_private *p);
+/* Something has come for this one: it runs now, or again. */
+void park_poke(struct park *k, struct call_private *p);
+/* A run begins, which sees what has come before it. */
+void park_begin(struct park *k, struct call_private *p);
 void park_tick(struct park *k, bool all);
 size_t park_count(struct park *k);
 /* Those that are to look at their credential again run now. */

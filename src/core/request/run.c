@@ -252,6 +252,7 @@ static void read_on_worker(void *ctx, void *worker)
 
 void run_stream(struct call_private *p, struct worker *w)
 {
+    park_begin(p->c.app->park, p);
     if (!p->c.route->asks_host) {
         read_on_worker(p, w);
         return;

@@ -7,7 +7,7 @@
 #include "base/map.h"
 #include "core/request/request.h"
 
-enum { IN_A_ROW = 64 };
+enum { IN_A_ROW = 64, MESSAGE_MAX = 64 << 10 };
 
 static const int64_t HEARTBEAT = SECONDS(15);
 
@@ -77,10 +77,111 @@ static struct feed *enter(struct feeds *x, struct call_private *p)
     return f;
 }
 
+/* ---- messages of a WebSocket's peer */
+
+struct message {
+    struct message *next;
+    size_t n;
+    char p[];
+};
+struct inbox {
+    pthread_mutex_t lock;
+    struct message *first, **end;
+    size_t bytes;
+    bool over; /* nobody takes any more */
+};
+
+static bool take_in(void *ctx, struct http_req *r _unused_, bool binary _unused_, struct str data)
+{
+    struct call_private *p = ctx;
+    struct inbox *in = p->stream.inbox;
+    struct message *m = malloc(sizeof(*m) + data.n);
+
+    if (!m)
+        abort();
+    *m = (struct message){ .n = data.n };
+    if (data.n)
+        memcpy(m->p, data.p, data.n);
+    pthread_mutex_lock(&in->lock);
+    bool over = in->over, more = false;
+    if (!over) {
+        *in->end = m;
+        in->end = &m->next;
+        in->bytes += sizeof(*m) + data.n;
+        more = in->bytes < MESSAGE_MAX;
+    }
+    pthread_mutex_unlock(&in->lock);
+    if (over)
+        free(m);
+    else
+        park_poke(p->c.app->park, p);
+    return more;
+}
+
+static struct message *take_out(struct inbox *in)
+{
+    pthread_mutex_lock(&in->lock);
+    struct message *m = in->first;
+    if (m) {
+        in->bytes -= sizeof(*m) + m->n;
+        in->first = m->next;
+        if (!in->first)
+            in->end = &in->first;
+    }
+    pthread_mutex_unlock(&in->lock);
+    return m;
+}
+
+static int socket_begin(struct call_private *p, struct err *e)
+{
+    struct http_ws_app app = { .ctx = p, .max = MESSAGE_MAX, .on_message = take_in };
+    struct inbox *in = arena_alloc(http_req_arena(p->r), sizeof(*in));
+
+    pthread_mutex_init(&in->lock, NULL);
+    in->end = &in->first;
+    p->stream.inbox = in;
+    return http_ws_begin(p->r, &app, e);
+}
+
+bool stream_is_socket(const struct call *c)
+{
+    return c->route->upgrades && http_req_head(c->p->r)->upgrade_websocket;
+}
+
+bool stream_message(struct call *c, struct str *out)
+{
+    struct inbox *in = c->p->stream.inbox;
+    struct message *m = in ? take_out(in) : NULL;
+
+    if (!m && in) /* all of them are taken */
+        http_ws_more(c->p->r);
+    if (!m)
+        return false;
+    *out = (struct str){ arena_dup(c->arena, m->p, m->n), m->n };
+    free(m);
+    return true;
+}
+
+/* It stays as long as the request does, for the I/O thread may just look at it. */
+static void inbox_close(struct inbox *in)
+{
+    struct message *m;
+
+    pthread_mutex_lock(&in->lock);
+    in->over = true;
+    pthread_mutex_unlock(&in->lock);
+    while ((m = take_out(in)))
+        free(m);
+}
+
+/* ---- feeds */
+
 void stream_leave(struct call_private *p)
 {
     struct feed *f = p->stream.feed;
 
+    if (p->stream.inbox)
+        inbox_close(p->stream.inbox);
     if (!f)
         return;
     p->stream.feed = NULL;
@@ -241,15 +342,23 @@ int stream_begin(struct call *c, const char *content_type, struct err *e)
 
     if (p->streaming || !p->r || c->route->work != STREAM)
         return err_cause(e, ERR_INTERNAL, "no stream can begin here", "internal error");
+    bool socket = stream_is_socket(c);
+    if (socket) {
+        TRY(http_ws_check(p->r, e));
+        content_type = NULL;
+        p->status = 101;
+    }
     p->streaming = true;
     p->content_type = content_type;
     p->etag = NULL;
-    p->stream.events = strncmp(content_type, "text/event-stream", 17) == 0;
+    p->stream.events = content_type && strncmp(content_type, "text/event-stream", 17) == 0;
     p->stream.wrote = c->now;
     reply_headers(p, clock_mono(clock_system()) - p->began, false);
     p->content_type = NULL;
     leave_crowd(p); /* it is one of its tenant's streams, which have a bound of their own */
     live_add(p);
+    if (socket)
+        return socket_begin(p, e);
     http_stream_begin(p->r, p->status);
     return 0;
 }
@@ -306,5 +415,5 @@ int stream_farewell(struct call *c, struct err *e)
 {
     static const char text[] = "event: end\ndata: {\"reason\":\"shutdown\"}\n\n";
 
-    return stream_write(c, STR(text), e);
+    return c->p->stream.inbox ? 0 : stream_write(c, STR(text), e);
 }

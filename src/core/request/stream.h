@@ -11,6 +11,7 @@ struct app;
 struct call_private;
 struct feed;
 struct feeds;
+struct inbox;
 
 /* Of a call. */
 struct stream_part {
@@ -19,6 +20,7 @@ struct stream_part {
     void *state;               /* the handler's */
     int64_t wrote;             /* wall time of what it wrote last */
     bool events;               /* text/event-stream: a comment when nothing else comes */
+    struct inbox *inbox;       /* a WebSocket's; else NULL */
 };
 
 struct feeds *feeds_new(struct app *app);

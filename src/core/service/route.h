@@ -46,6 +46,7 @@ struct route {
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
     bool asks_host;   /* STREAM: its runs call a driver, so that none of them takes a thread that
                          reads wait for */
+    bool upgrades;    /* STREAM: comes as a WebSocket to who asks for one */
     bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
                          rows */

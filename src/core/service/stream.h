@@ -25,6 +25,15 @@ bool stream_last(const struct call *c);
 /* Memory of the handler's own that lasts as long as the stream: zeroed before the first run. */
 void *stream_state(struct call *c, size_t size);
 
+/* ---- WebSocket, of a route that .upgrades: each stream_write() is a message, text if it is UTF-8.
+ */
+/* True if the peer asks for one; stream_begin() then answers 101, or 400 where it asks wrongly. */
+bool stream_is_socket(const struct call *c);
+/* The next message of the peer's (64 KiB at most), in the call's arena; false: there is none.  One
+ * that comes makes the stream run.  Of those that are not taken so many wait here as fill 64 KiB.
+ */
+bool stream_message(struct call *c, struct str *out);
+
 /* ---- text/event-stream (codec/sse.h).  Where nothing else is written, core writes a comment every
  * 15 s. */
 /* True if the client prefers it to what its route produces, as its Accept says. */
