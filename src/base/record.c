@@ -42,6 +42,19 @@ int record_index(const struct record *r, const char *name)
     return (int)(f - r->fields);
 }
 
+uint64_t record_bit(const struct record *r, const char *name)
+{
+    return UINT64_C(1) << record_index(r, name);
+}
+
+uint64_t record_bit_at(const struct record *r, size_t offset)
+{
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (r->fields[i].offset == offset)
+            return UINT64_C(1) << i;
+    abort();
+}
+
 const char *enum_to_str(const struct enum_name *names, int value)
 {
     for (const struct enum_name *n = names; n->name; n++)

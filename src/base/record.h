@@ -173,6 +173,31 @@ int64_t field_max(const struct field *f);
 bool field_required(const struct field *f, bool create);
 /* Its number; 'name' must exist. For bitmaps of members. */
 int record_index(const struct record *r, const char *name);
+/* Its bit in a set; 'name' must exist. */
+uint64_t record_bit(const struct record *r, const char *name);
+/* As record_bit(), of the field at that place of the row. */
+uint64_t record_bit_at(const struct record *r, size_t offset);
+
+/* The set of those fields of queue_record, whose rows are struct queue: FIELD_SET(queue, name,
+ * tags), up to twelve.  What is no member of the struct does not compile. */
+/* clang-format off */
+#define FIELD_SET(T, ...) \
+    (FIELD_PICK_(__VA_ARGS__, FIELD_12_, FIELD_11_, FIELD_10_, FIELD_9_, FIELD_8_, FIELD_7_,       \
+                 FIELD_6_, FIELD_5_, FIELD_4_, FIELD_3_, FIELD_2_, FIELD_1_, )(T, __VA_ARGS__))
+#define FIELD_PICK_(a, b, c, d, e, f, g, h, i, j, k, l, pick, ...) pick
+#define FIELD_1_(T, m)       record_bit_at(&T##_record, offsetof(struct T, m))
+#define FIELD_2_(T, m, ...)  FIELD_1_(T, m) | FIELD_1_(T, __VA_ARGS__)
+#define FIELD_3_(T, m, ...)  FIELD_1_(T, m) | FIELD_2_(T, __VA_ARGS__)
+#define FIELD_4_(T, m, ...)  FIELD_1_(T, m) | FIELD_3_(T, __VA_ARGS__)
+#define FIELD_5_(T, m, ...)  FIELD_1_(T, m) | FIELD_4_(T, __VA_ARGS__)
+#define FIELD_6_(T, m, ...)  FIELD_1_(T, m) | FIELD_5_(T, __VA_ARGS__)
+#define FIELD_7_(T, m, ...)  FIELD_1_(T, m) | FIELD_6_(T, __VA_ARGS__)
+#define FIELD_8_(T, m, ...)  FIELD_1_(T, m) | FIELD_7_(T, __VA_ARGS__)
+#define FIELD_9_(T, m, ...)  FIELD_1_(T, m) | FIELD_8_(T, __VA_ARGS__)
+#define FIELD_10_(T, m, ...) FIELD_1_(T, m) | FIELD_9_(T, __VA_ARGS__)
+#define FIELD_11_(T, m, ...) FIELD_1_(T, m) | FIELD_10_(T, __VA_ARGS__)
+#define FIELD_12_(T, m, ...) FIELD_1_(T, m) | FIELD_11_(T, __VA_ARGS__)
+/* clang-format on */
 /* NULL if 'value' is none of the enum's. */
 const char *enum_to_str(const struct enum_name *names, int value);
 /* -1 if 's' is none of them. */

@@ -304,7 +304,7 @@ static uint64_t take_given(const struct record *to, void *row, const struct reco
         struct record one = { .name = to->name, .size = to->size, .fields = &moved, .n_fields = 1 };
         ptrdiff_t shift = (ptrdiff_t)f->offset - (ptrdiff_t)t->offset;
         record_copy(&one, row, (const char *)in + shift, 1);
-        taken |= FIELD_SET(to, f->name);
+        taken |= record_bit(to, f->name);
     }
     return taken;
 }

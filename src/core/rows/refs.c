@@ -132,7 +132,7 @@ static int clear(struct call *c, const struct reference *ref, void *row, struct 
     void *old = arena_dup(c->arena, row, ref->from->size);
 
     *FIELD_AT(row, ref->field, struct uuid) = (struct uuid){ "" };
-    return call_update(c, ref->from, old, row, FIELD_SET(ref->from, ref->field->name), e);
+    return call_update(c, ref->from, old, row, record_bit(ref->from, ref->field->name), e);
 }
 
 static int follow(struct call *c, const struct reference *ref, const struct record *r,

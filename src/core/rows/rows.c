@@ -351,7 +351,7 @@ static const char *verb_of(const struct record *r, const void *old, const void *
 {
     const struct field *f = record_field(r, "status");
 
-    if (!old || !f || !(set & FIELD_SET(r, "status")))
+    if (!old || !f || !(set & record_bit(r, "status")))
         return "updated";
     if (f->type == F_ENUM && *FIELD_CAT(old, f, int) != *FIELD_CAT(row, f, int))
         return enum_to_str(f->names, *FIELD_CAT(row, f, int));
@@ -374,11 +374,11 @@ int call_update(struct call *c, const struct record *r, const void *old, void *r
         int64_t was = *FIELD_CAT(old ? old : row, rev, int64_t);
 
         *FIELD_AT(row, rev, int64_t) = was + 1;
-        set |= FIELD_SET(r, "revision");
+        set |= record_bit(r, "revision");
     }
     if (record_field(r, "updated_at")) {
         stamp_int(r, row, "updated_at", c->now);
-        set |= FIELD_SET(r, "updated_at");
+        set |= record_bit(r, "updated_at");
     }
     set = columns_only(r, set);
     if (set && db_update(c->db, c->arena, r, row, set, e) < 0)

@@ -38,7 +38,6 @@ int call_update(struct call *c, const struct record *r, const void *old, void *r
 /* Deletes; event "<record>.deleted". */
 int call_delete(struct call *c, const struct record *r, const void *row,
                 struct err *e) _must_check_;
-#define FIELD_SET(r, name) (UINT64_C(1) << record_index((r), (name)))
 /* A further event in the same transaction (a verb's past: "queue.purged"). */
 int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e) _must_check_;

@@ -155,9 +155,7 @@ static int try_again(struct call *c, struct image *i, struct err *e)
 
     i->status = IMAGE_ROW_PENDING;
     i->status_reason = NULL;
-    TRY(call_update(c, &image_record, &old, i,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
-                    e));
+    TRY(call_update(c, &image_record, &old, i, FIELD_SET(image, status, status_reason), e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -261,10 +259,7 @@ int image_delete(struct call *c, struct err *e)
         i.status = IMAGE_ROW_DELETING;
         i.status_reason = "waiting for the last instances of it to be gone";
         i.deleted_at = c->now;
-        TRY(call_update(c, r, &old, &i,
-                        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
-                            FIELD_SET(r, "deleted_at"),
-                        e));
+        TRY(call_update(c, r, &old, &i, FIELD_SET(image, status, status_reason, deleted_at), e));
         TRY(call_due(c, &image_loop, &i.id, c->now, e));
     }
     return reply_deleted(c, "image is being deleted");
@@ -312,10 +307,7 @@ struct import {
 
 static uint64_t import_fields(void)
 {
-    const struct record *r = &image_record;
-
-    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
-           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress");
+    return FIELD_SET(image, status, status_reason, digest, size_bytes, progress);
 }
 
 /* What the first run of this request had made, where that run was cut short: 1 if it is there. */

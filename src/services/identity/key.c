@@ -348,10 +348,7 @@ int key_rotate(struct call *c, struct err *e)
     k.updated_at = c->now;
     key_secret(c->app, c->arena, k.prefix, &k);
     TRY(db_update(c->db, c->arena, &key_record, &k,
-                  FIELD_SET(&key_record, "hash") | FIELD_SET(&key_record, "old_hash") |
-                      FIELD_SET(&key_record, "old_until") | FIELD_SET(&key_record, "last4") |
-                      FIELD_SET(&key_record, "revision") | FIELD_SET(&key_record, "updated_at"),
-                  e));
+                  FIELD_SET(key, hash, old_hash, old_until, last4, revision, updated_at), e));
     struct key shown = k;
     shown.key = NULL;
     TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));

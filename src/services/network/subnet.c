@@ -170,11 +170,8 @@ static int subnet_erase(struct call *c, const struct subnet *s, struct err *e)
 static int subnet_status_set(struct call *c, const struct subnet *old, struct subnet *s,
                              struct err *e)
 {
-    const struct record *r = &subnet_record;
-
-    return call_update(
-        c, r, old, s,
-        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+    return call_update(c, &subnet_record, old, s,
+                       FIELD_SET(subnet, status, status_reason, deleted_at), e);
 }
 
 /* '*gone': at once; else with its last instances. */

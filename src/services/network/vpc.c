@@ -122,11 +122,8 @@ static int vpc_create(struct call *c, struct err *e)
 
 static int vpc_status_set(struct call *c, const struct vpc *old, struct vpc *v, struct err *e)
 {
-    const struct record *r = &vpc_record;
-
-    return call_update(
-        c, r, old, v,
-        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+    return call_update(c, &vpc_record, old, v, FIELD_SET(vpc, status, status_reason, deleted_at),
+                       e);
 }
 
 static int vpc_delete(struct call *c, struct err *e)

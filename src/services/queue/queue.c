@@ -118,9 +118,9 @@ static void pair_check(struct call *c, bool dead, bool receives)
 static void create_check(struct call *c)
 {
     const struct queue *q = c->in;
-    bool faulty = call_given(c, "max_receives") && !call_has(c, "max_receives");
+    bool faulty = call_given(c, queue, max_receives) && !call_has(c, queue, max_receives);
 
-    pair_check(c, call_given(c, "dead_letter_queue_id"), faulty || q->max_receives > 0);
+    pair_check(c, call_given(c, queue, dead_letter_queue_id), faulty || q->max_receives > 0);
 }
 
 /* Both queues of a dead-letter pair are the tenant's, different, and of one kind. */
@@ -199,7 +199,7 @@ static int queue_purge(struct call *c, struct err *e)
     q = old;
     uuid_new(app_clock(c->app), &q.box_id);
     TRY(db_exec(c->db, sql_box_dies, ARGS(A(&old.box_id), A(&q.id)), e));
-    TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(&queue_record, "box_id"), e));
+    TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(queue, box_id), e));
     TRY(outbox_put(c, "queue.purged", &queue_record, &q, e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
     call_signal(c, old.box_id.s); /* who waits goes over to the new box */
