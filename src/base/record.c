@@ -28,6 +28,35 @@ int64_t field_max(const struct field *f)
                                : FIELD_ENTRIES_MAX;
 }
 
+int64_t field_bytes(const struct field *f)
+{
+    switch (f->type) {
+    case F_STR:
+    case F_JSON:
+        return field_max(f);
+    case F_MAP:
+    case F_LIST: /* at worst each byte is an escape: \u0001 */
+        return field_max(f) * (FIELD_ENTRY_MAX + FIELD_KEY_MAX + 8) * 6;
+    default:
+        return 0;
+    }
+}
+
+size_t record_bytes(const struct record *r)
+{
+    size_t n = r->size;
+
+    for (size_t i = 0; i < r->n_fields; i++)
+        if (field_has_column(&r->fields[i]))
+            n += (size_t)field_bytes(&r->fields[i]);
+    return n;
+}
+
+bool field_has_column(const struct field *f)
+{
+    return !(f->flags & FF_VIRTUAL) && f->type != F_ROW && f->type != F_ROWS;
+}
+
 bool field_required(const struct field *f, bool create)
 {
     return f->flags & (create ? FF_REQUIRED : FF_UPDATE_REQUIRED);

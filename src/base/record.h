@@ -169,6 +169,12 @@ const struct field *record_named(const struct record *r, const char *name);
 enum { FIELD_TEXT_MAX = 255, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
 enum { FIELD_ENTRY_MAX = 1024, FIELD_KEY_MAX = 64 };
 int64_t field_max(const struct field *f);
+/* Most bytes of a text that a field holds; 0 of fields that hold none. */
+int64_t field_bytes(const struct field *f);
+/* Most bytes of a row with its columns' texts. */
+size_t record_bytes(const struct record *r);
+/* Whether it is a column of its record's table. */
+bool field_has_column(const struct field *f);
 /* Whether a body may not leave it out: of a POST (create), or of a PATCH. */
 bool field_required(const struct field *f, bool create);
 /* Its number; 'name' must exist. For bitmaps of members. */

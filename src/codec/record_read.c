@@ -392,7 +392,7 @@ static bool read_rows(const struct reader *rd, const struct json_value *v)
 /* F_JSON, F_MAP, F_LIST: kept as canonical text. */
 static bool read_tree(const struct reader *rd, const struct json_value *v)
 {
-    int64_t max = field_max(rd->f);
+    int64_t max = field_bytes(rd->f);
 
     if (v->type == JSON_NULL) { /* a row says "none" by NULL, never by a text */
         FAULT_HERE(rd, "wrong_type", "cannot be null");
@@ -407,8 +407,6 @@ static bool read_tree(const struct reader *rd, const struct json_value *v)
                            : "must be a list of strings");
             return false;
         }
-        /* Each entry is bounded already; the text of all of them follows from that. */
-        max = max * (FIELD_ENTRY_MAX + FIELD_KEY_MAX + 8) * 6;
         bool right = count_right(rd, v);
         if (!(map ? map_right(rd, v) : list_right(rd, v)) || !right)
             return false;

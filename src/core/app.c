@@ -7,6 +7,7 @@
 #include "core/limit/lease.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
+#include "core/rows/columns.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 #include "os/memory.h"
@@ -215,6 +216,7 @@ static int build(struct app *app, struct err *e)
     app->park = park_new(app);
     app->live = live_new();
     TRY(mount_all(app, e));
+    TRY(columns_check(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));

@@ -42,6 +42,21 @@ static int check_record(const struct record *r, struct err *e)
     return 0;
 }
 
+/* The one object of a QUICK route lies in the request's memory, beside the request; rows of lists
+ * are read by no more at once than fit the database's bound. */
+static int check_size(const struct route *r, struct err *e)
+{
+    size_t n = r->out && r->out->table ? record_bytes(r->out) : 0;
+
+    if (r->work == QUICK && !r->list && n > HTTP_ARENA / 4 * 3)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s of up to %zu bytes is not for QUICK",
+                       r->path, r->out->name, n);
+    if (n > DB_BYTES_MAX)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s is up to %zu bytes", r->path, r->out->name,
+                       n);
+    return 0;
+}
+
 static int check_route(const struct route *r, struct err *e)
 {
     if (r->path[0] != '/' || !r->handler || !r->doc || !r->doc[0] || !r->status)
@@ -65,7 +80,8 @@ static int check_route(const struct route *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "route %s: its sunset is too early", r->path);
     TRY(check_record(r->in, e));
     TRY(check_record(r->query, e));
-    return check_record(r->out, e);
+    TRY(check_record(r->out, e));
+    return check_size(r, e);
 }
 
 /* A quota is of one service, and the service whose routes show a record has its quota. */

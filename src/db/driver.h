@@ -27,7 +27,6 @@ void sql_render(struct buf *out, const char *sql, const struct record *r, bool p
  * last of its line; quotes and comments are respected. */
 bool sql_next(const char **at, struct str *out);
 void sql_columns(struct buf *out, const struct record *r, struct str qualifier);
-bool field_has_column(const struct field *f);
 
 /* ---- kept statements (stmt.c) */
 

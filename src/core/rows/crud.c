@@ -86,6 +86,15 @@ int crud_get(struct call *c, struct err *e)
  * a page that grows past PAGE_BYTES ends early and says where it goes on. */
 enum { SLICE = 100 };
 
+/* Rows of a slice: with the one behind it, which tells whether there are more, they fit what the
+ * database gives at once, however large each is. */
+static int slice_rows(const struct record *r)
+{
+    int64_t fit = DB_BYTES_MAX / (int64_t)record_bytes(r) - 1;
+
+    return (int)MAX(MIN(fit, (int64_t)SLICE), (int64_t)1);
+}
+
 struct many {
     struct call *c;
     const struct record *record;
@@ -203,7 +212,7 @@ static int slices(struct many *m, struct err *e)
 
         c->arena = &own;
         const char *text = arena_printf(&own, "%scursor=%s&limit=%d", m->others, m->next,
-                                        (int)MIN(m->left, (int64_t)SLICE));
+                                        (int)MIN(m->left, (int64_t)slice_rows(m->record)));
         request_of(m, str_of(text), &q);
         listing_plan(&own, &q, &l, &c->p->faults);
         rc = call_faults(c, e);
@@ -229,14 +238,15 @@ static int list_all(struct many *m, struct err *e)
     TRY(call_faults(c, e));
     m->left = l.limit;
     page_open(c, &page);
-    if (l.limit > SLICE) {
+    if (l.limit > slice_rows(m->record)) {
         struct listing_request first;
 
         m->others = without_paging(c->arena, query);
         struct str at = query_value(query, "cursor"), from = query_value(query, "offset");
-        const char *text = arena_printf(
-            c->arena, "%slimit=%d%s%.*s%s%.*s", m->others, SLICE, at.p ? "&cursor=" : "", (int)at.n,
-            at.p ? at.p : "", from.p ? "&offset=" : "", (int)from.n, from.p ? from.p : "");
+        const char *text =
+            arena_printf(c->arena, "%slimit=%d%s%.*s%s%.*s", m->others, slice_rows(m->record),
+                         at.p ? "&cursor=" : "", (int)at.n, at.p ? at.p : "",
+                         from.p ? "&offset=" : "", (int)from.n, from.p ? from.p : "");
         request_of(m, str_of(text), &first);
         listing_plan(c->arena, &first, &l, &c->p->faults);
         TRY(call_faults(c, e));
