@@ -45,7 +45,8 @@ struct route_info {
     char scope_names[SCOPE_NAMES][48]; /* "queue", "queues": what may stand before ':' in a scope */
     struct metric_cell *_Atomic count[STATUS_CELLS];
     struct metric_cell *_Atomic seconds;
-    /* Looks up what the body refers to, in the transaction before the handler; NULL: nothing. */
+    /* Looks up the route's parent and, in a transaction, what the body refers to: before the
+     * handler; NULL: there is neither. */
     int (*resolve)(struct call *c, struct err *e);
     /* What is wrong with the parameters of a list; NULL: it is none. */
     void (*check_list)(struct call *c, struct faults *f);

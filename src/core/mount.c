@@ -5,6 +5,7 @@
 
 #include "core/inside.h"
 #include "core/rows/crud.h"
+#include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
@@ -39,6 +40,21 @@ static int check_record(const struct record *r, struct err *e)
             return err_set(e, ERR_INTERNAL, "%s.%s: objects of what?", r->name, r->fields[i].name);
         else if (!r->fields[i].doc || !r->fields[i].doc[0])
             return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
+    return 0;
+}
+
+/* A row of a list hangs below its parent by a column. */
+static int check_parent(const struct route *r, struct err *e)
+{
+    const struct field *f = r->parent && r->out ? parent_field(r->parent, r->out) : NULL;
+
+    if (r->alone && !r->parent)
+        return err_set(e, ERR_INTERNAL, "route %s: alone below what?", r->path);
+    if (r->parent && (!r->parent->table || !strstr(r->path, "/{id}/")))
+        return err_set(e, ERR_INTERNAL, "route %s: its parent is a row that {id} names", r->path);
+    if (r->parent && r->list && !(f && field_has_column(f)))
+        return err_set(e, ERR_INTERNAL, "route %s: no column of %s refers to a %s", r->path,
+                       r->out ? r->out->name : "nothing", r->parent->name);
     return 0;
 }
 
@@ -81,6 +97,7 @@ static int check_route(const struct route *r, struct err *e)
     TRY(check_record(r->in, e));
     TRY(check_record(r->query, e));
     TRY(check_record(r->out, e));
+    TRY(check_parent(r, e));
     return check_size(r, e);
 }
 
@@ -213,7 +230,8 @@ static void find_target(struct app *app, struct route_info *info)
     static const char id[] = "/{id}";
     const char *path = info->route->path, *at = strstr(path, id);
 
-    if (!at)
+    info->target = info->route->parent;
+    if (!at || info->target)
         return;
     size_t n = (size_t)(at - path);
     info->target = shown_at(app, path, n + strlen(id));
@@ -282,8 +300,8 @@ int mount_all(struct app *app, struct err *e)
         find_target(app, &app->infos[i]);
         if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
             app->infos[i].check_list = crud_list_check;
-        if (refs_in(app->infos[i].route->in))
-            app->infos[i].resolve = refs_resolve;
+        if (app->infos[i].route->parent || refs_in(app->infos[i].route->in))
+            app->infos[i].resolve = parent_resolve;
         TRY(mount_route(app, &app->infos[i], e));
     }
     return refs_collect(app, e);

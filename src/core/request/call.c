@@ -82,6 +82,7 @@ void call_reset(struct call_private *p)
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
     p->audit_kind = NULL;
+    p->c.parent = NULL;
     p->commit.audited = p->commit.recorded = p->commit.claimed = p->replay = false;
     p->park.parked = p->park.kept = false;
     p->c.parked_until = p->park.until;

@@ -4,6 +4,7 @@
 #include "core/rows/crud.h"
 #include "core/request/request.h"
 #include "core/rows/listing.h"
+#include "core/rows/parent.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 
@@ -60,7 +61,8 @@ static void put_cached(struct call *c, const struct record *r, const void *row, 
 int crud_get(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
-    bool cached = c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK;
+    bool cached =
+        c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK && !c->route->parent;
     uint64_t commits = 0;
 
     if (cached) {
@@ -98,7 +100,7 @@ static int slice_rows(const struct record *r)
 struct many {
     struct call *c;
     const struct record *record;
-    struct listing_scope scope[4];
+    struct listing_scope scope[5];
     size_t n_scope;
     int (*show)(struct call *c, void *row, struct err *e);
     int64_t left;       /* rows that still belong to the page */
@@ -262,6 +264,7 @@ static int list(struct call *c, const char *column, const struct uuid *value,
                 int (*show)(struct call *c, void *row, struct err *e), struct err *e)
 {
     const struct record *r = record_of(c);
+    const struct field *above = parent_field_of(c, r);
     struct many m = { .c = c, .record = r, .show = show };
 
     if (record_field(r, "tenant_id"))
@@ -271,6 +274,8 @@ static int list(struct call *c, const char *column, const struct uuid *value,
             (struct listing_scope){ "mode", A(enum_to_str(mode_names, (int)c->who->mode)) };
     if (record_field(r, "project_id") && !uuid_is_nil(&c->who->project_id))
         m.scope[m.n_scope++] = (struct listing_scope){ "project_id", A(&c->who->project_id) };
+    if (above)
+        m.scope[m.n_scope++] = (struct listing_scope){ above->name, A(parent_id(c)) };
     if (column)
         m.scope[m.n_scope++] = (struct listing_scope){ column, A(value) };
     return list_all(&m, e);

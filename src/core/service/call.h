@@ -23,6 +23,7 @@ struct call {
     uint64_t set;         /* which members of .in were given (bit per field) */
     struct str body;      /* BODY_FREE */
     const void *query;    /* decoded .query, or NULL */
+    const void *parent;   /* the row of the route's .parent, or NULL */
     void *checked;        /* what the route's .check left, or NULL */
     struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;

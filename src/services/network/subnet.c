@@ -118,19 +118,14 @@ static int subnet_make(struct call *c, const struct vpc *vpc, struct subnet *s, 
 int subnet_create(struct call *c, struct err *e)
 {
     struct subnet *s = c->in;
-    struct vpc vpc;
 
-    TRY(call_target(c, &vpc_record, &vpc, e));
-    TRY(subnet_make(c, &vpc, s, e));
+    TRY(subnet_make(c, c->parent, s, e));
     return reply_row(c, &subnet_record, s);
 }
 
 int subnet_list(struct call *c, struct err *e)
 {
-    struct vpc vpc;
-
-    TRY(call_target(c, &vpc_record, &vpc, e));
-    return crud_list_where(c, "vpc_id", &vpc.id, subnet_count, e);
+    return crud_list_with(c, subnet_count, e);
 }
 
 int subnet_get(struct call *c, struct err *e)

@@ -335,6 +335,7 @@ static const struct reconciler *const queue_loops[] = { &queue_sweep, NULL };
 /* clang-format off */
 #define Q &queue_record
 #define M &message_record
+#define BELOW .by_name = true, .parent = Q, .alone = queue_takes_turns
 static const struct route queue_routes[] = {
     /*        path                                   action                 work   handler               in                        out   */
     { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue.", .check = create_check },
@@ -343,12 +344,12 @@ static const struct route queue_routes[] = {
     { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
     { DELETE, "/queues/{id}",                        "queue:delete",        WRITE, queue_delete,         NULL,                     NULL, 204, "Deletes a queue and its messages.", .by_name = true },
     { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true, .message = true },
-    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
-    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query, .cli = "queue receive", .rows = true },
-    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch", .rows = true, .name = "sendMessageBatch" },
-    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, &message_results_record, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true, .cli = "queue ack-batch", .name = "deleteMessageBatch" },
-    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true, .cli = "queue extend" },
-    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true, .cli = "queue ack" },
+    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", BELOW, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
+    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", BELOW, .no_audit = true, .query = &message_receive_query, .cli = "queue receive", .rows = true },
+    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", BELOW, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch", .rows = true, .name = "sendMessageBatch" },
+    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, &message_results_record, 200, "Deletes up to ten received messages.", BELOW, .no_audit = true, .cli = "queue ack-batch", .name = "deleteMessageBatch" },
+    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", BELOW, .no_audit = true, .cli = "queue extend" },
+    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", BELOW, .no_audit = true, .cli = "queue ack" },
     { 0 },
 };
 /* clang-format on */

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows below rows, as clients of a small service see them. */
+#include "core/service.h"
+
+static const struct service tree_service;
+#define FURTHER_SERVICES &tree_service,
+#include "tests/things.h"
+
+struct tree {
+    OWNED_MEMBERS;
+    const char *name;
+    int64_t deleted_at;
+};
+struct branch { /* of a tree */
+    OWNED_MEMBERS;
+    struct uuid tree_id;
+    const char *name, *note;
+};
+
+/* clang-format off */
+static const struct field tree_fields[] = {
+    OWNED_FIELDS(struct tree),
+    FIELD_STR(struct tree, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_INT(struct tree, deleted_at, FF_HIDDEN, .doc = "When it went."),
+};
+static const struct record tree_record = RECORD(tree, "trees", tree_fields, .prefix = "tree");
+static const struct field branch_fields[] = {
+    OWNED_FIELDS(struct branch),
+    FIELD_REF(struct branch, tree_id, tree_record, FF_ALWAYS, .on_delete = REF_CASCADE, .doc = "Whose it is."),
+    FIELD_STR(struct branch, name, FF_CREATE | FF_REQUIRED | FF_SORT | FF_FILTER, .min = 1, .max = 64, .doc = "Unique in the tree."),
+    FIELD_STR(struct branch, note, FF_CREATE | FF_UPDATE, .doc = "Anything."),
+};
+static const struct record branch_record = RECORD(branch, "branches", branch_fields, .prefix = "branch");
+/* clang-format on */
+
+static int make(struct call *c, struct err *e)
+{
+    TRY(call_insert(c, c->route->in, c->in, e));
+    return reply_row(c, c->route->in, c->in);
+}
+
+static int branch_make_slowly(struct call *c, struct err *e)
+{
+    return call_write(c, make, e);
+}
+
+static int tree_end(struct call *c, struct err *e)
+{
+    struct tree old, now;
+
+    TRY(call_target(c, &tree_record, &old, e));
+    now = old;
+    now.deleted_at = c->now;
+    TRY(call_update(c, &tree_record, &old, &now, FIELD_SET(tree, deleted_at), e));
+    return reply_message(c, "ending");
+}
+
+/* clang-format off */
+#define OWNED_SQL "(id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT,"             \
+                  " project_id TEXT, mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT" \
+                  " NOT NULL, updated_at BIGINT NOT NULL, name TEXT NOT NULL"
+static const struct migration tree_migrations[] = {
+    { "0001_tree", "CREATE TABLE trees " OWNED_SQL ", deleted_at BIGINT NOT NULL);\n"
+                   "CREATE TABLE branches " OWNED_SQL ", tree_id TEXT NOT NULL, note TEXT, UNIQUE (tree_id, name));\n" },
+    { 0 },
+};
+#define P &tree_record
+#define S &branch_record
+#define BELOW .by_name = true, .parent = P
+static const struct route tree_routes[] = {
+    { POST,   "/trees",                        "tree:create",  WRITE, make,              P,    P,    201, "Makes one." },
+    { GET,    "/trees/{id}",                   "tree:get",     QUICK, crud_get,          NULL, P,    200, "Shows one.", .by_name = true },
+    { POST,   "/trees/{id}/end",               "tree:end",     WRITE, tree_end,          NULL, NULL, 200, "Ends one.", .by_name = true, .message = true },
+    { POST,   "/trees/{id}/branches",            "branch:create", WRITE, make,              S,    S,    201, "Makes one.", BELOW },
+    { POST,   "/trees/{id}/slow-branches",       "branch:slow",   LONG,  branch_make_slowly, S,    S,    201, "Makes one slowly.", BELOW, .alone = held_alone },
+    { GET,    "/trees/{id}/branches",            "branch:list",   QUICK, crud_list,         NULL, S,    200, "Lists them.", .list = true, BELOW },
+    { GET,    "/trees/{id}/branches/{branch_id}", "branch:get",    QUICK, crud_get,          NULL, S,    200, "Shows one.", BELOW },
+    { PATCH,  "/trees/{id}/branches/{branch_id}", "branch:update", WRITE, crud_patch,        S,    S,    200, "Changes one.", BELOW },
+    { DELETE, "/trees/{id}/branches/{branch_id}", "branch:delete", WRITE, crud_delete,       NULL, NULL, 200, "Deletes one.", BELOW },
+    { 0 },
+};
+/* clang-format on */
+static const struct service tree_service = {
+    .name = "tree", .doc = "Trees.", .migrations = tree_migrations, .routes = tree_routes
+};
+
+static const char *made(struct world *w, const char *path, const char *body)
+{
+    struct reply r = post(w, path, body);
+
+    CHECK_EQ(r.status, 201);
+    return member(r, "id");
+}
+
+static bool said(struct reply r, const char *word)
+{
+    return memmem(r.body.p, r.body.n, word, strlen(word)) != NULL;
+}
+
+TEST(what_hangs_below_a_row_is_found_through_it_alone)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *a = made(w, "/trees", "{'name':'a'}"), *b = made(w, "/trees", "{'name':'b'}");
+    const char *one = made(w, "/trees/a/branches", "{'name':'one'}");
+    const char *two = made(w, fmt("/trees/%s/slow-branches", a), "{'name':'two'}");
+    const char *other = made(w, fmt("/trees/%s/branches", b), "{'name':'one'}");
+
+    CHECK_STR(member(get(w, "/trees/a/branches/%s", one), "tree_id"), a);
+    CHECK_STR(member(get(w, "/trees/%s/branches/two", a), "id"), two);
+    CHECK_STR(member(get(w, "/trees/b/branches/one"), "id"), other);
+    CHECK_EQ(get(w, "/trees/a/branches").len, 2);
+    CHECK_EQ(get(w, "/trees/b/branches").len, 1);
+    CHECK_EQ(get(w, "/trees/a/branches?name=one").len, 1);
+
+    /* Twice, for what the first has read may be remembered. */
+    for (int i = 0; i < 2; i++) {
+        struct reply r = get(w, "/trees/b/branches/%s", one);
+        CHECK_EQ(r.status, 404);
+        CHECK(said(r, "no such branch"));
+        CHECK_EQ(get(w, "/trees/a/branches/%s", one).status, 200);
+    }
+    CHECK_EQ(patch(w, fmt("/trees/b/branches/%s", one), "{'note':'x'}").status, 404);
+    CHECK_EQ(del(w, "/trees/b/branches/%s", one).status, 404);
+    CHECK_EQ(get(w, "/trees/b/branches/two").status, 404);
+    CHECK_EQ(get(w, "/trees/a/branches/%s", a).status, 404);
+    CHECK_EQ(get(w, "/v1/trees/%s/branches/one", a).status, 404);
+    CHECK_STR(member(patch(w, "/trees/a/branches/one", "{'note':'x'}"), "note"), "x");
+    CHECK_STR(member(get(w, "/trees/a/branches/one"), "note"), "x");
+    CHECK_EQ(del(w, "/trees/a/branches/one").status, 200);
+    CHECK_EQ(get(w, "/trees/a/branches/one").status, 404);
+}
+
+TEST(a_parent_that_is_not_there_is_named_and_one_that_goes_takes_nothing_more)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *a = made(w, "/trees", "{'name':'a'}");
+    const char *one = made(w, "/trees/a/branches", "{'name':'one'}");
+    const struct {
+        enum method m;
+        const char *path, *body;
+    } all[] = {
+        { POST, fmt("/trees/%s/branches", a), "{'name':'x'}" },
+        { POST, fmt("/trees/%s/slow-branches", a), "{'name':'x'}" },
+        { GET, fmt("/trees/%s/branches", a), NULL },
+        { GET, fmt("/trees/%s/branches/%s", a, one), NULL },
+        { PATCH, fmt("/trees/%s/branches/%s", a, one), "{'note':'x'}" },
+        { DELETE, fmt("/trees/%s/branches/%s", a, one), NULL },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct reply r = as(w, AS_STRANGER, all[i].m, all[i].path, all[i].body);
+        CHECK_EQ(r.status, 404);
+        CHECK(said(r, "no such tree"));
+    }
+    CHECK_EQ(post(w, "/trees/none/branches", "{'name':'x'}").status, 404);
+    CHECK_EQ(post(w, fmt("/trees/%s/branches", one), "{'name':'x'}").status, 404);
+    CHECK_EQ(post(w, "/trees/a/branches", "{'name':'one'}").status, 409);
+
+    /* The audit says of what it was. */
+    CHECK_EQ(patch(w, fmt("/trees/a/branches/%s", one), "{'note':'x'}").status, 200);
+    struct reply audit = get(w, "/audit?limit=2");
+    CHECK_STR(member(audit, "0.action"), "BRANCH_UPDATE");
+    CHECK_STR(member(audit, "0.resource"), fmt("branch/%s", one));
+    CHECK_STR(member(get(w, "/audit?action=BRANCH_CREATE&limit=500"), "0.resource"),
+              fmt("tree/%s", a));
+
+    CHECK_EQ(post(w, "/trees/a/end", NULL).status, 200);
+    CHECK_EQ(post(w, fmt("/trees/%s/branches", a), "{'name':'y'}").status, 409);
+    CHECK_EQ(patch(w, fmt("/trees/%s/branches/one", a), "{'note':'y'}").status, 409);
+    CHECK_EQ(get(w, "/trees/%s/branches", a).len, 1);
+    CHECK_EQ(del(w, "/trees/%s/branches/one", a).status, 200);
+}
+
+TESTS(parents, what_hangs_below_a_row_is_found_through_it_alone,
+      a_parent_that_is_not_there_is_named_and_one_that_goes_takes_nothing_more)
