@@ -58,6 +58,8 @@ struct enum_name {
     const char *name;
 };
 
+struct call; /* core/service/call.h */
+struct err;
 struct quota; /* core/config/quota.h */
 struct record;
 
@@ -128,6 +130,12 @@ struct record {
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
     const struct quota *quota; /* that a row takes one of while it is there; may be NULL */
     struct unique unique;      /* beside that of the name; zeros: none says more */
+    /* Completes a row before it goes out (FF_VIRTUAL fields): in every answer of the ready-made
+     * handlers, and by reply_shown().  Such rows are not remembered as rendered.  May be NULL. */
+    int (*show)(struct call *c, void *row, struct err *e);
+    /* Completes a new row, whose id is given, before call_insert() puts it there: what the server
+     * chooses.  In the transaction.  May be NULL. */
+    int (*fill)(struct call *c, void *row, struct err *e);
 };
 
 /* clang-format off */

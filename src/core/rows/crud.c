@@ -58,11 +58,18 @@ static void put_cached(struct call *c, const struct record *r, const void *row, 
     rowcache_put(c->app->rows, r, &c->id, (int)c->surface, commits, &x);
 }
 
+int reply_shown(struct call *c, const struct record *r, void *row, struct err *e)
+{
+    if (r->show)
+        TRY(r->show(c, row, e));
+    return reply_row(c, r, row);
+}
+
 int crud_get(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
-    bool cached =
-        c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK && !c->route->parent;
+    bool cached = c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK &&
+                  !c->route->parent && !r->show;
     uint64_t commits = 0;
 
     if (cached) {
@@ -76,7 +83,7 @@ int crud_get(struct call *c, struct err *e)
     }
     void *row = arena_alloc(c->arena, r->size);
     TRY(call_target(c, r, row, e));
-    TRY(reply_row(c, r, row));
+    TRY(reply_shown(c, r, row, e));
     if (cached)
         put_cached(c, r, row, commits);
     return 0;
@@ -100,9 +107,8 @@ static int slice_rows(const struct record *r)
 struct many {
     struct call *c;
     const struct record *record;
-    struct listing_scope scope[5];
+    struct listing_scope scope[4];
     size_t n_scope;
-    int (*show)(struct call *c, void *row, struct err *e);
     int64_t left;       /* rows that still belong to the page */
     const char *next;   /* the cursor to go on from */
     const char *others; /* the query without limit, cursor, offset */
@@ -188,8 +194,8 @@ static int slice(struct many *m, const struct listing_request *q, const struct l
     *more = (int64_t)rows.n > l->limit;
     if (*more)
         rows.n = (size_t)l->limit;
-    for (size_t i = 0; m->show && i < rows.n; i++)
-        TRY(m->show(c, (char *)rows.v + i * r->size, e));
+    for (size_t i = 0; r->show && i < rows.n; i++)
+        TRY(r->show(c, (char *)rows.v + i * r->size, e));
     page_rows(c, r, &rows);
     m->left -= (int64_t)rows.n;
     m->next = NULL;
@@ -260,12 +266,11 @@ static int list_all(struct many *m, struct err *e)
     return page_close(c, &page, m->next);
 }
 
-static int list(struct call *c, const char *column, const struct uuid *value,
-                int (*show)(struct call *c, void *row, struct err *e), struct err *e)
+int crud_list(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
     const struct field *above = parent_field_of(c, r);
-    struct many m = { .c = c, .record = r, .show = show };
+    struct many m = { .c = c, .record = r };
 
     if (record_field(r, "tenant_id"))
         m.scope[m.n_scope++] = (struct listing_scope){ "tenant_id", A(&c->tenant) };
@@ -276,26 +281,7 @@ static int list(struct call *c, const char *column, const struct uuid *value,
         m.scope[m.n_scope++] = (struct listing_scope){ "project_id", A(&c->who->project_id) };
     if (above)
         m.scope[m.n_scope++] = (struct listing_scope){ above->name, A(parent_id(c)) };
-    if (column)
-        m.scope[m.n_scope++] = (struct listing_scope){ column, A(value) };
     return list_all(&m, e);
-}
-
-int crud_list(struct call *c, struct err *e)
-{
-    return list(c, NULL, NULL, NULL, e);
-}
-
-int crud_list_with(struct call *c, int (*show)(struct call *c, void *row, struct err *e),
-                   struct err *e)
-{
-    return list(c, NULL, NULL, show, e);
-}
-
-int crud_list_where(struct call *c, const char *column, const struct uuid *value,
-                    int (*show)(struct call *c, void *row, struct err *e), struct err *e)
-{
-    return list(c, column, value, show, e);
 }
 
 /* ---- changes */
@@ -324,6 +310,19 @@ static uint64_t take_given(const struct record *to, void *row, const struct reco
     return taken;
 }
 
+int crud_create(struct call *c, struct err *e)
+{
+    const struct record *r = record_of(c);
+    void *row = c->in;
+
+    if (c->route->in != r) {
+        row = arena_alloc(c->arena, r->size);
+        take_given(r, row, c->route->in, c->in, UINT64_MAX);
+    }
+    TRY(call_insert(c, r, row, e));
+    return reply_shown(c, r, row, e);
+}
+
 int crud_patch(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
@@ -334,7 +333,7 @@ int crud_patch(struct call *c, struct err *e)
     uint64_t set = take_given(r, row, c->route->in, c->in, c->set);
     if (set)
         TRY(call_update(c, r, old, row, set, e));
-    return reply_row(c, r, row);
+    return reply_shown(c, r, row, e);
 }
 
 int crud_delete(struct call *c, struct err *e)

@@ -8,8 +8,9 @@ static const struct service tree_service;
 
 struct tree {
     OWNED_MEMBERS;
-    const char *name;
+    const char *name, *mark;
     int64_t deleted_at;
+    int64_t branches; /* counted when shown */
 };
 struct branch { /* of a tree */
     OWNED_MEMBERS;
@@ -17,13 +18,31 @@ struct branch { /* of a tree */
     const char *name, *note;
 };
 
+static int tree_count(struct call *c, void *row, struct err *e)
+{
+    struct tree *t = row;
+
+    return db_int(c->db, "SELECT count(*) FROM branches WHERE tree_id = $1", ARGS(A(&t->id)), 0,
+                  &t->branches, e);
+}
+
+static int tree_fill(struct call *c, void *row, struct err *e _unused_)
+{
+    struct tree *t = row;
+
+    t->mark = arena_printf(c->arena, "mark-%s", t->id.s + 24);
+    return 0;
+}
+
 /* clang-format off */
 static const struct field tree_fields[] = {
     OWNED_FIELDS(struct tree),
     FIELD_STR(struct tree, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_STR(struct tree, mark,       FF_ALWAYS, .doc = "Given by the server."),
     FIELD_INT(struct tree, deleted_at, FF_HIDDEN, .doc = "When it went."),
+    FIELD_INT(struct tree, branches,   FF_VIRTUAL, .doc = "How many it has."),
 };
-static const struct record tree_record = RECORD(tree, "trees", tree_fields, .prefix = "tree");
+static const struct record tree_record = RECORD(tree, "trees", tree_fields, .prefix = "tree", .show = tree_count, .fill = tree_fill);
 static const struct field branch_fields[] = {
     OWNED_FIELDS(struct branch),
     FIELD_REF(struct branch, tree_id, tree_record, FF_ALWAYS, .on_delete = REF_CASCADE, .doc = "Whose it is."),
@@ -33,15 +52,19 @@ static const struct field branch_fields[] = {
 static const struct record branch_record = RECORD(branch, "branches", branch_fields, .prefix = "branch");
 /* clang-format on */
 
-static int make(struct call *c, struct err *e)
-{
-    TRY(call_insert(c, c->route->in, c->in, e));
-    return reply_row(c, c->route->in, c->in);
-}
-
 static int branch_make_slowly(struct call *c, struct err *e)
 {
-    return call_write(c, make, e);
+    return call_write(c, crud_create, e);
+}
+
+/* By another column than its id. */
+static int tree_find(struct call *c, struct err *e)
+{
+    struct tree t;
+    int found = call_find(c, tree, mark, call_param(c, "mark"), &t, e);
+
+    TRY(found);
+    return found ? reply_shown(c, &tree_record, &t, e) : reply_message(c, "none");
 }
 
 static int tree_end(struct call *c, struct err *e)
@@ -60,7 +83,7 @@ static int tree_end(struct call *c, struct err *e)
                   " project_id TEXT, mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT" \
                   " NOT NULL, updated_at BIGINT NOT NULL, name TEXT NOT NULL"
 static const struct migration tree_migrations[] = {
-    { "0001_tree", "CREATE TABLE trees " OWNED_SQL ", deleted_at BIGINT NOT NULL);\n"
+    { "0001_tree", "CREATE TABLE trees " OWNED_SQL ", mark TEXT NOT NULL, deleted_at BIGINT NOT NULL);\n"
                    "CREATE TABLE branches " OWNED_SQL ", tree_id TEXT NOT NULL, note TEXT, UNIQUE (tree_id, name));\n" },
     { 0 },
 };
@@ -68,10 +91,13 @@ static const struct migration tree_migrations[] = {
 #define S &branch_record
 #define BELOW .by_name = true, .parent = P
 static const struct route tree_routes[] = {
-    { POST,   "/trees",                        "tree:create",  WRITE, make,              P,    P,    201, "Makes one." },
+    { POST,   "/trees",                        "tree:create",  WRITE, crud_create,       P,    P,    201, "Makes one." },
     { GET,    "/trees/{id}",                   "tree:get",     QUICK, crud_get,          NULL, P,    200, "Shows one.", .by_name = true },
+    { GET,    "/trees",                        "tree:list",    QUICK, crud_list,         NULL, P,    200, "Lists them.", .list = true },
+    { PATCH,  "/trees/{id}",                   "tree:update",  WRITE, crud_patch,        P,    P,    200, "Changes one.", .by_name = true },
+    { GET,    "/marked/{mark}",                "tree:find",    READ,  tree_find,         NULL, NULL, 200, "Shows the one of a mark." },
     { POST,   "/trees/{id}/end",               "tree:end",     WRITE, tree_end,          NULL, NULL, 200, "Ends one.", .by_name = true, .message = true },
-    { POST,   "/trees/{id}/branches",            "branch:create", WRITE, make,              S,    S,    201, "Makes one.", BELOW },
+    { POST,   "/trees/{id}/branches",            "branch:create", WRITE, crud_create,       S,    S,    201, "Makes one.", BELOW },
     { POST,   "/trees/{id}/slow-branches",       "branch:slow",   LONG,  branch_make_slowly, S,    S,    201, "Makes one slowly.", BELOW, .alone = held_alone },
     { GET,    "/trees/{id}/branches",            "branch:list",   QUICK, crud_list,         NULL, S,    200, "Lists them.", .list = true, BELOW },
     { GET,    "/trees/{id}/branches/{branch_id}", "branch:get",    QUICK, crud_get,          NULL, S,    200, "Shows one.", BELOW },
@@ -171,5 +197,28 @@ TEST(a_parent_that_is_not_there_is_named_and_one_that_goes_takes_nothing_more)
     CHECK_EQ(del(w, "/trees/%s/branches/one", a).status, 200);
 }
 
-TESTS(parents, what_hangs_below_a_row_is_found_through_it_alone,
+TEST(what_the_server_gives_and_counts_is_in_every_answer)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct reply r = post(w, "/trees", "{'name':'a'}");
+    const char *a = member(r, "id"), *mark = member(r, "mark");
+
+    CHECK_STR(mark, fmt("mark-%s", a + 24));
+    CHECK_EQ(member_int(r, "branches"), 0);
+    for (int i = 1; i < 4; i++) {
+        CHECK_EQ(post(w, "/trees/a/branches", fmt("{'name':'b%d'}", i)).status, 201);
+        CHECK_EQ(member_int(get(w, "/trees/%s", a), "branches"), i);
+        CHECK_EQ(member_int(get(w, "/trees"), "0.branches"), i);
+        CHECK_EQ(member_int(patch(w, "/trees/a", "{}"), "branches"), i);
+        CHECK_EQ(member_int(get(w, "/marked/%s", mark), "branches"), i);
+    }
+    CHECK_STR(member(get(w, "/marked/mark-none"), "message"), "none");
+    CHECK_STR(member(as(w, AS_STRANGER, GET, fmt("/marked/%s", mark), NULL), "message"), "none");
+    CHECK_STR(member(as(w, AS_TEST_KEY, GET, fmt("/marked/%s", mark), NULL), "message"), "none");
+    CHECK_EQ(post(w, "/trees/a/end", NULL).status, 200);
+    CHECK_STR(member(get(w, "/marked/%s", mark), "message"), "none");
+}
+
+TESTS(parents, what_the_server_gives_and_counts_is_in_every_answer,
+      what_hangs_below_a_row_is_found_through_it_alone,
       a_parent_that_is_not_there_is_named_and_one_that_goes_takes_nothing_more)

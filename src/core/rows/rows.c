@@ -218,6 +218,21 @@ int call_target_shared(struct call *c, const struct record *r, void *row, struct
     return row_target(c, r, ROW_SHARED, row, e);
 }
 
+int call_find_at(struct call *c, const struct record *r, size_t offset, const char *value,
+                 void *row, struct err *e)
+{
+    const struct field *f = &r->fields[__builtin_ctzll(record_bit_at(r, offset))];
+    const char *sql = arena_printf(
+        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND %s = $3%s%s", r->table,
+        f->name, record_field(r, "deleted_at") ? " AND deleted_at = 0" : "", lock_of(c, ROW_ALONE));
+
+    if (db_one(c->db, c->arena, r, sql,
+               ARGS(A(&c->tenant), A(enum_to_str(mode_names, (int)c->who->mode)), A(value)), row,
+               e) < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    return 1;
+}
+
 int row_for_ref(struct call *c, const struct record *r, const struct uuid *id, bool shared,
                 void *row, struct err *e)
 {
@@ -375,6 +390,8 @@ int call_insert(struct call *c, const struct record *r, void *row, struct err *e
         *FIELD_AT(row, above, struct uuid) = *parent_id(c);
     if (mode && mode->type == F_ENUM && mode->names == mode_names)
         *FIELD_AT(row, mode, int) = (int)c->who->mode;
+    if (r->fill)
+        TRY(r->fill(c, row, e));
     stamp_int(r, row, "revision", 1);
     stamp_int(r, row, "created_at", c->now);
     stamp_int(r, row, "updated_at", c->now);

@@ -145,8 +145,6 @@ int image_create(struct call *c, struct err *e)
     return reply_row(c, &image_record, i);
 }
 
-static const char sql_by_name[] = "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2"
-                                  " AND name = $3 AND deleted_at = 0 /*pg: FOR UPDATE */";
 static const char sql_by_id[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
 
 static int try_again(struct call *c, struct image *i, struct err *e)
@@ -198,24 +196,21 @@ void image_check(struct call *c, const char *name)
 
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
     struct uuid id;
-    struct rows got;
 
     if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
         TRY(call_ref(c, &image_record, "image", &id, out, e));
         return image_usable(c, out, e);
     }
-    TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
-                 &got, e));
-    if (got.n == 0) {
+    int found = call_find(c, image, name, name, out, e);
+    TRY(found);
+    if (!found) {
         *out = (struct image){ .name = name };
         int rc = image_make(c, out, e);
         if (rc < 0 && e->code == ERR_ALREADY_EXISTS)
             e->code = ERR_BUSY; /* another launch has just made it: run again and find it */
         return rc;
     }
-    *out = *(struct image *)got.v;
     if (of_another_project(c, out))
         return err_set(e, ERR_NOT_FOUND, "There is no such image: image");
     return image_usable(c, out, e);
@@ -441,17 +436,13 @@ void image_import_check(struct call *c)
         fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
 }
 
-static const char sql_name_taken[] =
-    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3"
-    " AND deleted_at = 0";
-
 int image_import_admit(struct call *c, struct err *e)
 {
     const struct image_import_args *q = c->query;
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    int64_t taken;
+    struct image other;
+    int taken = call_find(c, image, name, q->name, &other, e);
 
-    TRY(db_int(c->db, sql_name_taken, ARGS(A(&c->tenant), A(mode), A(q->name)), 0, &taken, e));
+    TRY(taken);
     return taken ? err_set(e, ERR_ALREADY_EXISTS, "an image named '%s' exists already", q->name)
                  : 0;
 }

@@ -109,7 +109,9 @@ static const struct field key_fields[] = {
 };
 #undef T
 /* clang-format on */
-const struct record key_record = RECORD(key, "identity_keys", key_fields, .prefix = "key");
+static int key_show(struct call *c, void *row, struct err *e);
+const struct record key_record =
+    RECORD(key, "identity_keys", key_fields, .prefix = "key", .show = key_show);
 
 struct rotate_in {
     int64_t grace_seconds;
@@ -286,11 +288,13 @@ static const char sql_keys[] =
 static const char sql_pinned_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1"
                                       " AND tenant_id = $2 ORDER BY created_at DESC, id DESC";
 
-static enum key_status key_status_of(const struct key *k, int64_t now)
+static int key_show(struct call *c, void *row, struct err *e _unused_)
 {
-    bool idle = k->kind == KEY_LOGIN && k->last_used + DAYS(LOGIN_IDLE_DAYS) <= now;
+    struct key *k = row;
+    bool idle = k->kind == KEY_LOGIN && k->last_used + DAYS(LOGIN_IDLE_DAYS) <= c->now;
 
-    return idle || (k->expires_at && k->expires_at <= now) ? KEY_EXPIRED : KEY_ACTIVE;
+    k->status = idle || (k->expires_at && k->expires_at <= c->now) ? KEY_EXPIRED : KEY_ACTIVE;
+    return 0;
 }
 
 int key_list(struct call *c, struct err *e)
@@ -301,10 +305,8 @@ int key_list(struct call *c, struct err *e)
     TRY(db_query(c->db, c->arena, &key_record, c->who->pinned ? sql_pinned_keys : sql_keys,
                  (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
                  e));
-    for (size_t i = 0; i < got.n; i++) {
-        struct key *k = &((struct key *)got.v)[i];
-        k->status = key_status_of(k, c->now);
-    }
+    for (size_t i = 0; i < got.n; i++)
+        TRY(key_show(c, (struct key *)got.v + i, e));
     return reply_rows(c, &key_record, &got);
 }
 
@@ -353,6 +355,5 @@ int key_rotate(struct call *c, struct err *e)
     shown.key = NULL;
     TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));
     call_revoke(c, NULL, &k.id);
-    k.status = key_status_of(&k, c->now);
-    return reply_row(c, &key_record, &k);
+    return reply_shown(c, &key_record, &k, e);
 }

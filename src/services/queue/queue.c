@@ -43,9 +43,11 @@ static const struct field queue_fields[] = {
 /* clang-format on */
 static const struct quota quota_queues = { "queues", { 5, 20, 200, 1000, 100000 } };
 static const struct quota *const queue_quotas[] = { &quota_queues, NULL };
+static int queue_count(struct call *c, void *row, struct err *e);
+static int queue_fill(struct call *c, void *row, struct err *e);
 const struct record queue_record =
     RECORD(queue, "queues", queue_fields, .prefix = "q", .arn_service = "queue",
-           .arn_type = "queue", .quota = &quota_queues);
+           .arn_type = "queue", .quota = &quota_queues, .show = queue_count, .fill = queue_fill);
 
 static const struct reconciler queue_sweep;
 
@@ -99,11 +101,6 @@ static int queue_count(struct call *c, void *row, struct err *e)
     return 0;
 }
 
-static int queue_list(struct call *c, struct err *e)
-{
-    return crud_list_with(c, queue_count, e);
-}
-
 /* ---- handlers */
 
 /* A dead-letter queue and the number of receives come together. */
@@ -141,24 +138,22 @@ static int queue_check(struct call *c, const struct queue *q, struct err *e)
     return call_faults(c, e);
 }
 
+static int queue_fill(struct call *c, void *row, struct err *e _unused_)
+{
+    struct queue *q = row;
+
+    uuid_new(app_clock(c->app), &q->box_id);
+    return 0;
+}
+
 static int queue_create(struct call *c, struct err *e)
 {
     struct queue *q = c->in;
 
     TRY(queue_check(c, q, e));
-    uuid_new(app_clock(c->app), &q->box_id);
     TRY(call_insert(c, &queue_record, q, e));
     TRY(call_due(c, &queue_sweep, &q->id, c->now + queue_sweep.every, e));
-    return reply_row(c, &queue_record, q);
-}
-
-static int queue_get(struct call *c, struct err *e)
-{
-    struct queue q;
-
-    TRY(call_target(c, &queue_record, &q, e));
-    TRY(queue_count(c, &q, e));
-    return reply_row(c, &queue_record, &q);
+    return reply_shown(c, &queue_record, q, e);
 }
 
 static int queue_update(struct call *c, struct err *e)
@@ -172,8 +167,7 @@ static int queue_update(struct call *c, struct err *e)
     if (c->set)
         TRY(call_update(c, &queue_record, &old, &q, c->set, e));
     call_signal(c, q.box_id.s); /* a longer retention gives back what is not swept yet */
-    TRY(queue_count(c, &q, e));
-    return reply_row(c, &queue_record, &q);
+    return reply_shown(c, &queue_record, &q, e);
 }
 
 static const char sql_box_dies[] =
@@ -339,8 +333,8 @@ static const struct reconciler *const queue_loops[] = { &queue_sweep, NULL };
 static const struct route queue_routes[] = {
     /*        path                                   action                 work   handler               in                        out   */
     { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue.", .check = create_check },
-    { GET,    "/queues",                             "queue:list",          READ,  queue_list,           NULL,                     Q,    200, "Lists queues.", .list = true },
-    { GET,    "/queues/{id}",                        "queue:get",           READ,  queue_get,            NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
+    { GET,    "/queues",                             "queue:list",          READ,  crud_list,            NULL,                     Q,    200, "Lists queues.", .list = true },
+    { GET,    "/queues/{id}",                        "queue:get",           READ,  crud_get,             NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
     { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
     { DELETE, "/queues/{id}",                        "queue:delete",        WRITE, queue_delete,         NULL,                     NULL, 204, "Deletes a queue and its messages.", .by_name = true },
     { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true, .message = true },
