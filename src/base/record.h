@@ -42,7 +42,6 @@ enum field_flags {
     FF_PLANNED = 1 << 13,         /* another value than its default answers 501: not built */
     FF_UPDATE_REQUIRED = 1 << 14, /* PATCH without it is 400 */
     FF_EITHER = 1 << 15,          /* POST gives exactly one of the fields that have this */
-    FF_PAGE = 1 << 16, /* F_INT of a query: rows of a page, bounded as the route's pages are */
 };
 
 /* What the deletion of a row means for rows that point to it. */
@@ -130,6 +129,7 @@ struct record {
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
     const struct quota *quota; /* that a row takes one of while it is there; may be NULL */
     struct unique unique;      /* beside that of the name; zeros: none says more */
+    const char *key; /* the id that tells rows of one moment apart in a list; NULL: "id" */
     /* Completes a row before it goes out (FF_VIRTUAL fields): in every answer of the ready-made
      * handlers, and by reply_shown().  Such rows are not remembered as rendered.  May be NULL. */
     int (*show)(struct call *c, void *row, struct err *e);

@@ -298,7 +298,7 @@ int mount_all(struct app *app, struct err *e)
     for (size_t i = 0; i < n; i++) {
         find_record(app, &app->infos[i]);
         find_target(app, &app->infos[i]);
-        if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
+        if (app->infos[i].route->list && app->infos[i].record)
             app->infos[i].check_list = crud_list_check;
         if (app->infos[i].route->parent || refs_in(app->infos[i].route->in))
             app->infos[i].resolve = parent_resolve;

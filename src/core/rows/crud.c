@@ -107,6 +107,10 @@ static int slice_rows(const struct record *r)
 struct many {
     struct call *c;
     const struct record *record;
+    const char *from; /* a statement of the service's own, or NULL */
+    const struct arg *args;
+    size_t n_args;
+    const char *bound;
     struct listing_scope scope[4];
     size_t n_scope;
     int64_t left;       /* rows that still belong to the page */
@@ -120,6 +124,11 @@ static void request_of(struct many *m, struct str query, struct listing_request 
 
     *q = (struct listing_request){
         .record = m->record,
+        .from = m->from,
+        .args = m->args,
+        .n_args = m->n_args,
+        .bound = m->bound,
+        .oldest_first = route->oldest_first,
         .scope = m->scope,
         .n_scope = m->n_scope,
         .query = query,
@@ -281,6 +290,15 @@ int crud_list(struct call *c, struct err *e)
         m.scope[m.n_scope++] = (struct listing_scope){ "project_id", A(&c->who->project_id) };
     if (above)
         m.scope[m.n_scope++] = (struct listing_scope){ above->name, A(parent_id(c)) };
+    return list_all(&m, e);
+}
+
+int list_query(struct call *c, const char *sql, const struct arg *args, size_t n_args,
+               struct err *e)
+{
+    struct many m = { .c = c, .record = record_of(c), .from = sql, .args = args, .n_args = n_args };
+
+    m.bound = arena_printf(c->arena, "%s %s %s", c->tenant.s, c->who->user_id.s, c->id.s);
     return list_all(&m, e);
 }
 

@@ -47,10 +47,11 @@ struct route {
     const struct record *parent;
     /* Whether who writes below that parent is alone there (FOR UPDATE); NULL: nobody is. */
     bool (*alone)(const void *parent);
-    bool list;        /* answers a list of .out: paging, filters, sort, fields of .out */
-    bool public;      /* no credential */
-    bool operator;    /* operators only */
-    bool planned;     /* answers 501, after all checks: what it is for is not built */
+    bool list;         /* answers a list of .out: paging, filters, sort, fields of .out */
+    bool oldest_first; /* the order of a list where none is asked for; else newest first */
+    bool public;       /* no credential */
+    bool operator;     /* operators only */
+    bool planned;      /* answers 501, after all checks: what it is for is not built */
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
     bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of

@@ -60,6 +60,11 @@ int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e) 
 int crud_list(struct call *c, struct err *e); /* filters, sort, cursor, limit, offset */
 /* Inserts what the body gives, as call_insert() does; answers with the row. */
 int crud_create(struct call *c, struct err *e);
+/* crud_list() over a statement of your own instead of the record's table and its owner: what it
+ * selects has a name for each column of .out's record, and all of its rows may be shown.
+ *     list_query(c, "SELECT @ FROM tenants WHERE owner_id = $1", ARGS(A(&user)), e) */
+int list_query(struct call *c, const char *sql, const struct arg *args, size_t n_args,
+               struct err *e) _must_check_;
 int crud_get(struct call *c, struct err *e);   /* from the row cache, but what .show completes */
 int crud_patch(struct call *c, struct err *e); /* every FF_UPDATE field given */
 int crud_delete(struct call *c, struct err *e);

@@ -719,6 +719,9 @@ TEST(members_and_tenants_come_in_pages_that_lose_nobody)
     CHECK_EQ(get(w, "/tenants/%s/members?limit=1001", t).status, 400);
     CHECK_EQ(get(w, "/tenants/%s/members?cursor=x", t).status, 400);
     CHECK_EQ(get(w, "/v1/tenants/%s/members?limit=101", t).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/invitations?limit=101", t).status, 400);
+    CHECK_EQ(get(w, "/auth/keys?limit=201").status, 400);
+    CHECK_EQ(get(w, "/auth/keys?colour=1").status, 400);
 
     CHECK_EQ(post(w, "/tenants", "{'name':'b'}").status, 201);
     world_sleep(w, SECONDS(1));

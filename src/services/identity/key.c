@@ -283,10 +283,9 @@ int key_create(struct call *c, struct err *e)
     return reply_row(c, &key_record, k);
 }
 
-static const char sql_keys[] =
-    "SELECT @ FROM identity_keys WHERE user_id = $1 ORDER BY created_at DESC, id DESC";
+static const char sql_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1";
 static const char sql_pinned_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1"
-                                      " AND tenant_id = $2 ORDER BY created_at DESC, id DESC";
+                                      " AND tenant_id = $2";
 
 static int key_show(struct call *c, void *row, struct err *e _unused_)
 {
@@ -299,15 +298,10 @@ static int key_show(struct call *c, void *row, struct err *e _unused_)
 
 int key_list(struct call *c, struct err *e)
 {
-    struct rows got;
-
     TRY(need_user(c, e));
-    TRY(db_query(c->db, c->arena, &key_record, c->who->pinned ? sql_pinned_keys : sql_keys,
-                 (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
-                 e));
-    for (size_t i = 0; i < got.n; i++)
-        TRY(key_show(c, (struct key *)got.v + i, e));
-    return reply_rows(c, &key_record, &got);
+    if (c->who->pinned)
+        return list_query(c, sql_pinned_keys, ARGS(A(&c->who->user_id), A(&c->tenant)), e);
+    return list_query(c, sql_keys, ARGS(A(&c->who->user_id)), e);
 }
 
 static const char sql_key[] =
