@@ -405,16 +405,6 @@ static void import_refused(struct call *c, const struct err *why)
     import_undo(c, import_failed);
 }
 
-static bool is_command(const struct json_value *v)
-{
-    if (json_type_of(v) != JSON_ARR || json_len(v) == 0)
-        return false;
-    for (size_t i = 0; i < json_len(v); i++)
-        if (json_type_of(json_at(v, i)) != JSON_STR)
-            return false;
-    return json_str_of(json_at(v, 0), NULL)[0] != '\0';
-}
-
 static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
 {
     return body_read(ctx, p, n, e);
@@ -423,7 +413,7 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
 void image_import_check(struct call *c)
 {
     const struct image_import_args *q = c->query;
-    struct err e;
+    struct texts words;
 
     if (!q->cmd || !q->format)
         return;
@@ -431,8 +421,7 @@ void image_import_check(struct call *c)
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
         return;
     }
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), &e);
-    if (!v || !is_command(v))
+    if (!texts_read(c->arena, q->cmd, &words) || !words.n || !words.v[0][0])
         fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
 }
 

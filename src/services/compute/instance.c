@@ -205,14 +205,12 @@ const char *check_env(const char *key, const char *value _unused_, const char **
     return !*key ? "must have a name" : strchr(key, '=') ? "must have no '=' in its name" : NULL;
 }
 
-static const char *check_cmd(struct arena *a _unused_, const char **v)
+static const char *check_cmd(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    struct texts words;
 
-    return list && json_len(list) > 0 && json_str_of(json_at(list, 0), NULL)[0]
-               ? NULL
-               : "must begin with a command";
+    return texts_read(a, *v, &words) && words.n && words.v[0][0] ? NULL
+                                                                 : "must begin with a command";
 }
 
 /* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */

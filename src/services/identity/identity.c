@@ -65,20 +65,18 @@ static const char sql_project_seat[] =
 
 /* A JSON list as its members with spaces between; "" for none.  False: it cannot be read, and what
  * it limits must not be taken for unlimited. */
-static bool list_join(const char *json, char *out, size_t size)
+static bool list_join(struct arena *a, const char *json, char *out, size_t size)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *v = json ? json_parse(str_of(json), &e) : NULL;
+    struct texts all;
     size_t n = 0;
 
     out[0] = '\0';
-    if (json && (!v || json_type_of(v) != JSON_ARR))
+    if (!texts_read(a, json, &all))
         return false;
-    for (size_t i = 0; v && i < json_len(v); i++) {
-        const char *s = json_str_of(json_at(v, i), NULL);
-        int some = s ? snprintf(out + n, size - n, "%s%s", n ? " " : "", s) : 0;
+    for (size_t i = 0; i < all.n; i++) {
+        int some = snprintf(out + n, size - n, "%s%s", n ? " " : "", all.v[i]);
 
-        if (!s || some < 0 || (size_t)some >= size - n)
+        if (some < 0 || (size_t)some >= size - n)
             return false; /* the checks at its creation keep it shorter */
         n += (size_t)some;
     }
@@ -170,8 +168,8 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     p.tenant_id = k.tenant_id;
     p.expires_at = key_end(&k, hash);
     snprintf(p.actor, sizeof(p.actor), "%s", k.name);
-    if (!list_join(k.scopes, p.scopes, sizeof(p.scopes)) ||
-        !list_join(k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips)))
+    if (!list_join(a, k.scopes, p.scopes, sizeof(p.scopes)) ||
+        !list_join(a, k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips)))
         return nobody(e);
     if (!k.scopes)
         snprintf(p.scopes, sizeof(p.scopes), "*");

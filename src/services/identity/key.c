@@ -13,18 +13,17 @@ static const struct enum_name key_status_names[] = { { KEY_ACTIVE, "active" },
                                                      { KEY_EXPIRED, "expired" },
                                                      { 0 } };
 
-/* Bytes of the texts of a list, with what stands between them. */
-static size_t list_size(const struct json_value *list)
+/* Whether the texts of a list fit so many bytes, with what stands between them. */
+static bool list_fits(struct arena *a, const char *list, size_t size)
 {
-    size_t all = 0;
+    struct texts all;
+    size_t n = 0;
 
-    for (size_t i = 0; list && i < json_len(list); i++) {
-        size_t n = 0;
-
-        json_str_of(json_at(list, i), &n);
-        all += n + 1;
-    }
-    return all;
+    if (!texts_read(a, list, &all))
+        return false;
+    for (size_t i = 0; i < all.n; i++)
+        n += strlen(all.v[i]) + 1;
+    return n < size;
 }
 
 /* "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
@@ -64,22 +63,16 @@ static const struct form form_network = {
     .example = "203.0.113.0/24",
 };
 
-static const char *check_scopes(struct arena *a _unused_, const char **v)
+static const char *check_scopes(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
-
-    return list_size(list) < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
+    return list_fits(a, *v, PRINCIPAL_SCOPES) ? NULL : "must be shorter in all";
 }
 
-static const char *check_ips(struct arena *a _unused_, const char **v)
+static const char *check_ips(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    bool fits = list_fits(a, *v, sizeof(((struct principal *)0)->allowed_ips));
 
-    return list_size(list) < sizeof(((struct principal *)0)->allowed_ips)
-               ? NULL
-               : "must be shorter in all";
+    return fits ? NULL : "must be shorter in all";
 }
 
 /* clang-format off */
@@ -177,20 +170,17 @@ static bool scope_within(const char *held, const char *want)
 /* A key may give away only what it has itself. */
 static int scopes_check(struct call *c, const char *scopes, struct err *e)
 {
-    _cleanup_(json_freep) struct json_value *list = scopes ? json_parse(str_of(scopes), e) : NULL;
+    struct texts all;
 
-    if (!list || json_len(list) == 0)
+    if (!texts_read(c->arena, scopes, &all) || all.n == 0)
         return scope_within(c->who->scopes, "*")
                    ? 0
                    : err_set(e, ERR_FORBIDDEN,
                              "This key may not give all scopes: name those it has");
-    for (size_t i = 0; i < json_len(list); i++) {
-        const char *s = json_str_of(json_at(list, i), NULL);
-
-        if (!s || !scope_within(c->who->scopes, s))
+    for (size_t i = 0; i < all.n; i++)
+        if (!scope_within(c->who->scopes, all.v[i]))
             return err_set(e, ERR_FORBIDDEN, "Missing scope: %.64s (a key gives only what it has)",
-                           s ? s : "");
-    }
+                           all.v[i]);
     return 0;
 }
 
@@ -210,20 +200,17 @@ static bool net_within(const char *held, const struct cidr *own)
 /* Who may come from some addresses only gives keys for those, or fewer. */
 static int ips_check(struct call *c, const char *ips, struct err *e)
 {
-    _cleanup_(json_freep) struct json_value *list = ips ? json_parse(str_of(ips), e) : NULL;
+    struct texts all;
     struct cidr own;
 
     if (!c->who->allowed_ips[0])
         return 0;
-    if (!list || json_len(list) == 0)
+    if (!texts_read(c->arena, ips, &all) || all.n == 0)
         return err_set(e, ERR_FORBIDDEN, "This key is for some addresses only: name allowed_ips");
-    for (size_t i = 0; i < json_len(list); i++) {
-        const char *s = json_str_of(json_at(list, i), NULL);
-
-        if (!s || !cidr_parse(str_of(s), false, &own) || !net_within(c->who->allowed_ips, &own))
+    for (size_t i = 0; i < all.n; i++)
+        if (!cidr_parse(str_of(all.v[i]), false, &own) || !net_within(c->who->allowed_ips, &own))
             return err_set(e, ERR_FORBIDDEN, "This key may not be used from %.64s itself",
-                           s ? s : "");
-    }
+                           all.v[i]);
     return 0;
 }
 

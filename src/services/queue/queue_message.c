@@ -510,20 +510,16 @@ int message_delete_batch(struct call *c, struct err *e)
 {
     const struct message_receipts *in = c->in;
     const struct queue *q = c->parent;
+    struct texts handles;
 
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->receipt_handles), e);
-    if (!v)
-        return -1;
-    size_t n = json_len(v);
-    struct message_result *all = arena_new_n(c->arena, struct message_result, n);
-    for (size_t i = 0; i < n; i++) {
-        size_t len = 0;
-        const char *handle = json_str_of(json_at(v, i), &len);
-
-        all[i].receipt_handle = arena_dup(c->arena, handle, len);
-        TRY(delete_one(c, q, (struct str){ handle, len }, &all[i].deleted, e));
+    if (!texts_read(c->arena, in->receipt_handles, &handles))
+        return err_cause(e, ERR_INTERNAL, in->receipt_handles, "internal error");
+    struct message_result *all = arena_new_n(c->arena, struct message_result, handles.n);
+    for (size_t i = 0; i < handles.n; i++) {
+        all[i].receipt_handle = handles.v[i];
+        TRY(delete_one(c, q, str_of(handles.v[i]), &all[i].deleted, e));
     }
-    struct message_results out = { { all, n } };
+    struct message_results out = { { all, handles.n } };
     return reply_row(c, &message_results_record, &out);
 }
 
