@@ -23,6 +23,8 @@ int64_t field_max(const struct field *f)
 {
     if (f->max)
         return f->max;
+    if (f->flags & FF_URL)
+        return FIELD_URL_MAX;
     return f->type == F_STR    ? FIELD_TEXT_MAX
            : f->type == F_JSON ? FIELD_JSON_MAX
                                : FIELD_ENTRIES_MAX;
@@ -55,6 +57,11 @@ size_t record_bytes(const struct record *r)
 bool field_has_column(const struct field *f)
 {
     return !(f->flags & FF_VIRTUAL) && f->type != F_ROW && f->type != F_ROWS;
+}
+
+const char *field_schemes(const struct field *f)
+{
+    return f->schemes ? f->schemes : "https";
 }
 
 bool field_required(const struct field *f, bool create)

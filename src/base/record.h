@@ -42,6 +42,8 @@ enum field_flags {
     FF_PLANNED = 1 << 13,         /* another value than its default answers 501: not built */
     FF_UPDATE_REQUIRED = 1 << 14, /* PATCH without it is 400 */
     FF_EITHER = 1 << 15,          /* POST gives exactly one of the fields that have this */
+    FF_URL = 1 << 16,             /* F_STR: a URL in its normal form, as codec/url.h has it */
+    FF_URL_USER = 1 << 17,        /* which may name a user and a password */
 };
 
 /* What the deletion of a row means for rows that point to it. */
@@ -86,7 +88,7 @@ struct field {
     enum field_type type;
     unsigned flags;
     size_t offset;
-    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255).  F_MAP, F_LIST, F_ROWS:
+    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255; of a URL 2048).  F_MAP, F_LIST, F_ROWS:
      * entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
     int64_t min, max;
     int64_t dflt;         /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
@@ -97,6 +99,7 @@ struct field {
     enum on_delete on_delete; /* F_REF of a row: but for REF_LOOSE what a client names is resolved
                                  in his tenant before a handler runs */
     const struct record *of;  /* F_ROW, F_ROWS: what its objects are. */
+    const char *schemes;      /* FF_URL: what it may begin with, "https http"; NULL: "https" */
     const char *alias;        /* A second name accepted in requests. */
     const struct form *form;  /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
     /* A right value for the examples of the description: a text (F_STR), else JSON.  What has one
@@ -149,6 +152,7 @@ struct record {
 #define FIELD_UUID(T, m, fl, ...)    FIELD_(T, m, F_UUID, struct uuid, fl, __VA_ARGS__)
 #define FIELD_REF(T, m, rec, fl, ...) FIELD_(T, m, F_REF, struct uuid, fl, .ref = &(rec), __VA_ARGS__)
 #define FIELD_STR(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, fl, __VA_ARGS__)
+#define FIELD_URL(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, (fl) | FF_URL, __VA_ARGS__)
 #define FIELD_INT(T, m, fl, ...)     FIELD_(T, m, F_INT, int64_t, fl, __VA_ARGS__)
 #define FIELD_BOOL(T, m, fl, ...)    FIELD_(T, m, F_BOOL, bool, fl, __VA_ARGS__)
 #define FIELD_TIME(T, m, fl, ...)    FIELD_(T, m, F_TIME, int64_t, fl, __VA_ARGS__)
@@ -172,9 +176,9 @@ struct record {
 const struct field *record_field(const struct record *r, const char *name);
 /* The field that a request means by 'name': its own name or its alias; or NULL. */
 const struct field *record_named(const struct record *r, const char *name);
-/* What bounds a field whose table says nothing: bytes of F_STR and F_JSON, entries of F_MAP, F_LIST
+/* What bounds a field whose table says nothing: bytes of F_STR, of a URL, of F_JSON; entries of F_MAP, F_LIST
  * and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
-enum { FIELD_TEXT_MAX = 255, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
+enum { FIELD_TEXT_MAX = 255, FIELD_URL_MAX = 2048, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
 enum { FIELD_ENTRY_MAX = 1024, FIELD_KEY_MAX = 64 };
 int64_t field_max(const struct field *f);
 /* Most bytes of a text that a field holds; 0 of fields that hold none. */
@@ -183,6 +187,8 @@ int64_t field_bytes(const struct field *f);
 size_t record_bytes(const struct record *r);
 /* Whether it is a column of its record's table. */
 bool field_has_column(const struct field *f);
+/* What a URL begins with. */
+const char *field_schemes(const struct field *f);
 /* Whether a body may not leave it out: of a POST (create), or of a PATCH. */
 bool field_required(const struct field *f, bool create);
 /* Its number; 'name' must exist. For bitmaps of members. */

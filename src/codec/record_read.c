@@ -8,6 +8,7 @@
 #include "codec/json_node.h"
 #include "codec/record_reader.h"
 #include "codec/text.h"
+#include "codec/url.h"
 
 void faults_add(struct faults *f, const char *field, const char *code, const char *fmt, ...)
 {
@@ -57,6 +58,10 @@ static bool keep_text(const struct reader *rd, const char *value)
     const struct form *form = rd->f->type == F_LIST ? NULL : rd->f->form;
     const char *wrong = form ? form->check(rd->a, &value) : NULL;
 
+    if (!wrong && (rd->f->flags & FF_URL))
+        wrong = url_check(rd->a, field_schemes(rd->f), rd->f->flags & FF_URL_USER, &value);
+    if (!wrong && rd->f->type == F_STR && strlen(value) > (size_t)field_max(rd->f))
+        wrong = arena_printf(rd->a, "must have at most %lld bytes", (long long)field_max(rd->f));
     if (!wrong && rd->f->check)
         wrong = rd->f->check(rd->a, &value);
 
