@@ -50,7 +50,7 @@ size_t record_bytes(const struct record *r)
 
     for (size_t i = 0; i < r->n_fields; i++)
         if (field_has_column(&r->fields[i]))
-            n += (size_t)field_bytes(&r->fields[i]);
+            n += (size_t)field_bytes(&r->fields[i]) * (r->fields[i].flags & FF_SEALED ? 3 : 1);
     return n;
 }
 

@@ -43,7 +43,10 @@ enum field_flags {
     FF_UPDATE_REQUIRED = 1 << 14, /* PATCH without it is 400 */
     FF_EITHER = 1 << 15,          /* POST gives exactly one of the fields that have this */
     FF_URL = 1 << 16,             /* F_STR: a URL in its normal form, as codec/url.h has it */
-    FF_URL_USER = 1 << 17,        /* which may name a user and a password */
+    FF_SEALED = 1 << 18,   /* F_STR, F_JSON, F_MAP, F_LIST: its column holds it sealed, bound to
+                              record, row and column; rows hold it plain.  With FF_SECRET,
+                              FF_HIDDEN or FF_ONCE */
+    FF_URL_USER = 1 << 17, /* which may name a user and a password */
 };
 
 /* What the deletion of a row means for rows that point to it. */
@@ -88,8 +91,8 @@ struct field {
     enum field_type type;
     unsigned flags;
     size_t offset;
-    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255; of a URL 2048).  F_MAP, F_LIST, F_ROWS:
-     * entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
+    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255; of a URL 2048).  F_MAP,
+     * F_LIST, F_ROWS: entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
     int64_t min, max;
     int64_t dflt;         /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
     const char *dflt_str; /* F_STR, F_JSON, F_MAP, F_LIST: likewise. */
@@ -176,8 +179,8 @@ struct record {
 const struct field *record_field(const struct record *r, const char *name);
 /* The field that a request means by 'name': its own name or its alias; or NULL. */
 const struct field *record_named(const struct record *r, const char *name);
-/* What bounds a field whose table says nothing: bytes of F_STR, of a URL, of F_JSON; entries of F_MAP, F_LIST
- * and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
+/* What bounds a field whose table says nothing: bytes of F_STR, of a URL, of F_JSON; entries of
+ * F_MAP, F_LIST and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
 enum { FIELD_TEXT_MAX = 255, FIELD_URL_MAX = 2048, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
 enum { FIELD_ENTRY_MAX = 1024, FIELD_KEY_MAX = 64 };
 int64_t field_max(const struct field *f);

@@ -97,6 +97,7 @@ struct app {
     struct store *store;
     bool postgres;
     struct keyring *keys;
+    struct db_sealer sealer; /* by them */
     struct router *router;
     struct route_info *infos;
     size_t n_infos;

@@ -29,6 +29,14 @@ static bool action_fits(const char *s)
     return colons == 1 && s[0] != ':' && s[strlen(s) - 1] != ':';
 }
 
+static bool sealed_right(const struct record *r, const struct field *f)
+{
+    const struct field *id = record_field(r, "id");
+
+    return r->table && id && id->type == F_UUID && field_bytes(f) && field_has_column(f) &&
+           (f->flags & (FF_SECRET | FF_HIDDEN | FF_ONCE)) && !(f->flags & (FF_FILTER | FF_SORT));
+}
+
 static int check_record(const struct record *r, struct err *e)
 {
     if (!r)
@@ -38,6 +46,10 @@ static int check_record(const struct record *r, struct err *e)
     for (size_t i = 0; i < r->n_fields; i++)
         if ((r->fields[i].type == F_ROW || r->fields[i].type == F_ROWS) && !r->fields[i].of)
             return err_set(e, ERR_INTERNAL, "%s.%s: objects of what?", r->name, r->fields[i].name);
+        else if ((r->fields[i].flags & FF_SEALED) && !sealed_right(r, &r->fields[i]))
+            return err_set(e, ERR_INTERNAL,
+                           "%s.%s: what is sealed is the text of a row with an id, never shown",
+                           r->name, r->fields[i].name);
         else if (!r->fields[i].doc || !r->fields[i].doc[0])
             return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
     return 0;

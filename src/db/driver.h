@@ -147,6 +147,7 @@ struct store {
     struct db *any;     /* store_any_reader() */
     int n_readers, most_readers;
 
+    const struct db_sealer *sealer;
     struct checkpointer *checkpointer;   /* SQLite */
     void (*_Atomic answers)(bool begin); /* around those of a batch; may be NULL */
 };

@@ -8,7 +8,7 @@ static const struct service tree_service;
 
 struct tree {
     OWNED_MEMBERS;
-    const char *name, *mark;
+    const char *name, *mark, *owl;
     int64_t deleted_at;
     int64_t branches; /* counted when shown */
 };
@@ -39,6 +39,7 @@ static const struct field tree_fields[] = {
     OWNED_FIELDS(struct tree),
     FIELD_STR(struct tree, name,       FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
     FIELD_STR(struct tree, mark,       FF_ALWAYS, .doc = "Given by the server."),
+    FIELD_STR(struct tree, owl,        FF_CREATE | FF_UPDATE | FF_CLEAR | FF_SECRET | FF_SEALED, .max = 1000, .doc = "Who lives in it."),
     FIELD_INT(struct tree, deleted_at, FF_HIDDEN, .doc = "When it went."),
     FIELD_INT(struct tree, branches,   FF_VIRTUAL, .doc = "How many it has."),
 };
@@ -64,6 +65,8 @@ static int tree_find(struct call *c, struct err *e)
     int found = call_find(c, tree, mark, call_param(c, "mark"), &t, e);
 
     TRY(found);
+    if (found && t.owl) /* what a handler sees of what is sealed */
+        reply_header(c, "X-Owl", t.owl);
     return found ? reply_shown(c, &tree_record, &t, e) : reply_message(c, "none");
 }
 
@@ -83,7 +86,7 @@ static int tree_end(struct call *c, struct err *e)
                   " project_id TEXT, mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT" \
                   " NOT NULL, updated_at BIGINT NOT NULL, name TEXT NOT NULL"
 static const struct migration tree_migrations[] = {
-    { "0001_tree", "CREATE TABLE trees " OWNED_SQL ", mark TEXT NOT NULL, deleted_at BIGINT NOT NULL);\n"
+    { "0001_tree", "CREATE TABLE trees " OWNED_SQL ", mark TEXT NOT NULL, owl TEXT, deleted_at BIGINT NOT NULL);\n"
                    "CREATE TABLE branches " OWNED_SQL ", tree_id TEXT NOT NULL, note TEXT, UNIQUE (tree_id, name));\n" },
     { 0 },
 };
@@ -219,6 +222,47 @@ TEST(what_the_server_gives_and_counts_is_in_every_answer)
     CHECK_STR(member(get(w, "/marked/%s", mark), "message"), "none");
 }
 
-TESTS(parents, what_the_server_gives_and_counts_is_in_every_answer,
+static int move_owl(struct call *c, void *arg _unused_, struct err *e)
+{
+    return db_exec(c->db,
+                   "UPDATE trees SET owl = (SELECT owl FROM trees b WHERE b.name = 'b')"
+                   " WHERE name = 'a'",
+                   NO_ARGS, e);
+}
+
+TEST(a_sealed_column_is_plain_to_handlers_and_to_nobody_else)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static const char sealed[] = "SELECT count(*) FROM trees WHERE owl LIKE 'k1.%'";
+    struct reply r = post(w, "/trees", "{'name':'a','owl':'Strix aluco'}");
+    const char *mark = member(r, "mark");
+
+    CHECK_EQ(r.status, 201);
+    CHECK(!said(r, "Strix"));
+    CHECK(!said(get(w, "/trees/a"), "owl"));
+    CHECK_EQ(world_int(w, sealed), 1);
+    CHECK_STR(header(get(w, "/marked/%s", mark), "X-Owl"), "Strix aluco");
+    CHECK_EQ(patch(w, "/trees/a", "{'owl':'Bubo bubo'}").status, 200);
+    CHECK_STR(header(get(w, "/marked/%s", mark), "X-Owl"), "Bubo bubo");
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM trees WHERE owl LIKE '%Bubo%'"), 0);
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM journal WHERE events LIKE '%tree.created%'"), 1);
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM journal WHERE events LIKE '%Bubo%'"
+                          " OR events LIKE '%Strix%' OR events LIKE '%k1.%'"),
+             0);
+    CHECK_EQ(patch(w, "/trees/a", "{'owl':null}").status, 200);
+    CHECK_EQ(world_int(w, sealed), 0);
+    CHECK(!header(get(w, "/marked/%s", mark), "X-Owl"));
+    CHECK_EQ(post(w, "/trees", "{'name':'b','owl':''}").status, 201);
+    CHECK_EQ(world_int(w, sealed), 1);
+
+    /* What is sealed for one row opens in no other. */
+    struct err e;
+    CHECK_EQ(app_write(world_app(w), move_owl, NULL, &e), 0);
+    CHECK_EQ(get(w, "/trees/a").status, 500);
+    CHECK_EQ(get(w, "/trees/b").status, 200);
+}
+
+TESTS(parents, a_sealed_column_is_plain_to_handlers_and_to_nobody_else,
+      what_the_server_gives_and_counts_is_in_every_answer,
       what_hangs_below_a_row_is_found_through_it_alone,
       a_parent_that_is_not_there_is_named_and_one_that_goes_takes_nothing_more)
