@@ -54,6 +54,16 @@ size_t record_bytes(const struct record *r)
     return n;
 }
 
+const struct record *field_kind(const struct field *f, const void *row)
+{
+    const char *name = *(const char *const *)(const void *)((const char *)row + f->kind_at);
+
+    for (const struct record *const *k = f->kinds; name && *k; k++)
+        if (strcmp((*k)->name, name) == 0)
+            return *k;
+    return NULL;
+}
+
 bool field_has_column(const struct field *f)
 {
     return !(f->flags & FF_VIRTUAL) && f->type != F_ROW && f->type != F_ROWS;

@@ -101,10 +101,14 @@ struct field {
     const struct record *ref;        /* F_REF: where it points, for its prefix; NULL: no prefix. */
     enum on_delete on_delete; /* F_REF of a row: but for REF_LOOSE what a client names is resolved
                                  in his tenant before a handler runs */
-    const struct record *of;  /* F_ROW, F_ROWS: what its objects are. */
-    const char *schemes;      /* FF_URL: what it may begin with, "https http"; NULL: "https" */
-    const char *alias;        /* A second name accepted in requests. */
-    const struct form *form;  /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
+    /* F_REF to a row of one of several kinds: these, ended by NULL.  The member at kind_at, a
+     * const char * with a field of its own, has the name of its kind's record. */
+    const struct record *const *kinds;
+    size_t kind_at;
+    const struct record *of; /* F_ROW, F_ROWS: what its objects are. */
+    const char *schemes;     /* FF_URL: what it may begin with, "https http"; NULL: "https" */
+    const char *alias;       /* A second name accepted in requests. */
+    const struct form *form; /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
     /* A right value for the examples of the description: a text (F_STR), else JSON.  What has one
      * is shown in the example of a body, as is what is required. */
     const char *example;
@@ -154,6 +158,9 @@ struct record {
       .offset = offsetof(T, m) + MEMBER_IS(T, m, ctype), __VA_ARGS__ }
 #define FIELD_UUID(T, m, fl, ...)    FIELD_(T, m, F_UUID, struct uuid, fl, __VA_ARGS__)
 #define FIELD_REF(T, m, rec, fl, ...) FIELD_(T, m, F_REF, struct uuid, fl, .ref = &(rec), __VA_ARGS__)
+#define FIELD_REF_ANY(T, m, kind, all, fl, ...)                                                    \
+    FIELD_(T, m, F_REF, struct uuid, fl, .kinds = (all),                                           \
+           .kind_at = offsetof(T, kind) + MEMBER_IS(T, kind, const char *), __VA_ARGS__)
 #define FIELD_STR(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, fl, __VA_ARGS__)
 #define FIELD_URL(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, (fl) | FF_URL, __VA_ARGS__)
 #define FIELD_INT(T, m, fl, ...)     FIELD_(T, m, F_INT, int64_t, fl, __VA_ARGS__)
@@ -188,6 +195,8 @@ int64_t field_max(const struct field *f);
 int64_t field_bytes(const struct field *f);
 /* Most bytes of a row with its columns' texts. */
 size_t record_bytes(const struct record *r);
+/* Of a reference to one of several kinds: which its row says; NULL where it says none. */
+const struct record *field_kind(const struct field *f, const void *row);
 /* Whether it is a column of its record's table. */
 bool field_has_column(const struct field *f);
 /* What a URL begins with. */

@@ -207,12 +207,38 @@ static bool read_enum(const struct reader *rd, const struct json_value *v)
     return false;
 }
 
+/* An id that says its kind by its prefix, or a UUID that leaves it open. */
+static bool read_id_of_any(const struct reader *rd, const struct json_value *v)
+{
+    struct uuid u;
+    struct str s = { v->s, v->n };
+    const char **kind = (const char **)(void *)((char *)rd->row + rd->f->kind_at);
+    const char *all = "";
+
+    *kind = NULL;
+    for (const struct record *const *k = rd->f->kinds; *k; k++) {
+        if (v->type == JSON_STR && id_parse(s, (*k)->prefix, &u) == ID_OK) {
+            struct uuid plain;
+
+            *kind = uuid_parse(s, &plain) ? NULL : (*k)->name;
+            *FIELD_AT(rd->row, rd->f, struct uuid) = u;
+            return true;
+        }
+        all = arena_printf(rd->a, "%s%s%s_", all, *all ? " or " : "", (*k)->prefix);
+    }
+    FAULT_HERE(rd, v->type == JSON_STR ? "malformed" : "wrong_type",
+               "must be a UUID or an id that begins with %s", all);
+    return false;
+}
+
 static bool read_id(const struct reader *rd, const struct json_value *v)
 {
     const struct record *target = rd->f->type == F_UUID ? rd->r : rd->f->ref;
     const char *prefix = target ? target->prefix : NULL;
     struct uuid u;
 
+    if (rd->f->kinds)
+        return read_id_of_any(rd, v);
     if (v->type != JSON_STR) {
         FAULT_HERE(rd, "wrong_type", "must be a string that holds an id");
         return false;
@@ -516,7 +542,8 @@ void json_read_absent(const struct record *r, uint64_t set, void *row, struct fa
         case F_JSON:
         case F_MAP:
         case F_LIST:
-            *FIELD_AT(row, field, const char *) = field->dflt_str;
+            if (field->dflt_str) /* else as it is: the kind that another field's id says */
+                *FIELD_AT(row, field, const char *) = field->dflt_str;
             break;
         default:
             break;

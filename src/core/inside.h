@@ -54,7 +54,8 @@ struct route_info {
 /* A column that points to rows of another record, or of its own. */
 struct reference {
     const struct record *from;
-    const struct field *field; /* whose .ref they are of */
+    const struct field *field;
+    const struct record *to;
 };
 /* A row at one path: what the router finds. */
 struct mount {

@@ -116,7 +116,7 @@ static const char *filter_pattern(struct doc *d, const struct record *r, const s
     switch (f->type) {
     case F_UUID:
     case F_REF:
-        id = schema_id_pattern(&d->arena, target ? target->prefix : NULL);
+        id = schema_id_pattern(&d->arena, f->kinds ? "" : target ? target->prefix : NULL);
         return arena_dup(&d->arena, id + 1, strlen(id) - 2);
     case F_BOOL:
         return "(true|false)";

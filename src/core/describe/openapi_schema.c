@@ -73,7 +73,7 @@ static const char *prefix_of(const struct record *r, const struct field *f)
 {
     const struct record *target = f->type == F_UUID ? r : f->ref;
 
-    return target ? target->prefix : NULL;
+    return f->kinds ? "" : target ? target->prefix : NULL;
 }
 
 static void put_range(struct json_out *o, const struct field *f)

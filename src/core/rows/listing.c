@@ -246,8 +246,11 @@ static bool filter_id(struct plan *p, const struct field *f, struct str s, struc
 {
     const char *prefix = f->type == F_UUID ? p->q->record->prefix : f->ref ? f->ref->prefix : NULL;
     struct uuid *id = arena_new(p->arena, struct uuid);
+    bool right = id_parse(s, prefix, id) == ID_OK;
 
-    if (id_parse(s, prefix, id) != ID_OK) {
+    for (const struct record *const *k = f->kinds; !right && k && *k; k++)
+        right = id_parse(s, (*k)->prefix, id) == ID_OK;
+    if (!right) {
         faults_add(p->faults, f->name, "malformed", "must be an id%s%s",
                    prefix ? " of prefix " : "", prefix ? prefix : "");
         return false;
