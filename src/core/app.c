@@ -11,6 +11,7 @@
 #include "core/loop/sweep.h"
 #include "core/request/request.h"
 #include "core/rows/blobs.h"
+#include "core/rows/columns.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 #include "os/memory.h"
@@ -194,6 +195,18 @@ int app_readers(const struct config *c, int workers)
            lane_threads(c->share[SHARE_CALLS].total) + SHARED_READERS;
 }
 
+static const char *seal_column(const void *keys, struct arena *a, struct str plain,
+                               struct str bound_to)
+{
+    return keyring_seal(keys, a, plain, bound_to);
+}
+
+static int unseal_column(const void *keys, struct arena *a, const char *sealed, struct str bound_to,
+                         struct str *plain, struct err *e)
+{
+    return keyring_unseal(keys, a, sealed, bound_to, plain, e);
+}
+
 static int build(struct app *app, struct err *e)
 {
     const struct app_opts *o = &app->o;
@@ -215,6 +228,8 @@ static int build(struct app *app, struct err *e)
     app->lists = lists;
     if (!(app->keys = keyring_open(o->store, o->master_key, e)))
         return -1;
+    app->sealer = (struct db_sealer){ app->keys, seal_column, unseal_column };
+    store_seal_by(app->store, &app->sealer);
     app->auth_cache = auth_cache_new(CREDENTIALS);
     app->limits = ratelimit_new(RATE_WINDOWS);
     app->leases = app->postgres ? leases_new(RATE_WINDOWS) : NULL;
@@ -231,6 +246,7 @@ static int build(struct app *app, struct err *e)
     app->feeds = feeds_new(app);
     app->tails = tails_new();
     TRY(mount_all(app, e));
+    TRY(columns_check(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
@@ -275,6 +291,8 @@ void app_free(struct app *app)
     if (app->router)
         router_free(app->router);
     free(app->infos);
+    if (app->sealer.ctx)
+        store_seal_by(app->store, NULL);
     keyring_free(app->keys);
     pthread_mutex_destroy(&app->tick_lock);
     pthread_cond_destroy(&app->tick_cond);

@@ -49,7 +49,8 @@ struct route_info {
     char scope_names[SCOPE_NAMES][48]; /* "queue", "queues": what may stand before ':' in a scope */
     struct metric_cell *_Atomic count[STATUS_CELLS];
     struct metric_cell *_Atomic seconds;
-    /* Looks up what the body refers to, in the transaction before the handler; NULL: nothing. */
+    /* Looks up the route's parent and, in a transaction, what the body refers to: before the
+     * handler; NULL: there is neither. */
     int (*resolve)(struct call *c, struct err *e);
     /* What is wrong with the parameters of a list; NULL: it is none. */
     void (*check_list)(struct call *c, struct faults *f);
@@ -57,7 +58,8 @@ struct route_info {
 /* A column that points to rows of another record, or of its own. */
 struct reference {
     const struct record *from;
-    const struct field *field; /* whose .ref they are of */
+    const struct field *field;
+    const struct record *to;
 };
 /* A row at one path: what the router finds. */
 struct mount {
@@ -108,6 +110,7 @@ struct app {
     struct store *store;
     bool postgres;
     struct keyring *keys;
+    struct db_sealer sealer; /* by them */
     struct router *router;
     struct route_info *infos;
     size_t n_infos;

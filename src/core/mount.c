@@ -5,6 +5,7 @@
 
 #include "core/inside.h"
 #include "core/rows/crud.h"
+#include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
@@ -28,6 +29,14 @@ static bool action_fits(const char *s)
     return colons == 1 && s[0] != ':' && s[strlen(s) - 1] != ':';
 }
 
+static bool sealed_right(const struct record *r, const struct field *f)
+{
+    const struct field *id = record_field(r, "id");
+
+    return r->table && id && id->type == F_UUID && field_bytes(f) && field_has_column(f) &&
+           (f->flags & (FF_SECRET | FF_HIDDEN | FF_ONCE)) && !(f->flags & (FF_FILTER | FF_SORT));
+}
+
 static int check_record(const struct record *r, struct err *e)
 {
     if (!r)
@@ -37,8 +46,42 @@ static int check_record(const struct record *r, struct err *e)
     for (size_t i = 0; i < r->n_fields; i++)
         if ((r->fields[i].type == F_ROW || r->fields[i].type == F_ROWS) && !r->fields[i].of)
             return err_set(e, ERR_INTERNAL, "%s.%s: objects of what?", r->name, r->fields[i].name);
+        else if ((r->fields[i].flags & FF_SEALED) && !sealed_right(r, &r->fields[i]))
+            return err_set(e, ERR_INTERNAL,
+                           "%s.%s: what is sealed is the text of a row with an id, never shown",
+                           r->name, r->fields[i].name);
         else if (!r->fields[i].doc || !r->fields[i].doc[0])
             return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
+    return 0;
+}
+
+/* A row of a list hangs below its parent by a column. */
+static int check_parent(const struct route *r, struct err *e)
+{
+    const struct field *f = r->parent && r->out ? parent_field(r->parent, r->out) : NULL;
+
+    if (r->alone && !r->parent)
+        return err_set(e, ERR_INTERNAL, "route %s: alone below what?", r->path);
+    if (r->parent && (!r->parent->table || !strstr(r->path, "/{id}/")))
+        return err_set(e, ERR_INTERNAL, "route %s: its parent is a row that {id} names", r->path);
+    if (r->parent && r->list && !(f && field_has_column(f)))
+        return err_set(e, ERR_INTERNAL, "route %s: no column of %s refers to a %s", r->path,
+                       r->out ? r->out->name : "nothing", r->parent->name);
+    return 0;
+}
+
+/* The one object of a QUICK route lies in the request's memory, beside the request; rows of lists
+ * are read by no more at once than fit the database's bound. */
+static int check_size(const struct route *r, struct err *e)
+{
+    size_t n = r->out && r->out->table ? record_bytes(r->out) : 0;
+
+    if (r->work == QUICK && !r->list && n > HTTP_ARENA / 4 * 3)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s of up to %zu bytes is not for QUICK",
+                       r->path, r->out->name, n);
+    if (n > DB_BYTES_MAX)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s is up to %zu bytes", r->path, r->out->name,
+                       n);
     return 0;
 }
 
@@ -67,7 +110,9 @@ static int check_route(const struct route *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "route %s: its sunset is too early", r->path);
     TRY(check_record(r->in, e));
     TRY(check_record(r->query, e));
-    return check_record(r->out, e);
+    TRY(check_record(r->out, e));
+    TRY(check_parent(r, e));
+    return check_size(r, e);
 }
 
 /* A quota is of one service, and the service whose routes show a record has its quota. */
@@ -199,7 +244,8 @@ static void find_target(struct app *app, struct route_info *info)
     static const char id[] = "/{id}";
     const char *path = info->route->path, *at = strstr(path, id);
 
-    if (!at)
+    info->target = info->route->parent;
+    if (!at || info->target)
         return;
     size_t n = (size_t)(at - path);
     info->target = shown_at(app, path, n + strlen(id));
@@ -266,10 +312,10 @@ int mount_all(struct app *app, struct err *e)
     for (size_t i = 0; i < at; i++) {
         find_record(app, &app->infos[i]);
         find_target(app, &app->infos[i]);
-        if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
+        if (app->infos[i].route->list && app->infos[i].record)
             app->infos[i].check_list = crud_list_check;
-        if (refs_in(app->infos[i].route->in))
-            app->infos[i].resolve = refs_resolve;
+        if (app->infos[i].route->parent || refs_in(app->infos[i].route->in))
+            app->infos[i].resolve = parent_resolve;
         TRY(mount_route(app, &app->infos[i], e));
     }
     return refs_collect(app, e);

@@ -19,7 +19,7 @@ struct http_req *req_new(struct conn *c)
             abort();
         r->post.kind = POST_REQ;
         r->io = io;
-        r->arena = ARENA(MIB(4));
+        r->arena = ARENA(HTTP_ARENA);
         r->headers = BUF(HEADERS_MAX);
         r->stream = BUF(2 * STREAM_MAX);
         r->file = r->cold_fd = -1;

@@ -97,7 +97,8 @@ void http_release(void);
 
 /* ---- the request */
 const struct http_head *http_req_head(const struct http_req *r);
-struct arena *http_req_arena(struct http_req *r); /* freed with the request; limit 4 MiB */
+enum { HTTP_ARENA = 4 << 20 };
+struct arena *http_req_arena(struct http_req *r); /* freed with the request; limit HTTP_ARENA */
 const struct ip *http_req_peer(const struct http_req *r);
 bool http_req_tls(const struct http_req *r);
 int http_req_io(const struct http_req *r);

@@ -116,7 +116,7 @@ static const char *filter_pattern(struct doc *d, const struct record *r, const s
     switch (f->type) {
     case F_UUID:
     case F_REF:
-        id = schema_id_pattern(&d->arena, target ? target->prefix : NULL);
+        id = schema_id_pattern(&d->arena, f->kinds ? "" : target ? target->prefix : NULL);
         return arena_dup(&d->arena, id + 1, strlen(id) - 2);
     case F_BOOL:
         return "(true|false)";
@@ -177,11 +177,6 @@ static void query_param(struct doc *d, const struct entry *en, const struct fiel
     const char *doc = alias ? arena_printf(&d->arena, "As %s.", f->name) : f->doc;
     const char *name = alias ? f->alias : f->name;
 
-    if (f->flags & FF_PAGE) {
-        param_number(&d->o, name, 1, route_page_max(en->route, en->surface),
-                     route_page(en->route, en->surface), doc);
-        return;
-    }
     param_begin(&d->o, name, "query", f->flags & FF_REQUIRED, doc);
     if (alias)
         schema_alias(&d->o, &d->schemas, en->route->query, f, SCHEMA_QUERY);

@@ -84,6 +84,7 @@ void call_reset(struct call_private *p)
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
     p->audit_kind = NULL;
+    p->c.parent = NULL;
     p->commit.audited = p->commit.recorded = p->commit.claimed = p->replay = false;
     p->park.parked = p->park.kept = false;
     if (!p->streaming)
@@ -223,11 +224,17 @@ int call_faults(struct call *c, struct err *e)
     return err_set(e, ERR_INVALID, "Invalid parameter: %s", f->first->field);
 }
 
-bool call_has(const struct call *c, const char *member)
+/* The bit of a member of the body, which is what the handler takes it for. */
+static uint64_t bit_of(const struct call *c, const struct record *in, size_t offset)
 {
-    const struct record *r = c->route->in;
+    if (c->route->in != in)
+        abort();
+    return record_bit_at(in, offset);
+}
 
-    return r && (c->set & FIELD_SET(r, member));
+bool call_has_at(const struct call *c, const struct record *in, size_t offset)
+{
+    return c->set & bit_of(c, in, offset);
 }
 
 static bool is_given(const struct call *c, const char *name)
@@ -238,14 +245,13 @@ static bool is_given(const struct call *c, const char *name)
     return v && (update || json_type_of(v) != JSON_NULL);
 }
 
-bool call_given(const struct call *c, const char *member)
+bool call_given_at(const struct call *c, const struct record *in, size_t offset)
 {
+    const struct field *f = &in->fields[__builtin_ctzll(bit_of(c, in, offset))];
+
     if (!c->p->json || json_type_of(c->p->json) != JSON_OBJ)
         return false;
-    if (!member)
-        return json_len(c->p->json) > 0;
-    const struct field *f = record_field(c->route->in, member);
-    return f && (is_given(c, f->name) || is_given(c, f->alias));
+    return is_given(c, f->name) || is_given(c, f->alias);
 }
 
 const char *call_param(struct call *c, const char *name)

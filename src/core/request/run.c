@@ -169,7 +169,7 @@ static void park_or_finish(struct call_private *p)
 
 static int run_handler(struct call_private *p, struct err *e)
 {
-    int rc = p->writing && p->mount->info->resolve ? p->mount->info->resolve(&p->c, e) : 0;
+    int rc = p->mount->info->resolve ? p->mount->info->resolve(&p->c, e) : 0;
 
     if (rc == 0)
         rc = p->c.route->handler(&p->c, e);

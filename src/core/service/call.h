@@ -24,6 +24,7 @@ struct call {
     uint64_t set;        /* which members of .in were given (bit per field) */
     struct str body;     /* BODY_FREE */
     const void *query;   /* decoded .query, or NULL */
+    const void *parent;  /* the row of the route's .parent, or NULL */
     void *checked;       /* what the route's .check left, or NULL */
     struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;
@@ -41,10 +42,13 @@ int call_param_id(struct call *c, const char *name, const struct record *r, stru
 void fault_add(struct call *c, const char *field, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 int call_faults(struct call *c, struct err *e) _must_check_;
-/* True if the body had this member. */
-bool call_has(const struct call *c, const char *member);
-/* In a route's .check: the body names this member, rightly or not; NULL: any at all. */
-bool call_given(const struct call *c, const char *member);
+/* True if the body, a struct queue of queue_record, had this member and it was right: call_has(c,
+ * queue, tags).  What is no member of the struct does not compile. */
+#define call_has(c, T, m) call_has_at((c), &T##_record, offsetof(struct T, m))
+bool call_has_at(const struct call *c, const struct record *in, size_t offset);
+/* In a route's .check: the body names this member, rightly or not. */
+#define call_given(c, T, m) call_given_at((c), &T##_record, offsetof(struct T, m))
+bool call_given_at(const struct call *c, const struct record *in, size_t offset);
 
 /* Names: letters, digits, '_' and '-', a letter or digit first, and nothing that reads as an id. */
 extern const struct form form_name;

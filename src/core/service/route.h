@@ -39,10 +39,19 @@ struct route {
                                    least 18 months lie between them */
     const char *successor;      /* path of what replaces it, or NULL */
     bool must_match;            /* 428 without If-Match */
-    bool list;                  /* answers a list of .out: paging, filters, sort, fields of .out */
-    bool public;                /* no credential */
-    bool operator;              /* operators only */
-    bool planned;               /* answers 501, after all checks: what it is for is not built */
+    /* What {id} names, where the route is about what hangs below it: core loads it in the tenant
+     * before the handler (404 that names it) into c->parent, with the row locked FOR SHARE where
+     * the route writes; it is the audit's object, unless one below it is.  The record's column that
+     * refers to it narrows lists, is filled by call_insert(), and call_target() means the row that
+     * the last parameter of the path names below it. */
+    const struct record *parent;
+    /* Whether who writes below that parent is alone there (FOR UPDATE); NULL: nobody is. */
+    bool (*alone)(const void *parent);
+    bool list;         /* answers a list of .out: paging, filters, sort, fields of .out */
+    bool oldest_first; /* the order of a list where none is asked for; else newest first */
+    bool public;       /* no credential */
+    bool operator;     /* operators only */
+    bool planned;      /* answers 501, after all checks: what it is for is not built */
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
     bool asks_host;   /* STREAM: its runs call a driver, so that none of them takes a thread that
                          reads wait for */
@@ -77,6 +86,9 @@ struct route {
     const char *fails;    /* statuses of errors beyond what its kind of route answers: "401 409" */
     const char *example;  /* of a raw body's or a free answer's text; may be NULL */
 };
+
+/* For .alone: all are. */
+bool held_alone(const void *parent);
 
 /* ---- a service */
 

@@ -149,8 +149,6 @@ int image_create(struct call *c, struct err *e)
     return reply_row(c, &image_record, i);
 }
 
-static const char sql_by_name[] = "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2"
-                                  " AND name = $3 AND deleted_at = 0 /*pg: FOR UPDATE */";
 static const char sql_by_id[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
 
 static int try_again(struct call *c, struct image *i, struct err *e)
@@ -159,9 +157,7 @@ static int try_again(struct call *c, struct image *i, struct err *e)
 
     i->status = IMAGE_ROW_PENDING;
     i->status_reason = NULL;
-    TRY(call_update(c, &image_record, &old, i,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
-                    e));
+    TRY(call_update(c, &image_record, &old, i, FIELD_SET(image, status, status_reason), e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -204,24 +200,21 @@ void image_check(struct call *c, const char *name)
 
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
     struct uuid id;
-    struct rows got;
 
     if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
         TRY(call_ref(c, &image_record, "image", &id, out, e));
         return image_usable(c, out, e);
     }
-    TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
-                 &got, e));
-    if (got.n == 0) {
+    int found = call_find(c, image, name, name, out, e);
+    TRY(found);
+    if (!found) {
         *out = (struct image){ .name = name };
         int rc = image_make(c, out, e);
         if (rc < 0 && e->code == ERR_ALREADY_EXISTS)
             e->code = ERR_BUSY; /* another launch has just made it: run again and find it */
         return rc;
     }
-    *out = *(struct image *)got.v;
     if (of_another_project(c, out))
         return err_set(e, ERR_NOT_FOUND, "There is no such image: image");
     return image_usable(c, out, e);
@@ -267,10 +260,7 @@ int image_delete(struct call *c, struct err *e)
         i.status = IMAGE_ROW_DELETING;
         i.status_reason = "waiting for the last instances of it to be gone";
         i.deleted_at = c->now;
-        TRY(call_update(c, r, &old, &i,
-                        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
-                            FIELD_SET(r, "deleted_at"),
-                        e));
+        TRY(call_update(c, r, &old, &i, FIELD_SET(image, status, status_reason, deleted_at), e));
         TRY(call_due(c, &image_loop, &i.id, c->now, e));
     }
     return reply_deleted(c, "image is being deleted");
@@ -313,11 +303,8 @@ int image_recipes_route(struct call *c, struct err *e)
 
 static uint64_t import_fields(void)
 {
-    const struct record *r = &image_record;
-
-    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
-           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress") | FIELD_SET(r, "archive_id") |
-           FIELD_SET(r, "archive_bytes");
+    return FIELD_SET(image, status, status_reason, digest, size_bytes, progress, archive_id,
+                     archive_bytes);
 }
 
 /* What the first run of this request had made, where that run was cut short: 1 if it is there. */
@@ -427,16 +414,6 @@ static void import_refused(struct call *c, const struct err *why)
     import_undo(c, import_failed);
 }
 
-static bool is_command(const struct json_value *v)
-{
-    if (json_type_of(v) != JSON_ARR || json_len(v) == 0)
-        return false;
-    for (size_t i = 0; i < json_len(v); i++)
-        if (json_type_of(json_at(v, i)) != JSON_STR)
-            return false;
-    return json_str_of(json_at(v, 0), NULL)[0] != '\0';
-}
-
 static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
 {
     return body_read(ctx, p, n, e);
@@ -445,7 +422,7 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
 void image_import_check(struct call *c)
 {
     const struct image_import_args *q = c->query;
-    struct err e;
+    struct texts words;
 
     if (!q->cmd || !q->format)
         return;
@@ -453,22 +430,17 @@ void image_import_check(struct call *c)
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
         return;
     }
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), &e);
-    if (!v || !is_command(v))
+    if (!texts_read(c->arena, q->cmd, &words) || !words.n || !words.v[0][0])
         fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
 }
-
-static const char sql_name_taken[] =
-    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3"
-    " AND deleted_at = 0";
 
 int image_import_admit(struct call *c, struct err *e)
 {
     const struct image_import_args *q = c->query;
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    int64_t taken;
+    struct image other;
+    int taken = call_find(c, image, name, q->name, &other, e);
 
-    TRY(db_int(c->db, sql_name_taken, ARGS(A(&c->tenant), A(mode), A(q->name)), 0, &taken, e));
+    TRY(taken);
     return taken ? err_set(e, ERR_ALREADY_EXISTS, "an image named '%s' exists already", q->name)
                  : 0;
 }

@@ -66,11 +66,7 @@ static int image_moved(struct visit *v, struct call *c, void *arg, struct err *e
 
     TRY(image_count(c, old, now, e));
     TRY(call_update(c, &image_record, old, now,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
-                        FIELD_SET(&image_record, "digest") |
-                        FIELD_SET(&image_record, "size_bytes") |
-                        FIELD_SET(&image_record, "progress"),
-                    e));
+                    FIELD_SET(image, status, status_reason, digest, size_bytes, progress), e));
     if (now->status != IMAGE_ROW_READY && now->status != IMAGE_ROW_ERROR)
         return 0;
     TRY(db_each(c->db, sql_waiting, ARGS(A(&old->id)), waiting_add, &w, e));
@@ -159,9 +155,7 @@ static int image_late(struct visit *v, struct call *c, void *arg _unused_, struc
     now.status = IMAGE_ROW_ERROR;
     now.status_reason =
         "it was not deleted in time: instances of it are not gone; it goes with them";
-    return call_update(
-        c, &image_record, old, &now,
-        FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"), e);
+    return call_update(c, &image_record, old, &now, FIELD_SET(image, status, status_reason), e);
 }
 
 /* It was deleted, and goes with the last instance of it. */

@@ -205,14 +205,12 @@ const char *check_env(const char *key, const char *value _unused_, const char **
     return !*key ? "must have a name" : strchr(key, '=') ? "must have no '=' in its name" : NULL;
 }
 
-static const char *check_cmd(struct arena *a _unused_, const char **v)
+static const char *check_cmd(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    struct texts words;
 
-    return list && json_len(list) > 0 && json_str_of(json_at(list, 0), NULL)[0]
-               ? NULL
-               : "must begin with a command";
+    return texts_read(a, *v, &words) && words.n && words.v[0][0] ? NULL
+                                                                 : "must begin with a command";
 }
 
 /* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */
@@ -442,9 +440,7 @@ static int instance_delete(struct call *c, struct err *e)
     i.deleted_at = c->now;
     i.deadline_at = c->now + MINUTES(TRANSITION_MINUTES);
     TRY(call_update(c, r, &old, &i,
-                    FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
-                        FIELD_SET(r, "deleted_at") | FIELD_SET(r, "deadline_at"),
-                    e));
+                    FIELD_SET(instance, status, status_reason, deleted_at, deadline_at), e));
     TRY(network_address_leave(c, &i.id, e));
     TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     TRY(call_due(c, &instance_loop, &i.id, c->now, e));
@@ -531,11 +527,8 @@ static int state_refused(const struct instance *i, const char *verb, struct err 
 
 static uint64_t want_fields(void)
 {
-    const struct record *r = &instance_record;
-
-    return FIELD_SET(r, "want") | FIELD_SET(r, "boot") | FIELD_SET(r, "status") |
-           FIELD_SET(r, "status_reason") | FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") |
-           FIELD_SET(r, "restart_count");
+    return FIELD_SET(instance, want, boot, status, status_reason, failures, deadline_at,
+                     restart_count);
 }
 
 /* Turns 'i' towards 'want'; nothing to do is fine. 'again' restarts what runs. */
@@ -624,7 +617,7 @@ static int instance_resume(struct call *c, struct err *e)
 static int instance_update(struct call *c, struct err *e)
 {
     const struct instance *in = c->in;
-    uint64_t status = FIELD_SET(&instance_record, "status"), set = c->set & ~status;
+    uint64_t status = FIELD_SET(instance, status), set = c->set & ~status;
     struct instance old, i;
 
     TRY(call_target(c, &instance_record, &old, e));
@@ -640,7 +633,7 @@ static int instance_update(struct call *c, struct err *e)
         TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot)
         set |= want_fields();
-    if (set & FIELD_SET(&instance_record, "name"))
+    if (set & FIELD_SET(instance, name))
         TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     if (set) {
         TRY(call_update(c, &instance_record, &old, &i, set, e));

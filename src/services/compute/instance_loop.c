@@ -23,12 +23,8 @@ enum {
 
 static uint64_t moved_fields(void)
 {
-    const struct record *r = &instance_record;
-
-    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "started_at") |
-           FIELD_SET(r, "exit_code") | FIELD_SET(r, "restart_count") | FIELD_SET(r, "boot") |
-           FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") | FIELD_SET(r, "ports") |
-           FIELD_SET(r, "want");
+    return FIELD_SET(instance, status, status_reason, started_at, exit_code, restart_count, boot,
+                     failures, deadline_at, ports, want);
 }
 
 static int instance_moved(struct visit *v, struct call *c, void *arg, struct err *e)
@@ -514,7 +510,7 @@ static int image_again(struct visit *v _unused_, struct call *c, void *arg, stru
         return 0;
     now = old;
     now.status = IMAGE_ROW_PENDING;
-    TRY(call_update(c, &image_record, &old, &now, FIELD_SET(&image_record, "status"), e));
+    TRY(call_update(c, &image_record, &old, &now, FIELD_SET(image, status), e));
     return call_due(c, &image_loop, id, c->now, e);
 }
 

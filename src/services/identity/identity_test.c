@@ -118,6 +118,32 @@ TEST(each_public_post_is_limited_to_five_a_minute)
              200);
 }
 
+/* As a release did that had no column 'text' yet. */
+static int mail_of_old(struct call *c, void *arg _unused_, struct err *e)
+{
+    struct uuid id = { "" };
+
+    TRY(db_each(c->db, "SELECT id FROM mails", NO_ARGS, take_uuid, &id, e));
+    const char *sealed = app_seal(c->app, c->arena, STR("an old letter"), str_of(id.s));
+    return db_exec(c->db, "UPDATE mails SET text = NULL, sealed = $2 WHERE id = $1",
+                   ARGS(A(&id), A(sealed)), e);
+}
+
+TEST(a_mail_that_an_older_release_queued_is_sent)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct err e;
+
+    person(w, "a@example.com");
+    CHECK_EQ(ask(w, POST, "/auth/forgot-password", "", NULL, "{'email':'a@example.com'}").status,
+             200);
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM mails WHERE text LIKE 'k1.%' AND sealed = ''"), 1);
+    CHECK_EQ(app_write(world_app(w), mail_of_old, NULL, &e), 0);
+    world_settle(w);
+    CHECK(strstr(world_mail(w), "an old letter") != NULL);
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM mails"), 0);
+}
+
 TEST(a_reset_token_works_once_and_ends_what_was_logged_in)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -719,6 +745,9 @@ TEST(members_and_tenants_come_in_pages_that_lose_nobody)
     CHECK_EQ(get(w, "/tenants/%s/members?limit=1001", t).status, 400);
     CHECK_EQ(get(w, "/tenants/%s/members?cursor=x", t).status, 400);
     CHECK_EQ(get(w, "/v1/tenants/%s/members?limit=101", t).status, 400);
+    CHECK_EQ(get(w, "/tenants/%s/invitations?limit=101", t).status, 400);
+    CHECK_EQ(get(w, "/auth/keys?limit=201").status, 400);
+    CHECK_EQ(get(w, "/auth/keys?colour=1").status, 400);
 
     CHECK_EQ(post(w, "/tenants", "{'name':'b'}").status, 201);
     world_sleep(w, SECONDS(1));
@@ -786,7 +815,7 @@ TESTS(identity, who_registers_can_log_in_and_is_who_they_are,
       a_taken_address_is_refused_whatever_its_case, a_registration_names_every_fault,
       wrong_address_and_wrong_password_read_alike,
       five_failures_lock_an_address_for_fifteen_minutes,
-      each_public_post_is_limited_to_five_a_minute,
+      each_public_post_is_limited_to_five_a_minute, a_mail_that_an_older_release_queued_is_sent,
       a_reset_token_works_once_and_ends_what_was_logged_in, a_reset_token_is_good_for_half_an_hour,
       a_key_is_shown_once_and_works_until_it_is_revoked,
       rotation_gives_a_new_secret_and_may_leave_the_old_one_a_while, a_key_gives_only_what_it_has,
