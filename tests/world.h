@@ -17,10 +17,11 @@
  *
  * Bodies may use ' for ". Every test runs on SQLite, and again on PostgreSQL when
  * BRUME_TEST_POSTGRES (a URL) is set.  Every answer is checked against its route's tables (no field
- * undeclared, ids and times well-formed, errors in our shape).  TESTS(service) ends with the check
- * that each route of that service was hit with: success, a validation error (where it has a body or
- * parameters), a stranger's object (404, where it has {id}), a missing scope (403), no credential
- * (401). */
+ * undeclared, ids and times well-formed, errors in our shape).  TESTS(service) ends with tests of
+ * each route of that service: it refuses nobody (401), who lacks its scope (403), and, with 400 and
+ * the field's name, every fault that its tables know of a body or of parameters, leaving no row;
+ * and with the check that each was hit with success and, where it has {id}, with a stranger's
+ * object (404).  Of validation services test what their tables do not say. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,6 +88,9 @@ struct reply post(struct world *w, const char *path, const char *body);
 struct reply put(struct world *w, const char *path, const char *body);
 struct reply patch(struct world *w, const char *path, const char *body);
 struct reply del(struct world *w, const char *path, ...) __attribute__((format(printf, 2, 3)));
+/* A stranger gets 404 of each route of the service under test whose path begins so
+ * ("/queues/{id}"), with the owner's object as its first parameter. */
+void strangers_are_refused(struct world *w, const char *path, const char *id);
 /* Anything: 'headers' are lines "Name: value" separated by \n, or NULL; 'key' NULL is the owner's.
  */
 struct reply ask(struct world *w, enum method m, const char *path, const char *key,

@@ -10,7 +10,7 @@
 #include "tests/world.h"
 
 enum { SPEAKERS = AS_TEST_KEY + 1, SEEN = 256 };
-enum { HIT_OK = 1, HIT_FAULT = 2, HIT_STRANGER = 4, HIT_SCOPE = 8, HIT_NOBODY = 16 };
+enum { HIT_OK = 1, HIT_STRANGER = 2 };
 
 struct seen { /* what the app did with a request */
     char request_id[TYPEID_MAX];
@@ -48,6 +48,15 @@ extern const char *world_postgres; /* NULL: this round is SQLite's */
 void must(bool ok, const char *what, const struct err *e);
 /* Which of HIT_ a route has had, over all worlds of the program. */
 unsigned world_hits(const struct route *route);
+/* The service under test; NULL: none of all_services. */
+extern const struct service *world_under_test;
+/* The path with an id of nobody's in the place of each parameter. */
+const char *world_path(const struct route *r);
+/* Fails the test unless each of these routes refuses with 400 all that its tables refuse, naming
+ * the fields, and leaves no row. */
+void world_faults(struct world *w, const struct route *routes);
+/* How many rows each table has, a line each. */
+const char *world_rows(struct world *w);
 /* A folder for the world and a store in it, or in the server, as migrations leave an empty one.
  * They run once in a program and database; each store is a copy of what they made. */
 void world_store_make(struct world *w);
