@@ -6,11 +6,13 @@
 #include <dirent.h>
 #include <signal.h>
 
+#include "drivers/drivers.h"
 #include "os/file.h"
 
 enum { COVERED = 1024 };
 
 void (*world_configure)(struct config *c);
+const char *world_settings;
 
 /* ---- what has been covered, over all worlds of the program */
 
@@ -91,8 +93,11 @@ static void configure(struct world *w)
     struct buf faults = BUF(KIB(16));
     struct err e = { 0 };
 
-    w->config = config_load_text(STR(""), "world", 0, none, none, &faults, &e);
-    must(w->config, "configuration", &e);
+    w->config = config_load_text(settings_of(all_services, all_drivers).of,
+                                 str_of(world_settings ? world_settings : ""), "world", 0, none,
+                                 none, &faults, &e);
+    must(w->config && w->n_configs < ARRAY_LEN(w->configs), buf_cstr(&faults), &e);
+    w->configs[w->n_configs++] = w->config;
     buf_free(&faults);
     w->config->state_dir = arena_strdup(&w->config->arena, w->dir);
     w->config->run_dir = w->config->cache_dir = w->config->state_dir;
@@ -186,7 +191,17 @@ struct world *world_new(void)
 void world_restart(struct world *w)
 {
     stop(w);
+    configure(w);
     start(w);
+}
+
+void world_reload(struct world *w, const char *settings)
+{
+    struct err e;
+
+    world_settings = settings;
+    configure(w);
+    must(app_reload(w->app, w->config, w->mail, &e) == 0, "reload", &e);
 }
 
 void world_free(struct world *w)
@@ -199,7 +214,9 @@ void world_free(struct world *w)
     image_free(w->images_test);
     compute_free(w->live);
     compute_free(w->test);
-    config_free(w->config);
+    for (size_t i = 0; i < w->n_configs; i++)
+        config_free(w->configs[i]);
+    world_settings = NULL;
     for (size_t i = 0; i < w->n_trees; i++)
         json_free(w->trees[i]);
     world_store_remove(w);

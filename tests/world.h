@@ -64,6 +64,8 @@ extern const struct service *const all_services[];
 extern const char *(*world_credentials)(struct world *w, enum speaker who, const char *scopes);
 /* May change the configuration before a world starts; NULL: nothing. */
 extern void (*world_configure)(struct config *c);
+/* Settings of worlds that start, as a configuration's file has them; NULL: none. */
+extern const char *world_settings;
 
 struct world *world_new(void);
 void world_free(struct world *w);
@@ -113,6 +115,8 @@ int ask_begin(struct world *w, enum method m, const char *path, const char *key,
 struct reply ask_end(struct world *w, int fd);
 /* Stops the whole process' part and starts it anew over the same store. */
 void world_restart(struct world *w);
+/* world_settings are another, and come into force as by SIGHUP: reload marks are not asked. */
+void world_reload(struct world *w, const char *settings);
 bool world_is_postgres(struct world *w);
 /* The one number that a query gives. */
 int64_t world_int(struct world *w, const char *sql);

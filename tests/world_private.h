@@ -20,7 +20,9 @@ struct seen { /* what the app did with a request */
 
 struct world {
     struct arena arena;
-    struct config *config;
+    struct config *config;      /* the newest: of */
+    struct config *configs[64]; /* all that have been in force */
+    size_t n_configs;
     struct clock clock;
     struct store *store;
     struct compute *live, *test;

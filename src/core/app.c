@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The api role as one object: its parts in the order of their birth, and the thread that looks
  * after what has had its time. */
+#include <assert.h>
 #include <sodium.h>
 
 #include "base/log.h"
@@ -92,6 +93,22 @@ static const struct lists *read_lists(struct app *app, const struct config *c, s
         l->origins[l->n_origins++] = arena_dup(&app->arena, word, (size_t)(at - word));
     }
     return l;
+}
+
+struct all_settings settings_of(const struct service *const *services,
+                                const struct driver_class *const *drivers)
+{
+    struct all_settings all = { { NULL } };
+    size_t n = 0;
+
+    for (; *services; services++)
+        if ((*services)->settings)
+            all.of[n++] = (*services)->settings;
+    for (; *drivers; drivers++)
+        if ((*drivers)->settings)
+            all.of[n++] = (*drivers)->settings;
+    assert(n < ARRAY_LEN(all.of));
+    return all;
 }
 
 int app_reload(struct app *app, const struct config *c, struct mail *mail, struct err *e)
@@ -384,6 +401,11 @@ struct clock *app_clock(struct app *app)
 const struct config *app_config(struct app *app)
 {
     return app->config;
+}
+
+const void *app_settings(struct app *app, const struct settings *of)
+{
+    return config_values(app->config, of);
 }
 
 struct compute *app_compute(struct app *app, enum mode mode)

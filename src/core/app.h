@@ -4,6 +4,7 @@
 /* The api role as one object: what roles/api.c and the test world put together. Services do not
  * include this. */
 
+#include "base/driver.h"
 #include "core/config/config.h"
 #include "core/service.h"
 #include "http/server.h"
@@ -12,6 +13,13 @@
 extern const struct migration core_migrations[];
 /* Health, metrics, audit, events: routes of core itself. */
 extern const struct service core_service;
+
+/* The tables of settings of services and of classes of drivers, for config_load(). */
+struct all_settings {
+    const struct settings *of[128]; /* ends with NULL */
+};
+struct all_settings settings_of(const struct service *const *services,
+                                const struct driver_class *const *drivers);
 
 struct app_opts {
     const struct config *config; /* outlives the app */

@@ -150,12 +150,12 @@ static void open_drivers(struct api *p)
 }
 
 /* The password of the mail server, from its file; "" where there is none. */
-static int mail_password(struct config *c, struct str *out, struct err *e)
+static int mail_password(struct config *c, const char *file, struct str *out, struct err *e)
 {
     *out = STR("");
-    if (!*c->smtp_password_file)
+    if (!*file)
         return 0;
-    TRY(file_read(&c->arena, c->smtp_password_file, KIB(4), out, e));
+    TRY(file_read(&c->arena, file, KIB(4), out, e));
     while (out->n && strchr("\r\n", out->p[out->n - 1]))
         out->n--;
     return 0;
@@ -163,15 +163,16 @@ static int mail_password(struct config *c, struct str *out, struct err *e)
 
 static int open_mail(struct config *c, struct mail **out, struct err *e)
 {
+    const struct mail_settings *s = config_values(c, &mail_settings);
     struct str password;
 
-    if (!*c->smtp_url) {
-        *out = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), c->mail_from);
+    if (!*s->smtp_url) {
+        *out = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), s->from);
         return 0;
     }
-    TRY(mail_password(c, &password, e));
-    *out = mail_smtp(c->smtp_url, c->smtp_user, arena_dup(&c->arena, password.p, password.n),
-                     c->mail_from);
+    TRY(mail_password(c, s->smtp_password_file, &password, e));
+    *out =
+        mail_smtp(s->smtp_url, s->smtp_user, arena_dup(&c->arena, password.p, password.n), s->from);
     return 0;
 }
 
@@ -268,7 +269,7 @@ static int start(struct api *p, struct err *e)
     return open_server(p, e);
 }
 
-static void known(void *ctx _unused_, const struct config_key *key _unused_)
+static void known(void *ctx _unused_, const struct setting *key _unused_)
 {
 }
 

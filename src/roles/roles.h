@@ -49,7 +49,7 @@ void role_log(const struct config *c, const char *role);
 /* What of it may change while it runs. */
 void role_log_level(const struct config *c);
 /* For config_follow(): says so in the log. */
-void role_needs_restart(void *ctx, const struct config_key *key);
+void role_needs_restart(void *ctx, const struct setting *key);
 /* The process ends with 0 after 'patience', if it has not ended by itself: to be called when what
  * is left to do can be cut anywhere (visits and orders are taken up again at the next start). */
 void role_leave_within(int64_t patience);

@@ -11,11 +11,15 @@ struct compute; /* drivers/compute/compute.h */
 struct config;
 struct image_store; /* drivers/image/image.h */
 struct mail;        /* drivers/mail/mail.h */
+struct settings;    /* base/setting.h */
 struct store;
 
 struct store *app_store(struct app *app);
 struct clock *app_clock(struct app *app);
 const struct config *app_config(struct app *app);
+/* The values in force of a table of settings, a service's or a class of drivers'; they stay as they
+ * are until the end, also when others come into force. */
+const void *app_settings(struct app *app, const struct settings *of);
 struct compute *app_compute(struct app *app, enum mode mode);
 struct image_store *app_images(struct app *app, enum mode mode);
 struct mail *app_mail(struct app *app);

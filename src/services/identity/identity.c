@@ -149,7 +149,7 @@ static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, 
     p->tenant_id = (struct uuid){ 0 };
     p->account = p->user_id;
     p->role = ROLE_VIEWER;
-    snprintf(p->plan, sizeof(p->plan), "%s", config_registration_plan(app_config(app)));
+    snprintf(p->plan, sizeof(p->plan), "%s", identity_registration_plan(app));
     return 0;
 }
 
@@ -341,5 +341,6 @@ const struct service identity_service = {
     .routes = identity_routes,
     .loops = identity_loops,
     .quotas = identity_quotas,
+    .settings = &identity_settings,
     .auth = &identity_auth,
 };

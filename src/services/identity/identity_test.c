@@ -346,15 +346,7 @@ TEST(strangers_reach_nothing)
 /* What registering allows from now on. */
 static void may_register(struct world *w, const char *who, const char *plan)
 {
-    static struct config settings[8];
-    static size_t n;
-    struct config *c = &settings[n++ % ARRAY_LEN(settings)];
-    struct err e;
-
-    *c = *app_config(world_app(w));
-    c->registration = who;
-    c->registration_plan = plan;
-    CHECK_EQ(app_reload(world_app(w), c, app_mail(world_app(w)), &e), 0);
+    world_reload(w, fmt("identity: {registration: \"%s\", registration_plan: \"%s\"}", who, plan));
 }
 
 static struct reply registers(struct world *w, const char *email, const char *token)
@@ -382,6 +374,20 @@ static const char *invited(struct world *w, const char *tenant, const char *emai
     world_settle(w);
     CHECK(strstr(world_mail(w), "brume --url http://127.0.0.1:") != NULL);
     return fmt("%.47s", strstr(world_mail(w), "invite_"));
+}
+
+TEST(where_it_listens_says_who_may_register_and_how_good_a_password_is)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    static const char body[] = "{'email':'%s','password':'password','name':'x'}";
+
+    world_key(w, AS_OWNER);
+    CHECK_EQ(registers(w, "a@example.com", NULL).status, 201);
+    CHECK_EQ(ask(w, POST, "/auth/register", "", NULL, fmt(body, "b@example.com")).status, 201);
+    world_reload(w, "identity: {password_policy: strong}");
+    CHECK_EQ(ask(w, POST, "/auth/register", "", NULL, fmt(body, "c@example.com")).status, 400);
+    world_reload(w, "server: {listen: '0.0.0.0:80', allow_plain: true}");
+    CHECK_EQ(registers(w, "c@example.com", NULL).status, 403);
 }
 
 TEST(who_may_register_is_a_setting)

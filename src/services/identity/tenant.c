@@ -214,7 +214,7 @@ static int own_plan(struct call *c, const char **out, struct err *e)
         return 0;
     }
     TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), take_text, &own, e));
-    *out = own.s ? own.s : config_registration_plan(app_config(c->app));
+    *out = own.s ? own.s : identity_registration_plan(c->app);
     return 0;
 }
 
@@ -433,7 +433,7 @@ static int member_user(struct call *c, struct member *m, struct err *e)
                 by_id ? "SELECT id FROM users WHERE id = $1"
                       : "SELECT id FROM users WHERE email = $1",
                 ARGS(A(by_id ? (const char *)m->user_id.s : m->email)), take_text, &id, e));
-    bool invited = !by_id && strcmp(config_registration(app_config(c->app)), "off") != 0;
+    bool invited = !by_id && strcmp(identity_registration(c->app), "off") != 0;
     if (!id.s && !invited)
         return err_set(e, ERR_NOT_FOUND, "There is no such user: %s", by_id ? "user_id" : "email");
     if (id.s)

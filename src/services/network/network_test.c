@@ -153,21 +153,10 @@ TEST(strangers_reach_no_network)
     CHECK_EQ(as(w, AS_STRANGER, GET, "/vpcs", NULL).len, 0);
 }
 
-static void transit_is_ten(struct config *c)
-{
-    c->transit_cidr = "10.0.0.0/8";
-}
-
-static void transit_is_not_ten(struct config *c)
-{
-    c->transit_cidr = "198.18.0.0/15";
-}
-
 TEST(no_vpc_touches_what_the_platform_uses_itself)
 {
-    world_configure = transit_is_ten;
+    world_settings = "compute: {transit_cidr: 10.0.0.0/8}";
     _cleanup_(world_freep) struct world *w = world_new();
-    world_configure = transit_is_not_ten;
 
     CHECK_EQ(post(w, "/vpcs", "{'name':'a','cidr_block':'10.1.0.0/16'}").status, 400);
     CHECK_EQ(post(w, "/vpcs", "{'name':'b','cidr_block':'198.18.0.0/16'}").status, 201);
@@ -177,9 +166,8 @@ TEST(no_vpc_touches_what_the_platform_uses_itself)
     /* Another configuration comes: what is there already is told of at the launch. */
     CHECK_EQ(post(w, "/vpcs/b/subnets", "{'name':'s','cidr_block':'198.18.1.0/24'}").status, 201);
     const char *b = get(w, "/vpcs/b").id;
+    world_settings = NULL;
     world_restart(w);
-    struct config *c = (struct config *)(uintptr_t)app_config(world_app(w));
-    c->transit_cidr = "198.18.0.0/15";
     struct reply r = post(w, "/instances", fmt("{'name':'b','image':'nginx','vpc_id':'%s'}", b));
     CHECK_EQ(r.status, 400);
     CHECK_STR(member(r, "error.details.0.field"), "vpc_id");

@@ -3,6 +3,7 @@
  * network when the first instance needs it and remove it with the last one. */
 #include "codec/id.h"
 #include "core/config/config.h"
+#include "drivers/net/net.h"
 #include "services/network/network_private.h"
 
 extern const struct migration network_migrations[];
@@ -74,12 +75,17 @@ int network_counter(struct db *db, const char *name, int64_t first, int64_t *out
     return db_int(db, sql_counter, ARGS(A(name), A(first)), 0, out, e);
 }
 
+static const char *transit_of(struct call *c)
+{
+    return ((const struct net_settings *)app_settings(c->app, &net_settings))->transit_cidr;
+}
+
 /* VPCs may not touch the addresses between them and the host. */
 static bool is_free(struct call *c, const char *cidr)
 {
     struct cidr transit, own;
 
-    return !cidr_parse(str_of(app_config(c->app)->transit_cidr), true, &transit) ||
+    return !cidr_parse(str_of(transit_of(c)), true, &transit) ||
            !cidr_parse(str_of(cidr), true, &own) || !cidr_overlaps(&transit, &own);
 }
 
@@ -88,8 +94,8 @@ static void vpc_check(struct call *c, const char *field, const struct vpc *v)
 {
     if (!is_free(c, v->cidr_block))
         fault_add(c, field, "not_allowed",
-                  "must not touch %s, which the platform uses itself (network %s)",
-                  app_config(c->app)->transit_cidr, v->cidr_block);
+                  "must not touch %s, which the platform uses itself (network %s)", transit_of(c),
+                  v->cidr_block);
 }
 
 static int vpc_make(struct call *c, struct vpc *v, struct err *e)
