@@ -74,19 +74,6 @@ void must(bool ok, const char *what, const struct err *e)
         fail_msg("%s: %s (%s)", what, e ? e->msg : "", e ? e->cause : "");
 }
 
-static bool runtime_ok(void *ctx)
-{
-    struct world *w = ctx;
-    struct arena a = ARENA(MIB(4));
-    struct compute_state *all;
-    struct err e;
-    size_t n;
-    bool ok = compute_list(w->live, &a, &all, &n, &e) == 0;
-
-    arena_free(&a);
-    return ok;
-}
-
 static void configure(struct world *w)
 {
     static const char *const none[] = { NULL };
@@ -96,8 +83,9 @@ static void configure(struct world *w)
     w->config = config_load_text(settings_of(all_services, all_drivers).of,
                                  str_of(world_settings ? world_settings : ""), "world", 0, none,
                                  none, &faults, &e);
-    must(w->config && w->n_configs < ARRAY_LEN(w->configs), buf_cstr(&faults), &e);
-    w->configs[w->n_configs++] = w->config;
+    must(w->config && w->n_inforce < ARRAY_LEN(w->inforce), buf_cstr(&faults), &e);
+    w->inforce[w->n_inforce++].config = w->config;
+    w->settings = world_settings;
     buf_free(&faults);
     w->config->state_dir = arena_strdup(&w->config->arena, w->dir);
     w->config->run_dir = w->config->cache_dir = w->config->state_dir;
@@ -128,18 +116,12 @@ static void start(struct world *w)
         .clock = &w->clock,
         .store = w->store,
         .services = all_services,
-        .compute_live = w->live,
-        .compute_test = w->test,
-        .images_live = w->images_live,
-        .images_test = w->images_test,
-        .mail = w->mail,
+        .drivers = w->inforce[0].drivers,
         .master_key = w->master,
         .installation = "0a0b0c0d",
         .workers = 4,
         .io_threads = 1,
         .manual_loops = true,
-        .runtime_ok = runtime_ok,
-        .runtime_ctx = w,
         .observe = observe,
         .observe_ctx = w,
     };
@@ -179,11 +161,11 @@ struct world *world_new(void)
     memset(w->master, 7, sizeof(w->master));
     world_store_make(w);
     configure(w);
-    w->live = compute_fake();
-    w->test = compute_fake();
-    w->images_live = image_fake();
-    w->images_test = image_fake();
-    w->mail = mail_folder(arena_printf(&w->arena, "%s/mail", w->dir), "brume@localhost");
+    struct drivers_opts o = {
+        .classes = all_drivers, .config = w->config, .host = "", .installation = "0a0b0c0d"
+    };
+    struct err e = { 0 };
+    must((w->inforce[0].drivers = drivers_open(&o, &e)) != NULL, "drivers", &e);
     start(w);
     return w;
 }
@@ -191,7 +173,8 @@ struct world *world_new(void)
 void world_restart(struct world *w)
 {
     stop(w);
-    configure(w);
+    if (w->settings != world_settings)
+        configure(w);
     start(w);
 }
 
@@ -201,7 +184,9 @@ void world_reload(struct world *w, const char *settings)
 
     world_settings = settings;
     configure(w);
-    must(app_reload(w->app, w->config, w->mail, &e) == 0, "reload", &e);
+    struct inforce *new = &w->inforce[w->n_inforce - 1];
+    new->drivers = drivers_renew(w->inforce[0].drivers, w->config, &e);
+    must(new->drivers &&app_reload(w->app, w->config, new->drivers, &e) == 0, "reload", &e);
 }
 
 void world_free(struct world *w)
@@ -209,13 +194,12 @@ void world_free(struct world *w)
     if (!w)
         return;
     stop(w);
-    mail_free(w->mail);
-    image_free(w->images_live);
-    image_free(w->images_test);
-    compute_free(w->live);
-    compute_free(w->test);
-    for (size_t i = 0; i < w->n_configs; i++)
-        config_free(w->configs[i]);
+    while (w->n_inforce) {
+        struct inforce *last = &w->inforce[--w->n_inforce];
+
+        drivers_free(last->drivers);
+        config_free(last->config);
+    }
     world_settings = NULL;
     for (size_t i = 0; i < w->n_trees; i++)
         json_free(w->trees[i]);
@@ -277,11 +261,6 @@ struct app *world_app(struct world *w)
 struct clock *world_clock(struct world *w)
 {
     return &w->clock;
-}
-
-struct compute *world_compute(struct world *w)
-{
-    return w->live;
 }
 
 bool world_is_postgres(struct world *w)

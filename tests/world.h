@@ -76,7 +76,6 @@ void world_sleep(struct world *w, int64_t micros);
 void world_settle(struct world *w);
 struct app *world_app(struct world *w);
 struct clock *world_clock(struct world *w);
-struct compute *world_compute(struct world *w); /* the fake */
 /* A loop of any service, by its name. */
 const struct reconciler *world_loop(const char *name);
 /* The text of the newest mail that was sent, or "". */
@@ -113,7 +112,8 @@ struct reply ask_raw(struct world *w, struct str request);
 int ask_begin(struct world *w, enum method m, const char *path, const char *key,
               const char *headers, const char *body);
 struct reply ask_end(struct world *w, int fd);
-/* Stops the whole process' part and starts it anew over the same store. */
+/* Stops the whole process' part and starts it anew over the same store, with world_settings if they
+ * are others now. */
 void world_restart(struct world *w);
 /* world_settings are another, and come into force as by SIGHUP: reload marks are not asked. */
 void world_reload(struct world *w, const char *settings);

@@ -4,9 +4,6 @@
 /* What the files of the test world share. */
 
 #include "core/request/request.h"
-#include "drivers/compute/compute.h"
-#include "drivers/image/image.h"
-#include "drivers/mail/mail.h"
 #include "tests/world.h"
 
 enum { SPEAKERS = AS_TEST_KEY + 1, SEEN = 256 };
@@ -20,14 +17,15 @@ struct seen { /* what the app did with a request */
 
 struct world {
     struct arena arena;
-    struct config *config;      /* the newest: of */
-    struct config *configs[64]; /* all that have been in force */
-    size_t n_configs;
+    const char *settings;
+    struct config *config; /* the newest of all that have been in force */
+    struct inforce {
+        struct config *config;
+        struct drivers *drivers; /* NULL: those before it */
+    } inforce[64];
+    size_t n_inforce;
     struct clock clock;
     struct store *store;
-    struct compute *live, *test;
-    struct image_store *images_live, *images_test;
-    struct mail *mail;
     struct app *app;
     struct http_server *server;
     int listener, port;

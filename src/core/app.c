@@ -111,7 +111,7 @@ struct all_settings settings_of(const struct service *const *services,
     return all;
 }
 
-int app_reload(struct app *app, const struct config *c, struct mail *mail, struct err *e)
+int app_reload(struct app *app, const struct config *c, struct drivers *drivers, struct err *e)
 {
     const struct lists *l = read_lists(app, c, e);
 
@@ -119,7 +119,7 @@ int app_reload(struct app *app, const struct config *c, struct mail *mail, struc
         return -1;
     app->lists = l;
     app->config = c;
-    app->mail = mail;
+    app->drivers = drivers;
     auth_cache_drop(app->auth_cache, NULL, NULL); /* what is known of a plan may have changed */
     live_revoked(app, NULL, NULL);
     return 0;
@@ -214,7 +214,7 @@ static int build(struct app *app, struct err *e)
     pthread_mutex_init(&app->tick_lock, NULL);
     pthread_cond_init(&app->tick_cond, NULL);
     list_services(app);
-    app->mail = o->mail;
+    app->drivers = o->drivers;
     const struct lists *lists = read_lists(app, o->config, e);
     if (!lists)
         return -1;
@@ -408,19 +408,9 @@ const void *app_settings(struct app *app, const struct settings *of)
     return config_values(app->config, of);
 }
 
-struct compute *app_compute(struct app *app, enum mode mode)
+void *app_driver(struct app *app, const struct driver_class *class, enum mode mode)
 {
-    return mode == MODE_TEST ? app->o.compute_test : app->o.compute_live;
-}
-
-struct image_store *app_images(struct app *app, enum mode mode)
-{
-    return mode == MODE_TEST ? app->o.images_test : app->o.images_live;
-}
-
-struct mail *app_mail(struct app *app)
-{
-    return app->mail;
+    return drivers_get(app->drivers, class, mode);
 }
 
 void app_hash_secret(struct app *app, struct str secret, char out[65])

@@ -115,7 +115,7 @@ struct app {
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
-    struct mail *_Atomic mail;
+    struct drivers *_Atomic drivers;
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;

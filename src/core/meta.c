@@ -150,7 +150,7 @@ static int health_live(struct call *c, struct err *e _unused_)
 
 bool app_runtime_ok(struct app *app)
 {
-    return app->o.runtime_ok && app->o.runtime_ok(app->o.runtime_ctx);
+    return drivers_answer(app->drivers);
 }
 
 static bool check(struct json_out *o, const char *name, bool ok)

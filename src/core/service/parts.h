@@ -7,11 +7,9 @@
 
 struct call;
 struct clock;
-struct compute; /* drivers/compute/compute.h */
 struct config;
-struct image_store; /* drivers/image/image.h */
-struct mail;        /* drivers/mail/mail.h */
-struct settings;    /* base/setting.h */
+struct driver_class; /* base/driver.h */
+struct settings;     /* base/setting.h */
 struct store;
 
 struct store *app_store(struct app *app);
@@ -20,9 +18,9 @@ const struct config *app_config(struct app *app);
 /* The values in force of a table of settings, a service's or a class of drivers'; they stay as they
  * are until the end, also when others come into force. */
 const void *app_settings(struct app *app, const struct settings *of);
-struct compute *app_compute(struct app *app, enum mode mode);
-struct image_store *app_images(struct app *app, enum mode mode);
-struct mail *app_mail(struct app *app);
+/* The driver of a class, real or simulated as the mode is.  Its header has a word of its own for
+ * it: app_mail(app). */
+void *app_driver(struct app *app, const struct driver_class *class, enum mode mode);
 /* Keyed hash of a secret (HMAC-SHA256 under the installation's pepper), hex, 65 bytes. */
 void app_hash_secret(struct app *app, struct str secret, char out[65]);
 /* Signed, opaque tokens (cursors, verification links) and sealed values (secrets in rows). */

@@ -2,6 +2,8 @@
 /* The class of image stores, as others know it. */
 #include "codec/cidr.h"
 #include "codec/text.h"
+#include "drivers/compute/compute.h"
+#include "drivers/compute/remote.h"
 #include "drivers/image/image.h"
 
 /* clang-format off */
@@ -44,4 +46,24 @@ static void settings_check(struct setting_check *c, void *values)
 
 const struct settings image_settings =
     SETTINGS(struct image_settings, keys, .check = settings_check);
-const struct driver_class image_driver = { .name = "image", .settings = &image_settings };
+
+static void *open_store(const struct driver_opts *o, struct err *e _unused_)
+{
+    return image_remote(o->other(o, &compute_driver));
+}
+
+static void *simulate(void)
+{
+    return image_fake();
+}
+
+static void close_store(void *driver)
+{
+    image_free(driver);
+}
+
+const struct driver_class image_driver = { .name = "image",
+                                           .settings = &image_settings,
+                                           .open = open_store,
+                                           .simulate = simulate,
+                                           .close = close_store };

@@ -17,6 +17,7 @@ struct image_settings {
 };
 extern const struct settings image_settings;
 extern const struct driver_class image_driver;
+#define app_images(app, mode) ((struct image_store *)app_driver((app), &image_driver, (mode)))
 
 enum image_status { IMAGE_ABSENT, IMAGE_BUILDING, IMAGE_READY, IMAGE_FAILED };
 extern const struct enum_name image_status_names[]; /* absent, building, ready, failed */

@@ -16,6 +16,7 @@ struct mail_settings {
 };
 extern const struct settings mail_settings;
 extern const struct driver_class mail_driver;
+#define app_mail(app) ((struct mail *)app_driver((app), &mail_driver, MODE_LIVE))
 
 struct mail;
 struct mail_class {

@@ -13,7 +13,7 @@ static const char *status_of(struct world *w, const char *id)
 /* The signal goes through the store in its own time. */
 static void command_ends(struct world *w, const struct uuid *id, int code)
 {
-    compute_fake_exit(world_compute(w), id, code);
+    compute_fake_exit(app_compute(world_app(w), MODE_LIVE), id, code);
     reconcile_signal(world_app(w), world_loop("instance"), id);
     for (int n = 0; n < 500 && strcmp(status_of(w, id->s), "running") == 0; n++) {
         usleep(5000);
@@ -149,7 +149,7 @@ TEST(a_deleted_instance_is_terminated_for_an_hour_and_gone_from_lists)
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
     struct uuid id;
     snprintf(id.s, sizeof(id.s), "%s", i);
-    CHECK_EQ(compute_inspect(world_compute(w), &a, &id, &st, &e), 0);
+    CHECK_EQ(compute_inspect(app_compute(world_app(w), MODE_LIVE), &a, &id, &st, &e), 0);
     CHECK_EQ(st.status, COMPUTE_ABSENT);
 }
 
@@ -165,10 +165,10 @@ TEST(an_instance_the_store_never_knew_is_left_alone)
     struct compute_state st;
     struct err e;
 
-    CHECK_EQ(compute_ensure(world_compute(w), &a, &s, &st, &e), 0);
+    CHECK_EQ(compute_ensure(app_compute(world_app(w), MODE_LIVE), &a, &s, &st, &e), 0);
     reconcile_signal(world_app(w), world_loop("instance"), &s.id);
     world_settle(w);
-    CHECK_EQ(compute_inspect(world_compute(w), &a, &s.id, &st, &e), 0);
+    CHECK_EQ(compute_inspect(app_compute(world_app(w), MODE_LIVE), &a, &s.id, &st, &e), 0);
     CHECK(st.status != COMPUTE_ABSENT);
 }
 
@@ -412,7 +412,7 @@ static int host_exec(struct compute *h _unused_, struct arena *a, const struct u
 
 static void host_take(struct world *w)
 {
-    host.real = world_compute(w)->class;
+    host.real = app_compute(world_app(w), MODE_LIVE)->class;
     host.class = *host.real;
     host.class.ensure = host_ensure;
     host.class.names = host_names;
@@ -420,7 +420,7 @@ static void host_take(struct world *w)
     host.class.exec = host_exec;
     host.refuses = host.deaf = host.breaks = host.cuts = host.cuts_err = false;
     host.names[0] = '\0';
-    world_compute(w)->class = &host.class;
+    app_compute(world_app(w), MODE_LIVE)->class = &host.class;
 }
 
 TEST(names_in_a_vpc_differ_by_more_than_their_case)
@@ -499,7 +499,7 @@ TEST(an_instance_that_runs_does_not_mind_what_becomes_of_its_image)
     sql(w, "UPDATE images SET status = 'error', status_reason = 'the registry is gone'");
     world_sleep(w, MINUTES(2));
     CHECK_STR(status_of(w, i), "running");
-    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_RUNNING);
+    CHECK_EQ(host_says(app_compute(world_app(w), MODE_LIVE), i), COMPUTE_RUNNING);
     sql(w, "UPDATE images SET status = 'building'");
     world_sleep(w, MINUTES(2));
     CHECK_STR(status_of(w, i), "running");
@@ -539,11 +539,11 @@ TEST(a_start_that_fails_does_not_cost_an_instance_its_files)
     world_settle(w);
     CHECK_STR(status_of(w, i), "error");
     CHECK(strstr(member(get(w, "/instances/%s", i), "status_reason"), "8080") != NULL);
-    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_STOPPED);
+    CHECK_EQ(host_says(app_compute(world_app(w), MODE_LIVE), i), COMPUTE_STOPPED);
     const char *never = post(w, "/instances", "{'name':'b','image':'nginx'}").id;
     world_settle(w);
     CHECK_STR(status_of(w, never), "error");
-    CHECK_EQ(host_says(world_compute(w), never), COMPUTE_ABSENT);
+    CHECK_EQ(host_says(app_compute(world_app(w), MODE_LIVE), never), COMPUTE_ABSENT);
     host.refuses = false;
     CHECK_EQ(post(w, "/instances/a/start", NULL).status, 200);
     world_settle(w);
@@ -599,7 +599,7 @@ TEST(no_way_from_a_state_to_another_takes_for_ever)
         host.class.ensure = host_ensure;
         world_sleep(w, MINUTES(2));
         CHECK_STR(status_of(w, i), "error");
-        CHECK_EQ(host_says(world_compute(w), i), COMPUTE_STOPPED);
+        CHECK_EQ(host_says(app_compute(world_app(w), MODE_LIVE), i), COMPUTE_STOPPED);
     }
     host.class.ensure = host_stuck;
     host.class.destroy = host_keeps;
@@ -681,10 +681,10 @@ TEST(a_deleted_instance_is_terminating_on_every_view_until_it_is_gone)
     check_terminating(w, i);
     CHECK_EQ(member_int(get(w, "/subnets/%s", s), "available_ips"), left);
     CHECK_STR(host.names, "");
-    CHECK(host_says(world_compute(w), i) != COMPUTE_ABSENT);
+    CHECK(host_says(app_compute(world_app(w), MODE_LIVE), i) != COMPUTE_ABSENT);
     host.class.destroy = host.real->destroy;
     world_sleep(w, MINUTES(1));
-    CHECK_EQ(host_says(world_compute(w), i), COMPUTE_ABSENT);
+    CHECK_EQ(host_says(app_compute(world_app(w), MODE_LIVE), i), COMPUTE_ABSENT);
     CHECK_STR(status_of(w, i), "terminated");
     CHECK_EQ(get(w, "/instances").len, 0);
     CHECK_EQ(get(w, "/instances/a").status, 404);
