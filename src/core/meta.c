@@ -494,8 +494,24 @@ static const struct route core_routes[] = {
 };
 /* clang-format on */
 
+/* clang-format off */
+static const struct planned core_planned[] = {
+    { "GET",  "/audit/verify" },
+    { "GET",  "/docs", CLASSIC },
+    { "GET",  "/events/stream", PLATFORM },
+    { "GET",  "/events/{id}", PLATFORM },
+    { "POST", "/events/{id}/replay", PLATFORM },
+    { "GET",  "/ping", PLATFORM },
+    { "GET",  "/regions", PLATFORM },
+    { "GET",  "/scopes", PLATFORM },
+    { "GET",  "/status" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service core_service = {
     .name = "core",
     .doc = "Health, metrics, audit and events.",
     .routes = core_routes,
+    .planned = core_planned,
 };

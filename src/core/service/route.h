@@ -70,6 +70,14 @@ struct route {
     const char *example;  /* of a raw body's or a free answer's text; may be NULL */
 };
 
+/* A route that is described and not built yet: it answers 501.  A row leaves its table when its
+ * route is mounted: what is both is refused at start. */
+struct planned {
+    const char *methods; /* "GET POST" */
+    const char *path;    /* as a route's; {key...} is any number of segments */
+    unsigned on;         /* CLASSIC, PLATFORM; 0: both */
+};
+
 /* ---- a service */
 
 struct reconciler;
@@ -78,6 +86,7 @@ struct service {
     const char *name, *doc;
     const struct migration *migrations;    /* ends with { 0 } */
     const struct route *routes;            /* ends with { 0 } */
+    const struct planned *planned;         /* ends with { 0 }; may be NULL */
     const struct reconciler *const *loops; /* ends with NULL; may be NULL */
     const struct quota *const *quotas;     /* all that it counts by; ends with NULL; may be NULL */
     const struct settings *settings;       /* what an operator may set of it; may be NULL */

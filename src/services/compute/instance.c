@@ -625,11 +625,22 @@ static const struct quota *const compute_quotas[] = { &quota_instances,   &quota
                                                       &quota_memory_mb,   &quota_images,
                                                       &quota_image_bytes, NULL };
 
+/* clang-format off */
+static const struct planned compute_planned[] = {
+    { "POST",       "/instances/{id}/resize" },
+    { "GET POST",   "/instances/{id}/snapshots" },
+    { "GET POST",   "/ssh-keys" },
+    { "GET DELETE", "/ssh-keys/{id}" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service compute_service = {
     .name = "compute",
     .doc = "Instances and images.",
     .migrations = compute_migrations,
     .routes = compute_routes,
+    .planned = compute_planned,
     .loops = compute_loops,
     .quotas = compute_quotas,
     .settings = &instance_settings,

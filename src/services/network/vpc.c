@@ -280,11 +280,38 @@ static const struct reconciler *const network_loops[] = { &subnet_loop, &vpc_loo
 
 static const struct quota *const network_quotas[] = { &quota_vpcs, &quota_subnets, NULL };
 
+/* clang-format off */
+static const struct planned network_planned[] = {
+    { "GET POST",         "/elastic-ips" },
+    { "GET DELETE",       "/elastic-ips/{id}" },
+    { "POST",             "/elastic-ips/{id}/associate" },
+    { "POST",             "/elastic-ips/{id}/disassociate" },
+    { "GET POST",         "/internet-gateways" },
+    { "GET PATCH DELETE", "/internet-gateways/{id}" },
+    { "GET POST",         "/nat-gateways" },
+    { "GET PATCH DELETE", "/nat-gateways/{id}" },
+    { "GET POST",         "/route-tables" },
+    { "GET PATCH DELETE", "/route-tables/{id}" },
+    { "GET POST",         "/security-groups" },
+    { "POST",             "/security-groups/attach" },
+    { "POST",             "/security-groups/detach" },
+    { "DELETE",           "/security-groups/rules/{rule_id}" },
+    { "GET PATCH DELETE", "/security-groups/{id}" },
+    { "POST",             "/security-groups/{id}/rules" },
+    { "GET POST",         "/vpc-peerings" },
+    { "GET DELETE",       "/vpc-peerings/{id}" },
+    { "POST",             "/vpc-peerings/{id}/accept" },
+    { "POST",             "/vpc-peerings/{id}/reject" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service network_service = {
     .name = "network",
     .doc = "Isolated networks and their subnets.",
     .migrations = network_migrations,
     .routes = network_routes,
+    .planned = network_planned,
     .loops = network_loops,
     .quotas = network_quotas,
 };
