@@ -89,6 +89,9 @@ struct reply post(struct world *w, const char *path, const char *body);
 struct reply put(struct world *w, const char *path, const char *body);
 struct reply patch(struct world *w, const char *path, const char *body);
 struct reply del(struct world *w, const char *path, ...) __attribute__((format(printf, 2, 3)));
+/* The answer to the making of one: by its route, from the examples of its tables, in other rows
+ * that are made likewise. */
+struct reply make_one(struct world *w, const struct record *r);
 /* A stranger gets 404 of each route of the service under test whose path begins so
  * ("/queues/{id}"), with the owner's object as its first parameter. */
 void strangers_are_refused(struct world *w, const char *path, const char *id);

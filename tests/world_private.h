@@ -40,6 +40,11 @@ struct world {
     struct seen seen[SEEN];
     size_t n_seen;
     enum speaker speaking;
+    struct { /* what make_one() has made for others to lie in */
+        const struct record *record;
+        const char *id;
+    } parents[64];
+    size_t n_parents;
 };
 
 extern const char *world_postgres; /* NULL: this round is SQLite's */
