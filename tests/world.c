@@ -288,29 +288,48 @@ static int take_name(void *ctx, const struct col *cols, size_t n _unused_, struc
     return 0;
 }
 
-/* What counts requests is no effect of one. */
-const char *world_rows(struct world *w)
+/* "table n" of each table that the query names and that has rows of the tenant (NULL: of all). */
+static const char *counts(struct world *w, const char *tables, const struct uuid *tenant)
 {
-    static const char tables[] =
-        "/*lite: SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'core_rate' */"
-        "/*pg: SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-        " AND tablename <> 'core_rate' */ ORDER BY 1";
     struct buf names = BUF(KIB(64)), out = BUF(KIB(64));
     struct err e = { 0 };
     struct db *db = store_reader(w->store, &e);
+    const char *where = tenant ? fmt(" WHERE tenant_id = '%s'", tenant->s) : "";
 
     must(db && db_each(db, tables, NO_ARGS, take_name, &names, &e) == 0, "tables", &e);
     store_reader_back(w->store, db);
     for (const char *at = buf_cstr(&names); *at; at += strcspn(at, "\n") + 1) {
         const char *name = fmt("%.*s", (int)strcspn(at, "\n"), at);
+        int64_t n = world_int(w, fmt("SELECT count(*) FROM %s%s", name, where));
 
-        buf_printf(&out, "%s %lld\n", name,
-                   (long long)world_int(w, fmt("SELECT count(*) FROM %s", name)));
+        if (n)
+            buf_printf(&out, "%s %lld\n", name, (long long)n);
     }
     const char *text = arena_dup(&w->arena, out.p, out.n);
     buf_free(&names);
     buf_free(&out);
     return text;
+}
+
+/* What counts requests is no effect of one. */
+const char *world_rows(struct world *w)
+{
+    return counts(w,
+                  "/*lite: SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> "
+                  "'core_rate' */"
+                  "/*pg: SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+                  " AND tablename <> 'core_rate' */ ORDER BY 1",
+                  NULL);
+}
+
+const char *world_rows_of(struct world *w, const struct uuid *tenant)
+{
+    return counts(w,
+                  "/*lite: SELECT t.name FROM sqlite_schema t, pragma_table_info(t.name) c"
+                  " WHERE t.type = 'table' AND c.name = 'tenant_id' */"
+                  "/*pg: SELECT table_name FROM information_schema.columns"
+                  " WHERE table_schema = 'public' AND column_name = 'tenant_id' */ ORDER BY 1",
+                  tenant);
 }
 
 int world_port(struct world *w)

@@ -123,6 +123,8 @@ void world_reload(struct world *w, const char *settings);
 bool world_is_postgres(struct world *w);
 /* The one number that a query gives. */
 int64_t world_int(struct world *w, const char *sql);
+/* Where the store has rows of a tenant: "table n", a line each. */
+const char *world_rows_of(struct world *w, const struct uuid *tenant);
 int world_port(struct world *w);
 
 /* ---- what test files are made of */

@@ -16,24 +16,16 @@ static const struct route *route_of(const struct record *r, enum method m, const
     return NULL;
 }
 
-/* One of that record, made once for a world. */
+/* The first one of that record that has been made, or one made now. */
 static const char *parent(struct world *w, const struct record *r)
 {
-    size_t i = 0;
-
-    while (i < w->n_parents && w->parents[i].record != r)
-        i++;
-    must(i < ARRAY_LEN(w->parents), "so many parents", NULL);
-    if (i == w->n_parents) {
-        struct reply made = make_one(w, r);
-
-        if (made.status != 201)
-            fail_msg("a %s to lie in: %d %s", r->name, made.status, made.body.p);
-        w->parents[w->n_parents].record = r;
-        w->parents[w->n_parents++].id = arena_strdup(&w->arena, made.id);
-        return w->parents[w->n_parents - 1].id;
-    }
-    return w->parents[i].id;
+    for (size_t i = 0; i < w->n_made; i++)
+        if (w->made[i].record == r)
+            return w->made[i].id;
+    struct reply made = make_one(w, r);
+    if (made.status != 201)
+        fail_msg("a %s to lie in: %d %s", r->name, made.status, made.body.p);
+    return made.id;
 }
 
 /* The example, with ids of what there is. */
@@ -76,5 +68,11 @@ struct reply make_one(struct world *w, const struct record *r)
     }
     if (t->on == PLATFORM)
         path = arena_printf(&w->arena, "/v1%s", path);
-    return post(w, path, body_of(w, t));
+    struct reply made = post(w, path, body_of(w, t));
+    must(w->n_made < ARRAY_LEN(w->made), "so many", NULL);
+    if (made.status == 201) {
+        w->made[w->n_made].record = r;
+        w->made[w->n_made++].id = made.id;
+    }
+    return made;
 }

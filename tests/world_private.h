@@ -40,11 +40,11 @@ struct world {
     struct seen seen[SEEN];
     size_t n_seen;
     enum speaker speaking;
-    struct { /* what make_one() has made for others to lie in */
+    struct { /* by make_one() */
         const struct record *record;
         const char *id;
-    } parents[64];
-    size_t n_parents;
+    } made[256];
+    size_t n_made;
 };
 
 extern const char *world_postgres; /* NULL: this round is SQLite's */

@@ -100,6 +100,7 @@ struct app {
     struct route_info *infos;
     size_t n_infos;
     const struct reference *references;    /* of all rows to others; ends with { 0 } */
+    const struct owned *owned;             /* records that are emptied, in order; ends with { 0 } */
     const struct service *const *services; /* core's own first */
     const struct auth_class *auth;
     struct auth_cache *auth_cache;

@@ -6,6 +6,7 @@
 #include "core/inside.h"
 #include "core/request/query.h"
 #include "core/rows/crud.h"
+#include "core/rows/empty.h"
 #include "core/rows/refs.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
@@ -325,5 +326,6 @@ int mount_all(struct app *app, struct err *e)
     }
     for (const struct service *const *s = app->services; *s; s++)
         TRY(check_planned(app, *s, e));
-    return refs_collect(app, e);
+    TRY(refs_collect(app, e));
+    return owned_collect(app, e);
 }

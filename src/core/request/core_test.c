@@ -142,6 +142,38 @@ TEST(what_is_mounted_is_not_planned)
     }
 }
 
+TEST(what_is_owned_is_refused_where_nothing_deletes_it)
+{
+    static const struct route make = { POST, "/others", "thing:create", WRITE, thing_create, TH,
+                                       TH,   201,       "Makes one." };
+    static const struct route shown = { GET, "/others/{id}", "thing:get", QUICK, crud_get, NULL, TH,
+                                        200, "Shows one." };
+    struct route routes[] = {
+        make,
+        shown,
+        { DELETE, "/others/{id}", "thing:delete", WRITE, crud_delete, NULL, NULL, 200, "Deletes." },
+        { 0 },
+    };
+    const struct service other = { .name = "other", .routes = routes };
+    const struct service *const services[] = { &other, NULL };
+
+    for (int i = 0; i < 3; i++) {
+        struct app app = { .services = services, .arena = ARENA(MIB(4)) };
+        struct err e = { 0 };
+
+        if (i == 1)
+            routes[2].work = LONG;
+        if (i == 2)
+            routes[2] = (struct route){ 0 };
+        CHECK_EQ(mount_all(&app, &e), i ? -1 : 0);
+        if (i)
+            CHECK(strstr(e.msg, i == 1 ? "DELETE /others/{id}" : "no route deletes a thing"));
+        router_free(app.router);
+        free(app.infos);
+        arena_free(&app.arena);
+    }
+}
+
 TEST(head_answers_what_get_does_without_its_body_unless_get_writes)
 {
     _cleanup_(world_freep) struct world *w = world_new();

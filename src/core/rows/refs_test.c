@@ -87,6 +87,7 @@ static const struct route shelf_routes[] = {
     { DELETE, "/books/{id}",   "book:delete",  WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
     { POST,   "/labels",       "label:create", WRITE, make,        LABEL, LABEL, 201, "Makes one." },
     { GET,    "/labels/{id}",  "label:get",    QUICK, crud_get,    NULL,  LABEL, 200, "Shows one." },
+    { DELETE, "/labels/{id}",  "label:delete", WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
     { 0 },
 };
 /* clang-format on */

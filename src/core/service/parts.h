@@ -36,3 +36,12 @@ bool app_password_verify(struct app *app, const char *hash, const char *password
  * more than once. c->arena ends with it: what 'fn' hands out it copies. */
 int app_write(struct app *app, int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
               struct err *e) _must_check_;
+
+/* One turn of taking away all that a tenant has (or of it a project has) in rows of owned records:
+ * each as its own DELETE does it, a bounded number of them.  '*left' is how many are still there,
+ * those that go by steps too: a visit calls it until none is.  May be cut short anywhere.  Nothing
+ * new may come meanwhile: who calls it has closed the tenant before. */
+int tenant_empty(struct app *app, const struct uuid *tenant, int64_t *left,
+                 struct err *e) _must_check_;
+int project_empty(struct app *app, const struct uuid *tenant, const struct uuid *project,
+                  int64_t *left, struct err *e) _must_check_;
