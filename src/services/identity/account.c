@@ -128,7 +128,7 @@ static int user_insert(struct call *c, struct user *u, struct err *e)
         return e->code == ERR_ALREADY_EXISTS
                    ? err_set(e, ERR_ALREADY_EXISTS, "A user with this address exists already")
                    : -1;
-    return outbox_put(c, "user.created", &user_record, u, e);
+    return call_event(c, "user.created", &user_record, u, e);
 }
 
 int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,

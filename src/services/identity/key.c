@@ -150,7 +150,7 @@ int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct u
     TRY(db_insert(c->db, c->arena, &key_record, k, e));
     struct key shown = *k;
     shown.key = NULL;
-    return outbox_put(c, "key.created", &key_record, &shown, e);
+    return call_event(c, "key.created", &key_record, &shown, e);
 }
 
 /* ---- handlers */
@@ -329,7 +329,7 @@ int key_delete(struct call *c, struct err *e)
 
     TRY(key_target(c, &k, e));
     TRY(db_exec(c->db, "DELETE FROM identity_keys WHERE id = $1", ARGS(A(&k.id)), e));
-    TRY(outbox_put(c, "key.deleted", &key_record, &k, e));
+    TRY(call_event(c, "key.deleted", &key_record, &k, e));
     call_revoke(c, NULL, &k.id);
     return reply_deleted(c, "API key revoked");
 }
@@ -354,7 +354,7 @@ int key_rotate(struct call *c, struct err *e)
                   e));
     struct key shown = k;
     shown.key = NULL;
-    TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));
+    TRY(call_event(c, "key.rotated", &key_record, &shown, e));
     call_revoke(c, NULL, &k.id);
     k.status = key_status_of(&k, c->now);
     return reply_row(c, &key_record, &k);
