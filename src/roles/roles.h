@@ -94,12 +94,6 @@ const char *clone_command(struct arena *a);
 const struct config_below *clone_below(struct arena *a);
 
 /* ---- listen.c */
-struct listen_address {
-    char host[108]; /* or "unix:PATH" */
-    int port;       /* 0 for unix */
-    bool loopback;
-};
-int listen_parse(const char *text, struct listen_address *out, struct err *e);
 /* Opens 'n' sockets for it. A port that somebody uses: says who, and what to do. */
 int listen_open(const struct listen_address *at, size_t n, int *out, struct err *e);
 /* Who listens there: "nginx (pid 812)", or "another process". */

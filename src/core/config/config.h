@@ -120,6 +120,13 @@ void config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 /* As YAML with comments: key, value, where it came from, doc. */
 void config_print(const struct config *c, struct buf *out);
+/* Where server.listen is: "127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/PATH". */
+struct listen_address {
+    char host[108]; /* an address, or "unix:/PATH" */
+    int port;       /* 0 for unix */
+    bool loopback;
+};
+int listen_parse(const char *text, struct listen_address *out, struct err *e) _must_check_;
 /* True if the API listens where nobody from outside of this machine comes. */
 bool config_on_loopback(const struct config *c);
 /* Where clients reach the API, without '/' at its end: server.public_url, else by server.listen; ""

@@ -30,39 +30,47 @@ static bool starts(const char *s, const char *with)
 
 /* ---- addresses */
 
-/* "127.0.0.1:80", "[::1]:80", "localhost:80", "unix:PATH". */
-static bool listen_parse(const char *s, bool *loopback)
+static int unix_parse(const char *text, struct listen_address *out, struct err *e)
 {
+    if (text[5] != '/')
+        return err_set(e, ERR_INVALID, "must be ADDRESS:PORT or unix:/PATH");
+    if (strlen(text) >= sizeof(out->host))
+        return err_set(e, ERR_INVALID, "has a path of over %zu bytes", sizeof(out->host) - 6);
+    *out = (struct listen_address){ .loopback = true };
+    snprintf(out->host, sizeof(out->host), "%s", text);
+    return 0;
+}
+
+int listen_parse(const char *text, struct listen_address *out, struct err *e)
+{
+    static const uint8_t one[16] = { [15] = 1 };
+    const char *colon = strrchr(text, ':');
+    struct str host = { text, colon ? (size_t)(colon - text) : 0 };
+    bool brackets = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
     struct ip ip;
     int64_t port;
 
-    if (starts(s, "unix:")) {
-        *loopback = true;
-        return s[5] == '/';
-    }
-    const char *colon = strrchr(s, ':');
-    if (!colon || !int_parse(str_of(colon + 1), 0, 65535, &port))
-        return false;
-    struct str host = { s, (size_t)(colon - s) };
-    bool brackets = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
+    if (starts(text, "unix:"))
+        return unix_parse(text, out, e);
     if (brackets)
         host = (struct str){ host.p + 1, host.n - 2 };
-    if (str_is(host, "localhost")) {
-        *loopback = true;
-        return true;
-    }
-    if (!ip_parse(host, &ip) || brackets != (ip.family == 6))
-        return false;
-    static const uint8_t one[16] = { [15] = 1 };
-    *loopback = ip.family == 4 ? ip.b[0] == 127 : memcmp(ip.b, one, 16) == 0;
-    return true;
+    if (str_is(host, "localhost"))
+        host = STR("127.0.0.1");
+    if (!colon || host.n >= sizeof(out->host) || !int_parse(str_of(colon + 1), 0, 65535, &port) ||
+        !ip_parse(host, &ip) || brackets != (ip.family == 6))
+        return err_set(e, ERR_INVALID, "must be ADDRESS:PORT or unix:/PATH");
+    snprintf(out->host, sizeof(out->host), STR_FMT, STR_ARG(host));
+    out->port = (int)port;
+    out->loopback = ip.family == 4 ? ip.b[0] == 127 : memcmp(ip.b, one, sizeof(one)) == 0;
+    return 0;
 }
 
 bool config_on_loopback(const struct config *c)
 {
-    bool loopback = false;
+    struct listen_address at;
+    struct err e;
 
-    return listen_parse(c->listen, &loopback) && loopback;
+    return listen_parse(c->listen, &at, &e) == 0 && at.loopback;
 }
 
 const char *config_public_url(const struct config *c, struct arena *a)
@@ -83,14 +91,15 @@ const char *config_public_url(const struct config *c, struct arena *a)
 static void check_server(struct config_load *l)
 {
     const struct config *c = l->c;
-    bool loopback = true;
+    struct listen_address at = { .loopback = true };
+    struct err e;
 
-    if (!listen_parse(c->listen, &loopback))
-        WRONG(l, "server.listen", "must be ADDRESS:PORT or unix:/PATH");
+    if (listen_parse(c->listen, &at, &e) < 0)
+        WRONG(l, "server.listen", "%s", e.msg);
     if (set(c->tls_cert) != set(c->tls_key))
         WRONG(l, set(c->tls_cert) ? "server.tls_key" : "server.tls_cert",
               "must be given too: TLS needs certificate and key");
-    else if (!loopback && !set(c->tls_cert) && !c->allow_plain)
+    else if (!at.loopback && !set(c->tls_cert) && !c->allow_plain)
         WRONG(l, "server.listen",
               "is no loopback address: give server.tls_cert and server.tls_key, or set "
               "server.allow_plain to serve without encryption");
