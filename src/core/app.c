@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The api role as one object: its parts in the order of their birth, and the thread that looks
  * after what has had its time. */
+#include <assert.h>
 #include <sodium.h>
 
 #include "base/log.h"
@@ -105,7 +106,23 @@ static const struct lists *read_lists(struct app *app, const struct config *c, s
     return l;
 }
 
-int app_reload(struct app *app, const struct config *c, struct mail *mail, struct err *e)
+struct all_settings settings_of(const struct service *const *services,
+                                const struct driver_class *const *drivers)
+{
+    struct all_settings all = { { NULL } };
+    size_t n = 0;
+
+    for (; *services; services++)
+        if ((*services)->settings)
+            all.of[n++] = (*services)->settings;
+    for (; *drivers; drivers++)
+        if ((*drivers)->settings)
+            all.of[n++] = (*drivers)->settings;
+    assert(n < ARRAY_LEN(all.of));
+    return all;
+}
+
+int app_reload(struct app *app, const struct config *c, struct drivers *drivers, struct err *e)
 {
     const struct lists *l = read_lists(app, c, e);
 
@@ -113,7 +130,7 @@ int app_reload(struct app *app, const struct config *c, struct mail *mail, struc
         return -1;
     app->lists = l;
     app->config = c;
-    app->mail = mail;
+    app->drivers = drivers;
     auth_cache_drop(app->auth_cache, NULL, NULL); /* what is known of a plan may have changed */
     live_revoked(app, NULL, NULL);
     return 0;
@@ -221,7 +238,7 @@ static int build(struct app *app, struct err *e)
     pthread_cond_init(&app->tick_cond, NULL);
     pthread_mutex_init(&app->journal.lock, NULL);
     list_services(app);
-    app->mail = o->mail;
+    app->drivers = o->drivers;
     const struct lists *lists = read_lists(app, o->config, e);
     if (!lists)
         return -1;
@@ -448,19 +465,14 @@ void app_signal(struct app *app, const char *topic)
     park_signal(app->park, topic);
 }
 
-struct compute *app_compute(struct app *app, enum mode mode)
+const void *app_settings(struct app *app, const struct settings *of)
 {
-    return mode == MODE_TEST ? app->o.compute_test : app->o.compute_live;
+    return config_values(app->config, of);
 }
 
-struct image_store *app_images(struct app *app, enum mode mode)
+void *app_driver(struct app *app, const struct driver_class *class, enum mode mode)
 {
-    return mode == MODE_TEST ? app->o.images_test : app->o.images_live;
-}
-
-struct mail *app_mail(struct app *app)
-{
-    return app->mail;
+    return drivers_get(app->drivers, class, mode);
 }
 
 void app_hash_secret(struct app *app, struct str secret, char out[65])

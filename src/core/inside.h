@@ -115,6 +115,7 @@ struct app {
     struct route_info *infos;
     size_t n_infos;
     const struct reference *references;    /* of all rows to others; ends with { 0 } */
+    const struct owned *owned;             /* records that are emptied, in order; ends with { 0 } */
     const struct service *const *services; /* core's own first */
     const struct auth_class *auth;
     struct auth_cache *auth_cache;
@@ -134,10 +135,10 @@ struct app {
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
-    struct mail *_Atomic mail;
     struct blobs *blobs;
     atomic_bool blobs_left, blobs_dropped;     /* there is more to settle, to remove */
     _Atomic int64_t blobs_seen, blobs_counted; /* when they were last */
+    struct drivers *_Atomic drivers;
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;

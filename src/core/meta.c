@@ -104,7 +104,7 @@ static int health_live(struct call *c, struct err *e _unused_)
 
 bool app_runtime_ok(struct app *app)
 {
-    return app->o.runtime_ok && app->o.runtime_ok(app->o.runtime_ctx);
+    return drivers_answer(app->drivers);
 }
 
 static bool check(struct json_out *o, const char *name, bool ok)
@@ -354,9 +354,23 @@ static const struct route core_routes[] = {
 
 static const struct consumer *const core_consumers[] = { &audit_chain, NULL };
 
+/* clang-format off */
+static const struct planned core_planned[] = {
+    { "GET",  "/docs", CLASSIC },
+    { "GET",  "/events/{id}", PLATFORM },
+    { "POST", "/events/{id}/replay", PLATFORM },
+    { "GET",  "/ping", PLATFORM },
+    { "GET",  "/regions", PLATFORM },
+    { "GET",  "/scopes", PLATFORM },
+    { "GET",  "/status" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service core_service = {
     .name = "core",
     .doc = "Health, metrics, audit and events.",
     .routes = core_routes,
     .consumers = core_consumers,
+    .planned = core_planned,
 };

@@ -4,7 +4,9 @@
 #include <ctype.h>
 
 #include "core/inside.h"
+#include "core/request/query.h"
 #include "core/rows/crud.h"
+#include "core/rows/empty.h"
 #include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
@@ -133,6 +135,58 @@ static int check_quotas(const struct service *const *services, const struct serv
         if (want && (!q || !*q))
             return err_set(e, ERR_INTERNAL, "route %s: quota '%s' is none of service %s", r->path,
                            want->name, s->name);
+    }
+    return 0;
+}
+
+/* ---- what is planned */
+
+/* Of one form, whatever the parameters are called. */
+static bool same_path(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++) {
+        if (*a != *b)
+            return false;
+        if (*a == '{') {
+            a = strchr(a, '}');
+            b = strchr(b, '}');
+        }
+    }
+    return *a == *b;
+}
+
+static bool path_serves(const struct route *r, const char *path, const struct planned *p)
+{
+    unsigned on = r->on ? r->on : CLASSIC | PLATFORM;
+
+    if (strncmp(path, "/v1/", 4) == 0) {
+        path += strlen("/v1");
+        on = PLATFORM;
+    }
+    return (!p->on || (p->on & on)) && same_path(path, p->path);
+}
+
+static bool route_serves(const struct route *r, const struct planned *p)
+{
+    bool serves = path_serves(r, r->path, p);
+
+    for (const char *const *a = r->alias; a && *a && !serves; a++)
+        serves = path_serves(r, *a, p);
+    return serves && (planned_row_methods(p) >> r->method & 1);
+}
+
+/* A row that is mounted is not planned any more. */
+static int check_planned(const struct app *app, const struct service *s, struct err *e)
+{
+    for (const struct planned *p = s->planned; p && p->path; p++) {
+        if (p->path[0] != '/' || planned_row_methods(p) & 1u << METHOD_OTHER)
+            return err_set(e, ERR_INTERNAL, "planned %s %s of service %s is no path with methods",
+                           p->methods, p->path, s->name);
+        for (size_t i = 0; i < app->n_infos; i++)
+            if (route_serves(app->infos[i].route, p))
+                return err_set(e, ERR_INTERNAL,
+                               "%s %s is built: take it out of what service %s has planned",
+                               method_name(app->infos[i].route->method), p->path, s->name);
     }
     return 0;
 }
@@ -318,5 +372,8 @@ int mount_all(struct app *app, struct err *e)
             app->infos[i].resolve = parent_resolve;
         TRY(mount_route(app, &app->infos[i], e));
     }
-    return refs_collect(app, e);
+    for (const struct service *const *s = app->services; *s; s++)
+        TRY(check_planned(app, *s, e));
+    TRY(refs_collect(app, e));
+    return owned_collect(app, e);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/record.h"
+#include "base/setting.h"
 #include "codec/http1.h"
 #include "codec/json.h"
 #include "db/db.h"

@@ -77,7 +77,7 @@ static int echo(struct call *c, const struct happened *h, struct err *e)
 {
     struct thing t = { .id = one, .n = json_get_int(h->object, "n", -1) };
 
-    return outbox_put(c, "echo.heard", &thing_record, &t, e);
+    return call_event(c, "echo.heard", &thing_record, &t, e);
 }
 
 static const struct consumer made = {
@@ -174,7 +174,7 @@ static int tell_run(struct call *c, void *arg, struct err *e)
 
     for (int64_t i = 0; i < t->n; i++) {
         thing.n = t->from + i;
-        TRY(outbox_put(c, t->type, &thing_record, &thing, e));
+        TRY(call_event(c, t->type, &thing_record, &thing, e));
     }
     return 0;
 }

@@ -142,7 +142,8 @@ struct call_private {
     struct db_job job;
     struct db *reader; /* LONG: what c.db is outside of call_write() */
     int (*write_fn)(struct call *c, struct err *e);
-    bool writing; /* inside a transaction */
+    bool writing;  /* inside a transaction */
+    bool emptying; /* all of the tenant's goes: rows that hold each other let go */
     int (*system_fn)(struct call *c, void *arg, struct err *e);
     void *system_arg;
     struct err why;

@@ -216,12 +216,13 @@ static int follow(struct call *c, const struct reference *ref, const struct reco
     struct rows users;
 
     TRY(db_query(c->db, c->arena, ref->from, sql, ARGS(A(id)), &users, e));
-    if (users.n && (ref->field->on_delete == REF_RESTRICT || users.n > MANY))
+    bool among = c->p->emptying && ref->from == r; /* two that point at each other go too */
+    if (users.n && ((ref->field->on_delete == REF_RESTRICT && !among) || users.n > MANY))
         return refuse(c, ref, r, row, &users, e);
     for (size_t i = 0; i < users.n; i++) {
         void *user = (char *)users.v + i * ref->from->size;
 
-        if (ref->field->on_delete == REF_CLEAR)
+        if (ref->field->on_delete == REF_CLEAR || among)
             TRY(clear(c, ref, user, e));
         else
             TRY(call_delete(c, ref->from, user, e));

@@ -111,6 +111,7 @@ static const struct route shelf_routes[] = {
     { GET,    "/notes/{id}",   "note:get",     QUICK, crud_get,    NULL, NOTE,  200, "Shows one." },
     { PATCH,  "/notes/{id}",   "note:update",  WRITE, crud_patch,  NOTE, NOTE,  200, "Changes one." },
     { GET,    "/labels/{id}",  "label:get",    QUICK, crud_get,    NULL,  LABEL, 200, "Shows one." },
+    { DELETE, "/labels/{id}",  "label:delete", WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
     { 0 },
 };
 /* clang-format on */

@@ -317,7 +317,7 @@ static void event_add(struct call *c, const char *type, const struct record *r, 
     buf_free(&b);
 }
 
-int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
+int call_event(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e)
 {
     if (!c->p->writing)

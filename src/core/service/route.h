@@ -90,17 +90,28 @@ struct route {
 /* For .alone: all are. */
 bool held_alone(const void *parent);
 
+/* A route that is described and not built yet: it answers 501.  A row leaves its table when its
+ * route is mounted: what is both is refused at start. */
+struct planned {
+    const char *methods; /* "GET POST" */
+    const char *path;    /* as a route's; {key...} is any number of segments */
+    unsigned on;         /* CLASSIC, PLATFORM; 0: both */
+};
+
 /* ---- a service */
 
 struct consumer;
 struct reconciler;
+struct settings; /* base/setting.h */
 struct service {
     const char *name, *doc;
     const struct migration *migrations;      /* ends with { 0 } */
     const struct route *routes;              /* ends with { 0 } */
+    const struct planned *planned;           /* ends with { 0 }; may be NULL */
     const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
     const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
+    const struct settings *settings;   /* what an operator may set of it; may be NULL */
     const struct auth_class *auth;     /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);

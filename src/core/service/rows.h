@@ -46,7 +46,7 @@ int call_update(struct call *c, const struct record *r, const void *old, void *r
 int call_delete(struct call *c, const struct record *r, const void *row,
                 struct err *e) _must_check_;
 /* A further event in the same transaction (a verb's past: "queue.purged"). */
-int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
+int call_event(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e) _must_check_;
 /* The row was changed by SQL of your own: caches forget it at the commit. */
 void call_changed(struct call *c, const struct record *r, const struct uuid *id);

@@ -6,8 +6,15 @@
  * memory, scripted), oci.c (containers, in the agent), remote.c (in the api role: speaks to an
  * agent). */
 
-#include "base/base.h"
+#include "base/driver.h"
 #include "base/record.h"
+
+struct compute_settings {
+    const char *runtime; /* auto, crun, runc */
+};
+extern const struct settings compute_settings;
+extern const struct driver_class compute_driver;
+#define app_compute(app, mode) ((struct compute *)app_driver((app), &compute_driver, (mode)))
 
 enum compute_want { COMPUTE_WANT_RUNNING, COMPUTE_WANT_STOPPED, COMPUTE_WANT_PAUSED };
 extern const struct enum_name compute_want_names[]; /* running, stopped, paused */

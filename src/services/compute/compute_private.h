@@ -149,3 +149,16 @@ void instance_exec_check(struct call *c);
 int instance_exec(struct call *c, struct err *e);
 int instance_console(struct call *c, struct err *e);
 extern const struct record instance_logs_query, instance_exec_record, instance_exec_result_record;
+
+/* ---- instance_type.c: what the operator offers */
+
+struct instance_type {
+    const char *id, *name;
+    int64_t vcpus, memory_mb, disk_gb, network_mbps, price_per_hour;
+    const char *category;
+};
+extern const struct record instance_type_record;
+extern const struct settings instance_settings;
+int instance_types(struct call *c, struct err *e);
+/* NULL if there is none. */
+struct instance_type *instance_type_find(struct call *c, const char *id);

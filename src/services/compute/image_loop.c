@@ -96,7 +96,7 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
     bool ran;
 
     if (now->status == IMAGE_ROW_BUILDING && v->now >= now->updated_at + HOURS(IMPORT_HOURS)) {
-        TRY(image_inspect(v->images, v->arena, name, &st, e));
+        TRY(image_inspect(app_images(v->app, v->mode), v->arena, name, &st, e));
         if (st.status == IMAGE_BUILDING) /* slow, but alive */
             return visit_again(v, SECONDS(60));
         now->status = IMAGE_ROW_ERROR;
@@ -106,7 +106,7 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
             return visit_again(v, 0);
     }
     if (now->status == IMAGE_ROW_ERROR)
-        TRY(image_remove(v->images, name, e));
+        TRY(image_remove(app_images(v->app, v->mode), name, e));
     return visit_settled(v);
 }
 
@@ -215,7 +215,7 @@ static int image_visit(struct visit *v, struct err *e)
         TRY(image_save(v, &now, &ran, e));
         return ran ? visit_settled(v) : visit_again(v, 0);
     }
-    TRY(image_ensure(v->images, v->arena, now.name, share_name(v->arena, &now),
+    TRY(image_ensure(app_images(v->app, v->mode), v->arena, now.name, share_name(v->arena, &now),
                      now.status == IMAGE_ROW_PENDING, &st, e));
     now.progress = st.progress;
     now.status_reason = st.step;

@@ -303,76 +303,13 @@ const struct record instance_record =
            .unique = { "instances_vpc_name",
                        "is in this VPC already: names there differ by more than their case" });
 
-struct instance_type {
-    const char *id, *name;
-    int64_t vcpus, memory_mb, disk_gb, network_mbps, price_per_hour;
-    const char *category;
-};
-/* clang-format off */
-#define T struct instance_type
-static const struct field instance_type_fields[] = {
-    FIELD_STR  (T, id,             FF_ALWAYS, .doc = "What to launch with."),
-    FIELD_STR  (T, name,           FF_ALWAYS, .doc = "For people."),
-    FIELD_INT  (T, vcpus,          0, .doc = "CPUs."),
-    FIELD_INT  (T, memory_mb,      0, .doc = "Megabytes of memory."),
-    FIELD_INT  (T, disk_gb,        0, .doc = "Gigabytes of disk."),
-    FIELD_INT  (T, network_mbps,   0, .doc = "Megabits a second."),
-    FIELD_MICRO(T, price_per_hour, 0, .doc = "Price of an hour."),
-    FIELD_STR  (T, category,       FF_ALWAYS, .doc = "general-purpose, compute or memory."),
-};
-#undef T
-/* clang-format on */
-static const struct record instance_type_record = RECORD(instance_type, NULL, instance_type_fields);
-
-/* ---- instance types: from the configuration */
-
-static int types_read(struct call *c, struct rows *out, struct err *e)
-{
-    _cleanup_(json_freep) struct json_value *v =
-        json_parse(str_of(app_config(c->app)->instance_types), e);
-
-    if (!v)
-        return -1;
-    out->n = json_len(v);
-    struct instance_type *t = arena_new_n(c->arena, struct instance_type, out->n);
-    for (size_t i = 0; i < out->n; i++)
-        TRY(json_load_row(c->arena, &instance_type_record, json_at(v, i), &t[i], e));
-    out->v = t;
-    return 0;
-}
-
-static int types_list(struct call *c, struct err *e)
-{
-    struct rows types;
-
-    TRY(types_read(c, &types, e));
-    return reply_rows(c, &instance_type_record, &types);
-}
-
-/* NULL: there is none of that name. */
-static struct instance_type *type_find(struct call *c, const char *id)
-{
-    struct rows types;
-    struct err e;
-
-    if (types_read(c, &types, &e) < 0)
-        return NULL;
-    for (size_t i = 0; i < types.n; i++) {
-        struct instance_type *t = &((struct instance_type *)types.v)[i];
-
-        if (strcmp(t->id, id) == 0)
-            return t;
-    }
-    return NULL;
-}
-
 /* ---- launch and delete */
 
 static void launch_check(struct call *c)
 {
     const struct instance *i = c->in;
 
-    if (i->instance_type && !(c->checked = type_find(c, i->instance_type)))
+    if (i->instance_type && !(c->checked = instance_type_find(c, i->instance_type)))
         fault_add(c, "instance_type", "not_found", "there is no instance type '%s'",
                   i->instance_type);
     if (i->image)
@@ -665,7 +602,7 @@ static const struct route compute_routes[] = {
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
     { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance; its output is cut at 1 MiB each.", .by_name = true, .check = instance_exec_check },
     { GET,    "/instances/{id}/console",  "instance:console",  READ,  instance_console,     NULL,                  NULL, 200, "The console of a virtual machine: not built yet.", .by_name = true, .planned = true },
-    { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
+    { GET,    "/instance-types",          "instance:list-types", READ, instance_types,        NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
     { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },
     { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ, .rows = true },
@@ -682,11 +619,23 @@ static const struct quota *const compute_quotas[] = { &quota_instances,   &quota
                                                       &quota_memory_mb,   &quota_images,
                                                       &quota_image_bytes, NULL };
 
+/* clang-format off */
+static const struct planned compute_planned[] = {
+    { "POST",       "/instances/{id}/resize" },
+    { "GET POST",   "/instances/{id}/snapshots" },
+    { "GET POST",   "/ssh-keys" },
+    { "GET DELETE", "/ssh-keys/{id}" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service compute_service = {
     .name = "compute",
     .doc = "Instances and images.",
     .migrations = compute_migrations,
     .routes = compute_routes,
+    .planned = compute_planned,
     .loops = compute_loops,
     .quotas = compute_quotas,
+    .settings = &instance_settings,
 };

@@ -86,7 +86,7 @@ static int names_visit(struct visit *v, struct err *e)
         return visit_forget(v); /* the host's network went with the last instance */
     TRY(db_now(v->db, &revision, e));
     TRY(db_each(v->db, sql_names, ARGS(A(&v->id)), names_add, &x, e));
-    TRY(compute_names(v->compute, &v->id, revision, x.v, x.n, e));
+    TRY(compute_names(app_compute(v->app, v->mode), &v->id, revision, x.v, x.n, e));
     return x.n ? visit_settled(v) : visit_forget(v);
 }
 
@@ -217,7 +217,8 @@ static int ended_late(struct visit *v, struct instance *now, struct err *e)
 
 static int terminating_visit(struct visit *v, struct instance *now, struct err *e)
 {
-    int ending = compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e);
+    int ending = compute_destroy(app_compute(v->app, v->mode), &now->id, now->revision,
+                                 SECONDS(GRACE_SECONDS), e);
     struct err why = *e;
     bool ran;
 
@@ -435,12 +436,12 @@ static int error_on_host(struct visit *v, const struct instance *now, const stru
     struct compute_state state;
 
     if (!now->started_at)
-        return compute_destroy(v->compute, &now->id, now->revision, 0, e);
+        return compute_destroy(app_compute(v->app, v->mode), &now->id, now->revision, 0, e);
     if (died || !image->digest)
         return 0;
     spec_fill(v, now, image, &spec);
     spec.want = COMPUTE_WANT_STOPPED;
-    TRY(compute_ensure(v->compute, v->arena, &spec, &state, e));
+    TRY(compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e));
     return state.status == COMPUTE_STOPPING;
 }
 
@@ -554,7 +555,7 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     bool ran;
 
     spec_fill(v, now, image, &spec);
-    if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
+    if (compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e) < 0)
         return not_ensured(v, now, image, e);
     wait = take_state(v, now, &state);
     bool moving = state.status == COMPUTE_ABSENT || state.status == COMPUTE_CREATING ||

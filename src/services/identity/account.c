@@ -128,7 +128,7 @@ static int user_insert(struct call *c, struct user *u, struct err *e)
         return e->code == ERR_ALREADY_EXISTS
                    ? err_set(e, ERR_ALREADY_EXISTS, "A user with this address exists already")
                    : -1;
-    return outbox_put(c, "user.created", &user_record, u, e);
+    return call_event(c, "user.created", &user_record, u, e);
 }
 
 int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,
@@ -162,9 +162,8 @@ static int register_write(struct call *c, struct err *e)
     const struct register_in *in = c->in;
     struct user u = { .email = in->email, .name = in->name, .password_hash = c->body.p };
 
-    TRY(in->invitation
-            ? user_invited(c, &u, e)
-            : user_make(c, &u, in->name, config_registration_plan(app_config(c->app)), e));
+    TRY(in->invitation ? user_invited(c, &u, e)
+                       : user_make(c, &u, in->name, identity_registration_plan(c->app), e));
     call_audit_object(c, "user", &u.id);
     struct registered out = { "user created successfully", u.id };
     return reply_row(c, &registered_record, &out);
@@ -184,9 +183,8 @@ static int hash_password(struct call *c, const char *password, struct err *e)
 static void password_check(struct call *c, const char *field, const char *password,
                            const char *email, const char *name)
 {
-    const char *fault = password ? password_fault(app_config(c->app), password, email ? email : "",
-                                                  name ? name : "")
-                                 : NULL;
+    const char *fault =
+        password ? password_fault(c->app, password, email ? email : "", name ? name : "") : NULL;
 
     if (fault)
         fault_add(c, field, "not_allowed", "%s", fault);
@@ -201,7 +199,7 @@ void account_register_check(struct call *c)
 
 static int may_register(struct call *c, struct err *e)
 {
-    const char *who = config_registration(app_config(c->app));
+    const char *who = identity_registration(c->app);
     const struct register_in *in = c->in;
     struct invite by;
 

@@ -147,7 +147,7 @@ static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, 
     p->tenant_id = (struct uuid){ 0 };
     p->account = p->user_id;
     p->role = ROLE_VIEWER;
-    snprintf(p->plan, sizeof(p->plan), "%s", config_registration_plan(app_config(app)));
+    snprintf(p->plan, sizeof(p->plan), "%s", identity_registration_plan(app));
     return 0;
 }
 
@@ -332,12 +332,45 @@ static const struct route identity_routes[] = {
 
 static const struct quota *const identity_quotas[] = { &quota_tenants, NULL };
 
+/* clang-format off */
+static const struct planned identity_planned[] = {
+    { "POST",             "/account/close" },
+    { "POST",             "/account/reopen" },
+    { "POST",             "/auth/logout" },
+    { "POST",             "/auth/verify-email" },
+    { "POST",             "/auth/token", PLATFORM },
+    { "POST DELETE",      "/auth/session", PLATFORM },
+    { "GET",              "/auth/sessions", PLATFORM },
+    { "DELETE",           "/auth/sessions/{id}", PLATFORM },
+    { "GET POST",         "/keys", PLATFORM },
+    { "GET DELETE",       "/keys/{id}", PLATFORM },
+    { "POST",             "/keys/{id}/rotate", PLATFORM },
+    { "GET POST",         "/oauth/clients", PLATFORM },
+    { "GET PATCH DELETE", "/oauth/clients/{id}", PLATFORM },
+    { "GET POST",         "/oauth2/authorize", CLASSIC },
+    { "GET POST",         "/oauth2/device", CLASSIC },
+    { "POST",             "/oauth2/device_authorization", CLASSIC },
+    { "POST",             "/oauth2/introspect", CLASSIC },
+    { "POST",             "/oauth2/revoke", CLASSIC },
+    { "POST",             "/oauth2/token", CLASSIC },
+    { "GET POST",         "/tokens", PLATFORM },
+    { "GET DELETE",       "/tokens/{id}", PLATFORM },
+    { "GET POST",         "/users", PLATFORM },
+    { "GET PATCH DELETE", "/users/{id}", PLATFORM },
+    { "GET",              "/.well-known/jwks.json", CLASSIC },
+    { "GET",              "/.well-known/oauth-authorization-server", CLASSIC },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service identity_service = {
     .name = "identity",
     .doc = "Users, their keys, and tenants.",
     .migrations = identity_migrations,
     .routes = identity_routes,
+    .planned = identity_planned,
     .loops = identity_loops,
     .quotas = identity_quotas,
+    .settings = &identity_settings,
     .auth = &identity_auth,
 };

@@ -138,7 +138,16 @@ int need_user(struct call *c, struct err *e) _must_check_;
 
 enum { PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
 /* NULL, or what is wrong with it in a client's words. */
-const char *password_fault(const struct config *cf, const char *password, const char *email,
+const char *password_fault(struct app *app, const char *password, const char *email,
                            const char *name);
 /* An address, in lower case afterwards. */
 extern const struct form form_email;
+
+/* ---- settings.c */
+extern const struct settings identity_settings;
+/* Who may register, "open", "invite" or "off", and the plan of who does so uninvited: as set, else
+ * by where the API listens now. */
+const char *identity_registration(struct app *app);
+const char *identity_registration_plan(struct app *app);
+/* Whether passwords must be strong, not only long. */
+bool identity_strong_passwords(struct app *app);

@@ -145,7 +145,7 @@ int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct u
     TRY(db_insert(c->db, c->arena, &key_record, k, e));
     struct key shown = *k;
     shown.key = NULL;
-    return outbox_put(c, "key.created", &key_record, &shown, e);
+    return call_event(c, "key.created", &key_record, &shown, e);
 }
 
 /* ---- handlers */
@@ -312,7 +312,7 @@ int key_delete(struct call *c, struct err *e)
 
     TRY(key_target(c, &k, e));
     TRY(db_exec(c->db, "DELETE FROM identity_keys WHERE id = $1", ARGS(A(&k.id)), e));
-    TRY(outbox_put(c, "key.deleted", &key_record, &k, e));
+    TRY(call_event(c, "key.deleted", &key_record, &k, e));
     call_revoke(c, NULL, &k.id);
     return reply_deleted(c, "API key revoked");
 }
@@ -334,7 +334,7 @@ int key_rotate(struct call *c, struct err *e)
                   FIELD_SET(key, hash, old_hash, old_until, last4, revision, updated_at), e));
     struct key shown = k;
     shown.key = NULL;
-    TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));
+    TRY(call_event(c, "key.rotated", &key_record, &shown, e));
     call_revoke(c, NULL, &k.id);
     return reply_shown(c, &key_record, &k, e);
 }

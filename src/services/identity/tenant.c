@@ -144,7 +144,7 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
                                t->slug)
                      : err_set(e, ERR_BUSY, "Names are being taken: try again");
     }
-    TRY(outbox_put(c, "tenant.created", &tenant_record, t, e));
+    TRY(call_event(c, "tenant.created", &tenant_record, t, e));
     TRY(member_insert(c, &t->id, owner, ROLE_OWNER, e));
     return 0;
 }
@@ -199,7 +199,7 @@ static int own_plan(struct call *c, const char **out, struct err *e)
         return 0;
     }
     TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), take_text, &own, e));
-    *out = own.s ? own.s : config_registration_plan(app_config(c->app));
+    *out = own.s ? own.s : identity_registration_plan(c->app);
     return 0;
 }
 
@@ -323,7 +323,7 @@ static int member_user(struct call *c, struct member *m, struct err *e)
                 by_id ? "SELECT id FROM users WHERE id = $1"
                       : "SELECT id FROM users WHERE email = $1",
                 ARGS(A(by_id ? (const char *)m->user_id.s : m->email)), take_text, &id, e));
-    bool invited = !by_id && strcmp(config_registration(app_config(c->app)), "off") != 0;
+    bool invited = !by_id && strcmp(identity_registration(c->app), "off") != 0;
     if (!id.s && !invited)
         return err_set(e, ERR_NOT_FOUND, "There is no such user: %s", by_id ? "user_id" : "email");
     if (id.s)
@@ -375,7 +375,7 @@ int member_add(struct call *c, struct err *e)
     if (!added)
         return err_set(e, ERR_ALREADY_EXISTS, "This user is a member already");
     TRY(tenant_adopt(c, &m->user_id, &t.id, e));
-    TRY(outbox_put(c, "tenant.member-added", &member_record, m, e));
+    TRY(call_event(c, "tenant.member-added", &member_record, m, e));
     call_revoke(c, &m->user_id, NULL);
     return member_reply(c, &m->user_id, e);
 }
@@ -422,7 +422,7 @@ int member_update(struct call *c, struct err *e)
     TRY(db_exec(c->db, "UPDATE tenant_members SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
                 ARGS(A(&t.id), A(&user), A(enum_to_str(role_names, (int)m->role))), e));
     struct member now = { .tenant_id = t.id, .user_id = user, .role = m->role };
-    TRY(outbox_put(c, "tenant.member-changed", &member_record, &now, e));
+    TRY(call_event(c, "tenant.member-changed", &member_record, &now, e));
     call_revoke(c, &user, NULL);
     return member_reply(c, &user, e);
 }
@@ -448,7 +448,7 @@ int member_remove(struct call *c, struct err *e)
     TRY(db_exec(c->db, sql_default_gone, ARGS(A(&user), A(&t.id)), e));
     TRY(db_exec(c->db, sql_pinned_gone, ARGS(A(&user), A(&t.id)), e));
     struct member m = { .tenant_id = t.id, .user_id = user };
-    TRY(outbox_put(c, "tenant.member-removed", &member_record, &m, e));
+    TRY(call_event(c, "tenant.member-removed", &member_record, &m, e));
     call_revoke(c, &user, NULL);
     return reply_deleted(c, "member removed");
 }

@@ -3,6 +3,7 @@
  * network when the first instance needs it and remove it with the last one. */
 #include "codec/id.h"
 #include "core/config/config.h"
+#include "drivers/net/net.h"
 #include "services/network/network_private.h"
 
 extern const struct migration network_migrations[];
@@ -75,12 +76,17 @@ int network_counter(struct db *db, const char *name, int64_t first, int64_t *out
     return db_int(db, sql_counter, ARGS(A(name), A(first)), 0, out, e);
 }
 
+static const char *transit_of(struct call *c)
+{
+    return ((const struct net_settings *)app_settings(c->app, &net_settings))->transit_cidr;
+}
+
 /* VPCs may not touch the addresses between them and the host. */
 static bool is_free(struct call *c, const char *cidr)
 {
     struct cidr transit, own;
 
-    return !cidr_parse(str_of(app_config(c->app)->transit_cidr), true, &transit) ||
+    return !cidr_parse(str_of(transit_of(c)), true, &transit) ||
            !cidr_parse(str_of(cidr), true, &own) || !cidr_overlaps(&transit, &own);
 }
 
@@ -89,8 +95,8 @@ static void vpc_check(struct call *c, const char *field, const struct vpc *v)
 {
     if (!is_free(c, v->cidr_block))
         fault_add(c, field, "not_allowed",
-                  "must not touch %s, which the platform uses itself (network %s)",
-                  app_config(c->app)->transit_cidr, v->cidr_block);
+                  "must not touch %s, which the platform uses itself (network %s)", transit_of(c),
+                  v->cidr_block);
 }
 
 static int vpc_fill(struct call *c, void *row, struct err *e)
@@ -257,11 +263,38 @@ static const struct reconciler *const network_loops[] = { &subnet_loop, &vpc_loo
 
 static const struct quota *const network_quotas[] = { &quota_vpcs, &quota_subnets, NULL };
 
+/* clang-format off */
+static const struct planned network_planned[] = {
+    { "GET POST",         "/elastic-ips" },
+    { "GET DELETE",       "/elastic-ips/{id}" },
+    { "POST",             "/elastic-ips/{id}/associate" },
+    { "POST",             "/elastic-ips/{id}/disassociate" },
+    { "GET POST",         "/internet-gateways" },
+    { "GET PATCH DELETE", "/internet-gateways/{id}" },
+    { "GET POST",         "/nat-gateways" },
+    { "GET PATCH DELETE", "/nat-gateways/{id}" },
+    { "GET POST",         "/route-tables" },
+    { "GET PATCH DELETE", "/route-tables/{id}" },
+    { "GET POST",         "/security-groups" },
+    { "POST",             "/security-groups/attach" },
+    { "POST",             "/security-groups/detach" },
+    { "DELETE",           "/security-groups/rules/{rule_id}" },
+    { "GET PATCH DELETE", "/security-groups/{id}" },
+    { "POST",             "/security-groups/{id}/rules" },
+    { "GET POST",         "/vpc-peerings" },
+    { "GET DELETE",       "/vpc-peerings/{id}" },
+    { "POST",             "/vpc-peerings/{id}/accept" },
+    { "POST",             "/vpc-peerings/{id}/reject" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service network_service = {
     .name = "network",
     .doc = "Isolated networks and their subnets.",
     .migrations = network_migrations,
     .routes = network_routes,
+    .planned = network_planned,
     .loops = network_loops,
     .quotas = network_quotas,
 };

@@ -194,7 +194,7 @@ static int queue_purge(struct call *c, struct err *e)
     uuid_new(app_clock(c->app), &q.box_id);
     TRY(db_exec(c->db, sql_box_dies, ARGS(A(&old.box_id), A(&q.id)), e));
     TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(queue, box_id), e));
-    TRY(outbox_put(c, "queue.purged", &queue_record, &q, e));
+    TRY(call_event(c, "queue.purged", &queue_record, &q, e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
     call_signal(c, old.box_id.s); /* who waits goes over to the new box */
     return reply_message(c, "queue purged");
