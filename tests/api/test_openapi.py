@@ -92,6 +92,8 @@ def test_the_headers_that_are_named_come(api, document, routes):
     for m, _, op, path in routes:
         if m != "GET" or op.get("x-operator") or "{code}" in path or ("{id}" in path and "/vpcs/" not in path):
             continue
+        if "text/event-stream" in op["responses"]["200"].get("content", {}):  # it has no end
+            continue
         r = u.get(path.replace("{id}", vpc))
         assert r.status == 200, (path, r)
         assert set(op["responses"]["200"]["headers"]) - sometimes == {h for h in op["responses"]["200"]["headers"] if h in r.headers} - sometimes, (path, r.headers)
