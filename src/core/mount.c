@@ -272,23 +272,32 @@ static void info_fill(struct route_info *info, const struct service *s, const st
 }
 
 /* DELETE names no record: it is its path's GET's. */
-static void find_record(struct app *app, struct route_info *info)
-{
-    for (size_t i = 0; !info->record && i < app->n_infos; i++)
-        if (app->infos[i].route->method == GET &&
-            strcmp(app->infos[i].route->path, info->route->path) == 0)
-            info->record = app->infos[i].route->out;
-}
-
-static const struct record *shown_at(const struct app *app, const char *path, size_t n)
+static const struct record *answered_at(const struct app *app, enum method method, const char *path,
+                                        size_t n)
 {
     for (size_t i = 0; i < app->n_infos; i++) {
         const struct route *r = app->infos[i].route;
 
-        if (r->method == GET && strlen(r->path) == n && memcmp(r->path, path, n) == 0)
+        if (r->method == method && strlen(r->path) == n && memcmp(r->path, path, n) == 0)
             return r->out;
     }
     return NULL;
+}
+
+static const struct record *shown_at(const struct app *app, const char *path, size_t n)
+{
+    return answered_at(app, GET, path, n);
+}
+
+/* What is shown at the path, else what is made in the collection that it is of. */
+static void find_record(struct app *app, struct route_info *info)
+{
+    const char *path = info->route->path, *last = strrchr(path, '/');
+
+    if (!info->record)
+        info->record = shown_at(app, path, strlen(path));
+    if (!info->record && last[1] == '{')
+        info->record = answered_at(app, POST, path, (size_t)(last - path));
 }
 
 /* In /vpcs/{id}/subnets the VPC: what GET shows at the path as far as {id}, else what it lists

@@ -128,6 +128,7 @@ static void small_app(struct small *s, struct store *store, const struct service
                            .idem = idem_new(),
                            .postgres = s->f->postgres };
     s->app.o.services = list;
+    s->app.park = park_new(&s->app);
     ok(s->f, consumers_open(&s->app, &s->f->e));
     if (real)
         consumers_start(&s->app);
@@ -150,6 +151,7 @@ static void small_close(struct small *s)
 {
     consumers_stop(&s->app);
     consumers_close(&s->app);
+    park_free(s->app.park);
     idem_free(s->app.idem);
     store_free(s->own);
     script.poison = -1;

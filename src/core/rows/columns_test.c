@@ -34,6 +34,7 @@ static const struct migration odd_migrations[] = {
 };
 static const struct route odd_routes[] = {
     { GET, "/odds/{id}", "odd:get", QUICK, crud_get, NULL, &odd_record, 200, "Shows one." },
+    { DELETE, "/odds/{id}", "odd:delete", WRITE, crud_delete, NULL, NULL, 200, "Deletes one." },
     { 0 },
 };
 /* clang-format on */

@@ -5,6 +5,7 @@
 #include "core/rows/empty.h"
 
 #include "core/request/request.h"
+#include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
 enum { TURN = 100 }; /* rows that one turn deletes */
@@ -37,9 +38,14 @@ static size_t place_of(const struct app *app, const struct service *s)
 
 static bool deletes(const struct route_info *info, const struct record *r)
 {
-    const char *at = strstr(info->route->path, "/{id}");
+    const struct route *route = info->route;
+    const char *at = strstr(route->path, "/{id}");
 
-    return info->route->method == DELETE && info->target == r && at && strcmp(at, "/{id}") == 0;
+    if (route->method != DELETE || !at)
+        return false;
+    if (route->parent)
+        return info->record == r && route->path[strlen(route->path) - 1] == '}';
+    return info->target == r && strcmp(at, "/{id}") == 0;
 }
 
 /* Another one that has not got its place yet points to it. */
@@ -144,6 +150,21 @@ static int look(const struct turn *t, struct arena *a, struct db *db, const stru
     return db_each(db, sql, args, uuid_is_nil(&t->project) ? 3 : 4, take_uuid, next, e);
 }
 
+/* As the path of a row that hangs below another would say it. */
+static int go_below(struct call *c, const struct turn *t, struct err *e)
+{
+    const struct record *r = t->of->record;
+    const char *sql = arena_printf(c->arena, "SELECT %s FROM %s WHERE id = $1 AND tenant_id = $2",
+                                   parent_field(c->route->parent, r)->name, r->table);
+    struct router_match *m = &c->p->match;
+
+    c->id = (struct uuid){ "" };
+    TRY(db_each(c->db, sql, ARGS(A(&t->id), A(&t->tenant)), take_uuid, &c->id, e));
+    m->n_params = 2;
+    m->params[1].value = str_of(t->id.s);
+    return t->of->mount.info->resolve(c, e);
+}
+
 static int delete_row(struct call *c, void *arg, struct err *e)
 {
     const struct turn *t = arg;
@@ -153,6 +174,8 @@ static int delete_row(struct call *c, void *arg, struct err *e)
     c->surface = PLATFORM;
     c->p->mount = &t->of->mount;
     c->p->emptying = true;
+    if (c->route->parent)
+        TRY(go_below(c, t, e));
     return c->route->handler(c, e);
 }
 

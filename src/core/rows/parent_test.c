@@ -99,6 +99,7 @@ static const struct route tree_routes[] = {
     { GET,    "/trees",                        "tree:list",    QUICK, crud_list,         NULL, P,    200, "Lists them.", .list = true },
     { PATCH,  "/trees/{id}",                   "tree:update",  WRITE, crud_patch,        P,    P,    200, "Changes one.", .by_name = true },
     { GET,    "/marked/{mark}",                "tree:find",    READ,  tree_find,         NULL, NULL, 200, "Shows the one of a mark." },
+    { DELETE, "/trees/{id}",                   "tree:delete",  WRITE, crud_delete,       NULL, NULL, 200, "Deletes one.", .by_name = true },
     { POST,   "/trees/{id}/end",               "tree:end",     WRITE, tree_end,          NULL, NULL, 200, "Ends one.", .by_name = true, .message = true },
     { POST,   "/trees/{id}/branches",            "branch:create", WRITE, crud_create,       S,    S,    201, "Makes one.", BELOW },
     { POST,   "/trees/{id}/slow-branches",       "branch:slow",   LONG,  branch_make_slowly, S,    S,    201, "Makes one slowly.", BELOW, .alone = held_alone },

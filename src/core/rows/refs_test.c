@@ -108,6 +108,7 @@ static const struct route shelf_routes[] = {
     { POST,   "/labels",       "label:create", WRITE, make,        LABEL, LABEL, 201, "Makes one." },
     { POST,   "/notes",        "note:create",  WRITE, crud_create, NOTE, NOTE,  201, "Makes one." },
     { GET,    "/notes",        "note:list",    QUICK, crud_list,   NULL, NOTE,  200, "Lists them.", .list = true },
+    { DELETE, "/notes/{id}",   "note:delete",  WRITE, crud_delete, NULL, NULL,  200, "Deletes one." },
     { GET,    "/notes/{id}",   "note:get",     QUICK, crud_get,    NULL, NOTE,  200, "Shows one." },
     { PATCH,  "/notes/{id}",   "note:update",  WRITE, crud_patch,  NOTE, NOTE,  200, "Changes one." },
     { GET,    "/labels/{id}",  "label:get",    QUICK, crud_get,    NULL,  LABEL, 200, "Shows one." },
