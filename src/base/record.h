@@ -128,6 +128,7 @@ struct record {
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
     const struct quota *quota; /* that a row takes one of while it is there; may be NULL */
     struct unique unique;      /* beside that of the name; zeros: none says more */
+    bool quiet; /* no events and no audit of its rows: they are not the tenant's to see */
 };
 
 /* clang-format off */
