@@ -39,7 +39,7 @@ static bool look_at_all(struct hosts *h)
     if (compute_list(h->live, &a, &all, &n, &e) < 0)
         return false;
     for (size_t i = 0; i < n; i++)
-        reconcile_signal(h->app, &instance_loop, &all[i].id);
+        compute_changed(h->app, &all[i].id);
     return true;
 }
 
@@ -58,7 +58,7 @@ static void *listen_on(void *arg)
         }
         int rc = compute_watch(h->live, MILLIS(WAIT_MS), &id, &e);
         if (rc > 0)
-            reconcile_signal(h->app, &instance_loop, &id);
+            compute_changed(h->app, &id);
         contact = rc >= 0;
     }
     return NULL;

@@ -224,7 +224,7 @@ struct compute *compute_fake(void);
 /* Fake only: the last order's, in 'a'; id nil: none is there. */
 void compute_fake_order(struct compute *h, struct arena *a, const struct uuid *id,
                         struct compute_spec *out);
-/* Fake only: from now on it answers probes, or none. */
+/* Fake only: from now on it answers probes and its commands end well, or neither. */
 void compute_fake_sick(struct compute *h, const struct uuid *id, bool sick);
 /* Fake only: the instance's process ends now. */
 void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code);

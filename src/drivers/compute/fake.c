@@ -341,7 +341,7 @@ static int fake_exec(struct compute *h, struct arena *a, const struct uuid *id,
         buf_puts(&b, word ? word : "");
     }
     buf_putc(&b, '\n');
-    *out = (struct compute_exec_result){ .err = STR("") };
+    *out = (struct compute_exec_result){ .err = STR(""), .exit_code = i->sick };
     out->out = (struct str){ arena_dup(a, buf_cstr(&b), b.n), b.n };
     buf_free(&b);
     return 0;
