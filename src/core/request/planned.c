@@ -112,7 +112,6 @@ static const struct planned {
     { BOTH,     P,         "/iam/simulate" },
     { BOTH,     G,         "/iam/users/{user_id}/policies" },
     { BOTH,     P | D,     "/iam/users/{user_id}/policies/{policy_id}" },
-    { BOTH,     P,         "/instances/{id}/resize" },
     { BOTH,     MANY,      "/instances/{id}/snapshots" },
     { BOTH,     MANY,      "/internet-gateways" },
     { BOTH,     ONE,       "/internet-gateways/{id}" },

@@ -156,6 +156,17 @@ static const struct field instance_type_fields[] = {
 /* clang-format on */
 static const struct record instance_type_record = RECORD(instance_type, NULL, instance_type_fields);
 
+struct instance_resize {
+    const char *instance_type;
+};
+/* clang-format off */
+static const struct field instance_resize_fields[] = {
+    FIELD_STR(struct instance_resize, instance_type, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .example = "basic-2", .doc = "Size to have; see instance-types."),
+};
+/* clang-format on */
+static const struct record instance_resize_record =
+    RECORD(instance_resize, NULL, instance_resize_fields);
+
 /* ---- instance types: from the configuration */
 
 static int types_read(struct call *c, struct rows *out, struct err *e)
@@ -200,13 +211,17 @@ static struct instance_type *type_find(struct call *c, const char *id)
 
 /* ---- launch and delete */
 
+static void type_check(struct call *c, const char *type)
+{
+    if (type && !(c->checked = type_find(c, type)))
+        fault_add(c, "instance_type", "not_found", "there is no instance type '%s'", type);
+}
+
 static void launch_check(struct call *c)
 {
     const struct instance *i = c->in;
 
-    if (i->instance_type && !(c->checked = type_find(c, i->instance_type)))
-        fault_add(c, "instance_type", "not_found", "there is no instance type '%s'",
-                  i->instance_type);
+    type_check(c, i->instance_type);
     if (i->image)
         image_check(c, i->image);
 }
@@ -492,6 +507,36 @@ static int instance_update(struct call *c, struct err *e)
     return reply_row(c, &instance_record, &i);
 }
 
+static void resize_check(struct call *c)
+{
+    type_check(c, ((const struct instance_resize *)c->in)->instance_type);
+}
+
+/* What runs gets more at once; less memory than it uses could end it, so that needs a stop.  The
+ * disk stays as it was made. */
+static int instance_resize(struct call *c, struct err *e)
+{
+    const struct record *r = &instance_record;
+    const struct instance_type *type = c->checked;
+    struct instance old, i;
+
+    TRY(call_target(c, r, &old, e));
+    if (type->memory_mb < old.memory_limit && old.want != COMPUTE_WANT_STOPPED)
+        return err_set(e, ERR_INVALID_STATE,
+                       "instance '%s' has %lld MB of memory and '%s' has less: stop it first",
+                       old.name, (long long)old.memory_limit, type->id);
+    i = old;
+    TRY(instance_resized(c, &i, type->vcpus * 1000, type->memory_mb, e));
+    i.instance_type = type->id;
+    i.network_limit = type->network_mbps;
+    TRY(call_update(c, r, &old, &i,
+                    FIELD_SET(r, "instance_type") | FIELD_SET(r, "cpu_limit") |
+                        FIELD_SET(r, "memory_limit") | FIELD_SET(r, "network_limit"),
+                    e));
+    TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    return reply_row(c, r, &i);
+}
+
 static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, &unit_loop,
                                                           &names_loop, NULL };
 
@@ -511,6 +556,7 @@ static const struct route compute_routes[] = {
     { POST,   "/instances/{id}/restart",  "instance:update",   WRITE, instance_restart,     NULL,                  I,    200, "Stops and starts an instance.", .by_name = true },
     { POST,   "/instances/{id}/pause",    "instance:update",   WRITE, instance_pause,       NULL,                  I,    200, "Freezes an instance.", .by_name = true },
     { POST,   "/instances/{id}/resume",   "instance:update",   WRITE, instance_resume,      NULL,                  I,    200, "Lets a frozen instance go on.", .by_name = true },
+    { POST,   "/instances/{id}/resize",   "instance:update",   WRITE, instance_resize,      &instance_resize_record, I,  200, "Gives an instance another type; its disk stays as it is.", .by_name = true, .check = resize_check },
     { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query, .produces = "text/plain; charset=utf-8", .example = "GET / 200" },
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
     { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance; its output is cut at 1 MiB each.", .by_name = true, .check = instance_exec_check },
