@@ -56,6 +56,11 @@ static int open_drivers(struct parts *p, const struct agent_opts *o, struct err 
                                     .runtime = o->compute->runtime,
                                     .shim_path = o->shim_path };
 
+    const char *slash =
+        strrchr(o->socket_path, '/'); /* where sockets lie, memory is all there is */
+
+    oci.files_dir =
+        arena_printf(&p->arena, "%.*s/files", (int)(slash - o->socket_path), o->socket_path);
     TRY(dir_make(o->state_dir, 0700, e));
     TRY(dir_make(net.dir, 0700, e));
     p->net = net_linux(&net, e);

@@ -29,7 +29,7 @@ static bool look_at_all(struct hosts *h)
     if (compute_list(h->live, &a, &all, &n, &e) < 0)
         return false;
     for (size_t i = 0; i < n; i++)
-        reconcile_signal(h->app, &instance_loop, &all[i].id);
+        compute_changed(h->app, &all[i].id);
     return true;
 }
 
@@ -48,7 +48,7 @@ static void *listen_on(void *arg)
         }
         int rc = compute_watch(h->live, MILLIS(WAIT_MS), &id, &e);
         if (rc == COMPUTE_CHANGED)
-            reconcile_signal(h->app, &instance_loop, &id);
+            compute_changed(h->app, &id);
         if (rc > 0)
             instance_printed(h->app, &id);
         contact = rc >= 0;

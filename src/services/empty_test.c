@@ -58,8 +58,8 @@ static void until_empty(struct world *w, const struct uuid *tenant, const struct
  * and the proof that a host may destroy what it finds. */
 static void only_kept(const char *rows)
 {
-    static const char *const kept[] = { "core_audit_block", "core_quota", "instance_graves", "journal",
-                                        "tenant_members" };
+    static const char *const kept[] = { "core_audit_block", "core_quota", "instance_graves",
+                                        "journal", "tenant_members" };
 
     for (; *rows; rows += strcspn(rows, "\n") + 1) {
         size_t i = 0, n = strcspn(rows, " ");

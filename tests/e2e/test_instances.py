@@ -710,3 +710,15 @@ def test_the_client_does_all_that(cloud, c):
 def items(text):
     v = json.loads(text)
     return v if isinstance(v, list) else v["data"]
+
+
+def test_a_running_instance_is_resized_and_goes_on(cloud, images):
+    c = cloud.admin
+    i = launch(c, image="busybox")["id"]
+    born = run(c, i, "stat", "-c", "%Z", "/proc/1")
+    r = c.post(f"/instances/{i}/resize", {"instance_type": "basic-2"})
+    assert r.status == 200 and r.json["memory_limit"] == 1024, r
+    assert clouds.until(lambda: c.get(f"/instances/{i}/stats").json["memory_limit_bytes"] == 1024 << 20, 10)
+    assert run(c, i, "stat", "-c", "%Z", "/proc/1") == born
+    assert c.post(f"/instances/{i}/resize", {"instance_type": "basic-1"}).status == 409
+    delete(c, i)

@@ -59,7 +59,8 @@ static bool may_be_null(const struct field *f)
            !(f->flags & (FF_REQUIRED | FF_ALWAYS));
 }
 
-static const char *fault_of(const struct field *f, const struct column *c)
+/* Of rows that are quiet nobody is promised anything. */
+static const char *fault_of(const struct record *r, const struct field *f, const struct column *c)
 {
     if (!c)
         return "has no column";
@@ -67,7 +68,7 @@ static const char *fault_of(const struct field *f, const struct column *c)
         return "has a column of another type";
     if ((f->flags & FF_SORT) && !c->not_null)
         return "is sorted by, so its column must be NOT NULL";
-    if ((f->flags & FF_ALWAYS) && is_text(f) && !c->not_null)
+    if ((f->flags & FF_ALWAYS) && is_text(f) && !r->quiet && !c->not_null)
         return "is never absent, so its column must be NOT NULL";
     if (may_be_null(f) && c->not_null)
         return "may be absent, and its column is NOT NULL";
@@ -91,7 +92,7 @@ static int check(struct db *db, struct arena *a, const struct record *r, struct 
         return err_set(e, ERR_INTERNAL, "record %s: there is no table %s", r->name, r->table);
     for (size_t i = 0; i < r->n_fields; i++) {
         const struct field *f = &r->fields[i];
-        const char *wrong = field_has_column(f) ? fault_of(f, column_of(&t, f->name)) : NULL;
+        const char *wrong = field_has_column(f) ? fault_of(r, f, column_of(&t, f->name)) : NULL;
 
         if (wrong)
             return err_set(e, ERR_INTERNAL, "%s.%s %s (table %s)", r->name, f->name, wrong,

@@ -331,7 +331,7 @@ static void event_of(struct call *c, const struct record *r, const char *verb, c
 {
     char type[128];
 
-    if (c->route->no_audit)
+    if (c->route->no_audit || r->quiet)
         return;
     snprintf(type, sizeof(type), "%s.%s", r->name, verb);
     event_add(c, type, r, row, previous);
@@ -397,7 +397,7 @@ int call_insert(struct call *c, const struct record *r, void *row, struct err *e
     stamp_int(r, row, "updated_at", c->now);
     if (db_insert(c->db, c->arena, r, row, e) < 0)
         return duplicate(r, row, e);
-    if (id && !c->p->audit_kind && uuid_is_nil(&c->id))
+    if (id && !r->quiet && !c->p->audit_kind && uuid_is_nil(&c->id))
         call_audit_object(c, r->name, FIELD_CAT(row, id, struct uuid));
     event_of(c, r, "created", row, NULL);
     return 0;

@@ -45,5 +45,7 @@ int visit_forget(struct visit *v);
 int visit_write(struct visit *v,
                 int (*fn)(struct visit *v, struct call *c, void *arg, struct err *e), void *arg,
                 bool *ran, struct err *e) _must_check_;
+/* The loop of that name, of any service; NULL: none has it (any more). */
+const struct reconciler *app_loop(struct app *app, const char *name);
 /* Wakes a loop from outside of any call (an agent's report). Any thread. */
 void reconcile_signal(struct app *app, const struct reconciler *r, const struct uuid *id);

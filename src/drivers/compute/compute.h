@@ -36,8 +36,29 @@ struct compute_spec {
     struct uuid vpc_id;
     const char *vpc_cidr, *subnet_cidr, *ip, *gateway, *dns;
     const char *ports; /* JSON: [{"host":8080,"port":80,"protocol":"tcp"}] host 0: picked */
+    /* What compute_files_text() makes, or NULL: files that it finds in COMPUTE_FILES, which it may
+     * not write to; replaced one by one, also while it runs, by an order with another number.  A
+     * host keeps them where only memory is, if it can, and nowhere else. */
+    const char *files;
+    int64_t files_revision;
+    const char *data; /* absolute; a folder on its disk that outlives its root.  NULL: none */
+    int64_t root;     /* greater than the one done: its next start finds the image's root anew */
 };
 extern const struct record compute_spec_record;
+
+#define COMPUTE_FILES "/run/brume"
+enum { COMPUTE_FILES_MAX = 32, COMPUTE_FILE_BYTES = 64 << 10, COMPUTE_FILES_BYTES = 256 << 10 };
+struct compute_file {
+    const char *name; /* letters, digits, '.', '_', '-'; no '.' first; at most 64 */
+    struct str content;
+    int64_t mode, uid, gid; /* 0 to 0777; ids inside of the instance */
+};
+/* NULL and '*e' (ERR_INVALID) where they are more, or larger, or named otherwise than above. */
+const char *compute_files_text(struct arena *a, const struct compute_file *f, size_t n,
+                               struct err *e) _must_check_;
+/* The way back; as strict. */
+int compute_files_read(struct arena *a, const char *text, struct compute_file **out, size_t *n,
+                       struct err *e) _must_check_;
 
 enum compute_status {
     COMPUTE_ABSENT, /* the host knows nothing of it */
@@ -129,6 +150,20 @@ enum compute_event {
     COMPUTE_PRINTED, /* one whose log is followed has printed something */
 };
 
+/* A question to what listens in an instance, asked from inside of its network. */
+enum compute_probe_kind {
+    COMPUTE_PROBE_TCP,  /* does the port accept? */
+    COMPUTE_PROBE_HTTP, /* does GET 'path' answer 200 to 399? */
+};
+extern const struct enum_name compute_probe_names[]; /* tcp, http */
+struct compute_probe {
+    enum compute_probe_kind kind;
+    int64_t port;
+    const char *path;
+    int64_t timeout; /* microseconds; at most COMPUTE_PROBE_MAX */
+};
+#define COMPUTE_PROBE_MAX SECONDS(10)
+
 struct compute;
 struct compute_class {
     const char *name;
@@ -156,6 +191,10 @@ struct compute_class {
                  struct err *e);
     int (*exec)(struct compute *h, struct arena *a, const struct uuid *id,
                 const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
+    /* 0: yes, '*fault' is NULL; or no, and it says why in plain words (in 'a').  -1: nobody could
+     * ask; ERR_INVALID_STATE: it does not run. */
+    int (*probe)(struct compute *h, struct arena *a, const struct uuid *id,
+                 const struct compute_probe *p, const char **fault, struct err *e);
     /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are
      * ignored. */
     int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
@@ -184,6 +223,8 @@ int compute_stats_of(struct compute *h, const struct uuid *id, struct compute_st
 int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
                     const struct compute_exec *x, struct compute_exec_result *out,
                     struct err *e) _must_check_;
+int compute_probe_in(struct compute *h, struct arena *a, const struct uuid *id,
+                     const struct compute_probe *p, const char **fault, struct err *e) _must_check_;
 int compute_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
                   const struct compute_name *names, size_t n, struct err *e) _must_check_;
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
@@ -191,7 +232,12 @@ void compute_free(struct compute *h);
 DEFINE_CLEANUP(struct compute *, compute_free)
 
 /* In memory: an instance runs at once, unless its env has SIMULATE=fail (fails), exit (exits with 1
- * at once).  Logs are two lines. */
+ * at once); SIMULATE=sick: it answers no probe.  Logs are two lines. */
 struct compute *compute_fake(void);
+/* Fake only: the last order's, in 'a'; id nil: none is there. */
+void compute_fake_order(struct compute *h, struct arena *a, const struct uuid *id,
+                        struct compute_spec *out);
+/* Fake only: from now on it answers probes and its commands end well, or neither. */
+void compute_fake_sick(struct compute *h, const struct uuid *id, bool sick);
 /* Fake only: the instance's process ends now. */
 void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code);

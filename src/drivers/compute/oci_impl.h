@@ -50,12 +50,14 @@ struct inst {
     int64_t disk_bytes, disk_at; /* measured, when (monotonic) */
     int64_t copies_bytes;        /* of its own copies of layers, once copies_known */
     bool copies_known;
+    int64_t root;           /* of its last start */
+    int64_t files_revision; /* what lies there; -1: unknown */
 };
 
 struct oci {
     struct compute base;
     struct arena arena; /* of the strings here */
-    const char *dir, *installation, *shim, *init, *runtime_path, *runtime_root;
+    const char *dir, *files_dir, *installation, *shim, *init, *runtime_path, *runtime_root;
     enum oci_runtime runtime;
     struct { /* the filter's program for crun, made beside the start */
         pthread_t thread;
@@ -88,6 +90,12 @@ struct oci {
 static inline struct oci *oci_of(struct compute *h)
 {
     return (struct oci *)(void *)h;
+}
+
+/* The host's id of its root. */
+static inline uid_t oci_base_id(const struct inst *i)
+{
+    return OCI_FIRST_ID + (uid_t)i->range * OCI_RANGE_IDS;
 }
 
 static inline void oci_unlockp(pthread_mutex_t **m)
@@ -134,7 +142,8 @@ bool oci_wait_ended(struct oci *o, struct inst *i, int64_t timeout);
 /* What an instance is made of while it starts; descriptors are closed by oci_boot_free(). */
 struct oci_boot {
     struct arena *a;
-    int userns, netns, root;
+    int userns, netns, root, files;
+    int disk; /* what oci_disk_open() gave */
     int loop; /* of its disk */
     int listen[OCI_MAX_PORTS];
     struct net_publish publish[OCI_MAX_PORTS];
@@ -175,7 +184,22 @@ int oci_disk_root(const struct inst *i, int disk, const char *layer, struct err 
 /* From now on past the host's cache.  That waits for the disk, so it is not done while a start
  * waits for it: a fresh file system would be written and read back first. */
 void oci_disk_direct(int loop);
+/* work/ in it, where it is missing. */
+int oci_disk_work(const struct inst *i, int disk, struct err *e);
 int64_t oci_disk_used(struct oci *o, struct inst *i);
+
+/* ---- oci_files.c: what an instance has beside its root */
+/* Its order's files, each whole; others go.  None given: 0. */
+int oci_files_write(struct oci *o, struct inst *i, struct err *e);
+/* A detached mount of them, for the shim. */
+int oci_files_open(struct oci *o, struct inst *i, struct arena *a, struct err *e);
+int oci_files_remove(struct oci *o, const struct uuid *id, struct err *e);
+/* Files of no instance go. */
+void oci_files_sweep(struct oci *o);
+/* data/ on its disk, its user's from its making on. */
+int oci_data_make(struct inst *i, int disk, int64_t uid, int64_t gid, struct err *e);
+/* Where the order says so, what was written over the image goes; data/ stays. */
+int oci_root_renew(struct oci *o, struct inst *i, struct arena *a, int disk, struct err *e);
 
 /* ---- oci_layers.c: where layers cannot be shown under an instance's ids */
 /* Makes what is missing of the instance's own copies; b->layers are those then.  On failure none
@@ -209,5 +233,8 @@ int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_
 int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e);
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
              const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
+int oci_probe(struct compute *h, struct arena *a, const struct uuid *id,
+              const struct compute_probe *p, const char **fault, struct err *e);
+int oci_must_run(struct oci *o, const struct uuid *id, struct err *e);
 /* Removes what commands of an agent that is gone have left in the instance's folder. */
 void oci_exec_forget(struct oci *o, const struct uuid *id);

@@ -31,11 +31,13 @@ int oci_save_order(struct oci *o, struct inst *i, struct err *e)
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
     struct buf b = BUF(FILE_MAX);
     struct json_out j = JSON_OUT(&b);
+    struct compute_spec kept = i->spec;
 
+    kept.files = NULL; /* secrets; a start's order brings them */
     json_open(&j, '{');
     json_kint(&j, "range", i->range);
     json_key(&j, "spec");
-    json_dump_row(&j, &compute_spec_record, &i->spec);
+    json_dump_row(&j, &compute_spec_record, &kept);
     json_close(&j);
     int r = json_done(&j) < 0
                 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
@@ -67,6 +69,7 @@ int oci_save_state(struct oci *o, struct inst *i, struct err *e)
     json_open(&j, '{');
     json_kint(&j, "range", i->range);
     json_kbool(&j, "attached", i->attached);
+    json_kint(&j, "root", i->root);
     json_key(&j, "state");
     json_dump_row(&j, &compute_state_record, &s);
     json_close(&j);
@@ -372,6 +375,7 @@ static void adopt_state(struct oci *o, struct arena *a, struct inst *i,
     if (!state && !exists(o, a, &i->id, "state.json"))
         return;
     i->attached = json_get_bool(state, "attached", true);
+    i->root = json_get_int(state, "root", i->spec.root);
     if (!state) {
         err_set(&e, ERR_INVALID, "the state of instance %s cannot be read", i->id.s);
     } else if (json_load_row(a, &compute_state_record, json_get(state, "state"), &i->state, &e) ==
@@ -490,6 +494,7 @@ int oci_adopt(struct oci *o, struct err *e)
             log_err(LOG_WARN, "instance_folder_stays", &why);
     }
     closedir(d);
+    oci_files_sweep(o);
     TRY(sweep_groups(o, e));
     return sweep_net(o, e);
 }

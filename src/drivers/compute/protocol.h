@@ -24,8 +24,9 @@
 enum {
     FRAME_HEAD = 9,
     FRAME_MAX = 1 << 20,
-    PROTOCOL_VERSION = 2,
+    PROTOCOL_VERSION = 3,
     PROTOCOL_OLDEST = 2, /* the oldest version that is understood */
+    PROTOCOL_FILES = 3,  /* from here on orders may have files, a data folder, probes */
     STREAM_WINDOW_BYTES = 256 << 10,
     STREAM_WINDOW_FRAMES = 1024,
     LINK_MAX_STREAMS = 4096,
@@ -80,7 +81,8 @@ struct link {
     pthread_mutex_t lock;
     int refs;
     bool broken;
-    bool orderer; /* this end gives the orders */
+    bool orderer;    /* this end gives the orders */
+    int64_t version; /* the other end's, once it has greeted */
     struct map *streams;
 };
 

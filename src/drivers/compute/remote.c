@@ -231,12 +231,15 @@ int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
 
     if (!s)
         return -1;
-    int r = stream_order(s, o->json, e);
+    bool old = s->link->version < o->needs;
+    int r = old ? err_set(e, ERR_ENGINE_UNAVAILABLE,
+                          "the agent is of an older release, which does not know this order")
+                : stream_order(s, o->json, e);
     if (r == 0)
         r = upload(s, o, e);
     if (r == 0)
         r = await(s, o, e);
-    if (r < 0 && !link_broken(s->link))
+    if (r < 0 && !old && !link_broken(s->link))
         (void)link_send(s->link, FRAME_CANCEL, s->id, STR(""), &ignored);
     stream_close(s);
     return r;
@@ -244,7 +247,7 @@ int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
 
 /* ---- the class ---- */
 
-static struct json_out begin(struct buf *b, const char *order, int64_t timeout)
+struct json_out remote_begin(struct buf *b, const char *order, int64_t timeout)
 {
     struct json_out o = JSON_OUT(b);
 
@@ -284,12 +287,14 @@ static int take_row(void *ctx, const struct json_value *json, _unused_ struct st
 }
 
 /* Sends what 'b' holds, expects one row. */
-static int order_row(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
-                     const struct record *record, void *row, struct err *e)
+static int order_row_of(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
+                        int64_t needs, const struct record *record, void *row, struct err *e)
 {
     char *fresh = arena_alloc(a, record->size);
     struct got g = { .a = a, .record = record, .row = fresh };
-    struct remote_order order = { .json = o->b, .timeout = timeout, .answer = take_row, .ctx = &g };
+    struct remote_order order = {
+        .json = o->b, .timeout = timeout, .needs = needs, .answer = take_row, .ctx = &g
+    };
 
     json_close(o);
     int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
@@ -300,6 +305,12 @@ static int order_row(struct compute *h, struct arena *a, struct json_out *o, int
     if (r == 0)
         memcpy(row, fresh, record->size);
     return r;
+}
+
+static int order_row(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
+                     const struct record *record, void *row, struct err *e)
+{
+    return order_row_of(h, a, o, timeout, 0, record, row, e);
 }
 
 static int order_plain(struct compute *h, struct json_out *o, int64_t timeout, struct err *e)
@@ -317,18 +328,19 @@ static int remote_ensure(struct compute *h, struct arena *a, const struct comput
                          struct compute_state *out, struct err *e)
 {
     struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "ensure", SECONDS(90));
+    struct json_out o = remote_begin(&b, "ensure", SECONDS(90));
+    int64_t needs = s->files || s->data || s->root ? PROTOCOL_FILES : 0;
 
     json_key(&o, "spec");
     json_dump_row(&o, &compute_spec_record, s);
-    return order_row(h, a, &o, SECONDS(90), &compute_state_record, out, e);
+    return order_row_of(h, a, &o, SECONDS(90), needs, &compute_state_record, out, e);
 }
 
 static int remote_inspect(struct compute *h, struct arena *a, const struct uuid *id,
                           struct compute_state *out, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "inspect", SECONDS(15));
+    struct json_out o = remote_begin(&b, "inspect", SECONDS(15));
 
     json_kstr(&o, "id", id->s);
     return order_row(h, a, &o, SECONDS(15), &compute_state_record, out, e);
@@ -339,7 +351,7 @@ static int remote_destroy(struct compute *h, const struct uuid *id, int64_t revi
 {
     _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "destroy", SECONDS(60));
+    struct json_out o = remote_begin(&b, "destroy", SECONDS(60));
     struct compute_state st = { 0 };
 
     json_kstr(&o, "id", id->s);
@@ -353,7 +365,7 @@ static int remote_list(struct compute *h, struct arena *a, struct compute_state 
                        struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "list", SECONDS(30));
+    struct json_out o = remote_begin(&b, "list", SECONDS(30));
     void *all = NULL;
     struct got g = { .a = a, .record = &compute_state_record, .all = &all };
     struct remote_order order = {
@@ -403,7 +415,7 @@ static int order_logs(struct compute *h, const struct uuid *id, const struct com
                       struct lines *l, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "logs", 0);
+    struct json_out o = remote_begin(&b, "logs", 0);
     struct remote_order order = {
         .json = &b, .timeout = SECONDS(30), .answer = take_lines, .ctx = l
     };
@@ -439,97 +451,18 @@ static int remote_stats(struct compute *h, const struct uuid *id, struct compute
                         struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "stats", SECONDS(15));
+    struct json_out o = remote_begin(&b, "stats", SECONDS(15));
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
 
     json_kstr(&o, "id", id->s);
     return order_row(h, &a, &o, SECONDS(15), &compute_stats_record, out, e);
 }
 
-struct ran {
-    struct arena *a;
-    struct compute_exec_result *out;
-    struct buf text[2];
-};
-
-static int take_output(void *ctx, const struct json_value *json, struct str bytes,
-                       _unused_ struct err *e)
-{
-    struct ran *r = ctx;
-
-    if (json) {
-        r->out->exit_code = json_get_int(json, "exit_code", -1);
-        r->out->timed_out = json_get_bool(json, "timed_out", false);
-        r->out->out_cut = json_get_bool(json, "out_cut", false);
-        r->out->err_cut = json_get_bool(json, "err_cut", false);
-        r->out->cwd_fault = json_get_str(r->a, json, "cwd_fault", NULL);
-    } else if (bytes.n > 1) {
-        buf_put(&r->text[bytes.p[0] == 2], bytes.p + 1, bytes.n - 1);
-    }
-    return 0;
-}
-
-struct input {
-    struct str left;
-};
-
-static ssize_t read_input(void *ctx, void *p, size_t n, _unused_ struct err *e)
-{
-    struct input *in = ctx;
-    size_t part = MIN(n, in->left.n);
-
-    if (part)
-        memcpy(p, in->left.p, part);
-    in->left.p += part;
-    in->left.n -= part;
-    return (ssize_t)part;
-}
-
-static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id,
-                       const struct compute_exec *x, struct compute_exec_result *out, struct err *e)
-{
-    int64_t timeout = (x->timeout ? x->timeout : SECONDS(60)) + SECONDS(15);
-    struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "exec", timeout);
-    struct compute_exec_result result = { 0 };
-    struct ran ran = { .a = a, .out = &result, .text = { BUF(MIB(1) + 1), BUF(MIB(1) + 1) } };
-    struct input in = { x->input };
-    struct remote_order order = { .json = &b,
-                                  .timeout = timeout,
-                                  .read = read_input,
-                                  .read_ctx = &in,
-                                  .answer = take_output,
-                                  .ctx = &ran,
-                                  .gone = x->gone,
-                                  .gone_ctx = x->gone_ctx };
-
-    json_kstr(&o, "id", id->s);
-    json_kstr(&o, "cmd", x->cmd);
-    json_kstr(&o, "env", x->env);
-    json_kstr(&o, "cwd", x->cwd);
-    json_kint(&o, "timeout", x->timeout);
-    json_kbool(&o, "kill_background", x->kill_background);
-    json_close(&o);
-    int r = json_done(&o) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
-                              : remote_do(h, &order, e);
-    if (r == 0) {
-        result.out =
-            (struct str){ arena_dup(a, buf_cstr(&ran.text[0]), ran.text[0].n), ran.text[0].n };
-        result.err =
-            (struct str){ arena_dup(a, buf_cstr(&ran.text[1]), ran.text[1].n), ran.text[1].n };
-        *out = result;
-    }
-    buf_free(&b);
-    buf_free(&ran.text[0]);
-    buf_free(&ran.text[1]);
-    return r;
-}
-
 static int remote_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
                         const struct compute_name *names, size_t n, struct err *e)
 {
     struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "names", SECONDS(15));
+    struct json_out o = remote_begin(&b, "names", SECONDS(15));
 
     json_kstr(&o, "vpc", vpc_id->s);
     json_kint(&o, "revision", revision);
@@ -550,7 +483,7 @@ static int remote_names(struct compute *h, const struct uuid *vpc_id, int64_t re
 static int open_watch(struct remote *r, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "watch", 0);
+    struct json_out o = remote_begin(&b, "watch", 0);
 
     r->watch = open_stream(r, e);
     if (!r->watch) {
@@ -628,6 +561,7 @@ static const struct compute_class remote_class = {
     .logs = remote_logs,
     .stats = remote_stats,
     .exec = remote_exec,
+    .probe = remote_probe,
     .names = remote_names,
     .watch = remote_watch,
     .free = remote_free,

@@ -304,6 +304,33 @@ static int run_exec(struct job *j, struct err *e)
     return r;
 }
 
+static int run_probe(struct job *j, struct err *e)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct compute_probe p = { .path = text(j, &a, "path") };
+    const char *kind, *fault = NULL;
+    struct buf b = BUF(KIB(4));
+    struct json_out o = JSON_OUT(&b);
+    struct uuid id;
+
+    TRY(need_id(j, "id", &id, e));
+    TRY(need_text(j, &a, "kind", &kind, e));
+    int which = enum_from_str(compute_probe_names, kind);
+    if (which < 0)
+        return err_set(e, ERR_INVALID, "the probe is of no known kind");
+    p.kind = (enum compute_probe_kind)which;
+    p.port = json_get_int(j->order, "port", 0);
+    p.timeout = json_get_int(j->order, "timeout", 0);
+    TRY(compute_probe_in(j->server->compute, &a, &id, &p, &fault, e));
+    json_open(&o, '{');
+    if (fault)
+        json_kstr(&o, "fault", fault);
+    json_close(&o);
+    int done = stream_json(j->stream, &b, e);
+    buf_free(&b);
+    return done;
+}
+
 static int send_event(struct job *j, const struct server_event *ev, struct err *e)
 {
     struct buf b = BUF(KIB(1));
@@ -417,6 +444,7 @@ static const struct order_kind kinds[] = {
     { "names",         false, run_names },
     { "logs",          true,  run_logs },
     { "exec",          true,  run_exec },
+    { "probe",         true,  run_probe },
     { "watch",         true,  run_watch },
     { "image_ensure",  false, run_image_ensure },
     { "image_inspect", false, run_image_inspect },

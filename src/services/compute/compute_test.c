@@ -126,6 +126,43 @@ TEST(an_instance_is_stopped_started_paused_and_resumed)
     CHECK_STR(member(patch(w, path, "{'labels':{'team':'one'}}"), "labels.team"), "one");
 }
 
+TEST(an_instance_is_resized_and_its_quotas_follow)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct compute_spec s;
+    struct uuid id;
+    struct reply r = post(w, "/instances", "{'name':'a','image':'nginx'}");
+    static const char sql[] = "SELECT used FROM core_quota WHERE name = 'memory_mb'";
+
+    snprintf(id.s, sizeof(id.s), "%s", r.id);
+    world_settle(w);
+    CHECK_EQ(post(w, "/instances/a/resize", "{'instance_type':'huge-99'}").status, 400);
+    CHECK_EQ(post(w, "/instances/a/resize", "{}").status, 400);
+    CHECK_EQ(
+        as(w, AS_STRANGER, POST, fmt("/instances/%s/resize", r.id), "{'instance_type':'basic-2'}")
+            .status,
+        404);
+    r = post(w, "/instances/a/resize", "{'instance_type':'basic-2'}");
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(member(r, "instance_type"), "basic-2");
+    CHECK_EQ(member_int(r, "memory_limit"), 1024);
+    CHECK_EQ(member_int(r, "disk_limit"), 5); /* as it was made */
+    CHECK_EQ(world_int(w, sql), 1024);
+    world_settle(w);
+    compute_fake_order(app_compute(world_app(w), MODE_LIVE), &a, &id, &s);
+    CHECK_EQ(s.memory_mb, 1024);
+    CHECK_EQ(s.boot, 1); /* it went on */
+    CHECK_EQ(post(w, "/instances/a/resize", "{'instance_type':'basic-1'}").status, 409);
+    CHECK_EQ(post(w, "/instances/a/stop", NULL).status, 200);
+    CHECK_EQ(post(w, "/instances/a/resize", "{'instance_type':'basic-1'}").status, 200);
+    CHECK_EQ(world_int(w, sql), 512);
+    CHECK_EQ(del(w, "/instances/a").status, 200);
+    CHECK_EQ(post(w, fmt("/instances/%s/resize", id.s), "{'instance_type':'basic-2'}").status, 409);
+    world_settle(w);
+    CHECK_EQ(world_int(w, sql), 0);
+}
+
 TEST(a_deleted_instance_is_terminated_for_an_hour_and_gone_from_lists)
 {
     _cleanup_(world_freep) struct world *w = world_new();

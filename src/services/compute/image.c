@@ -220,7 +220,8 @@ int image_for_launch(struct call *c, const char *name, struct image *out, struct
     return image_usable(c, out, e);
 }
 
-static const char sql_users[] = "SELECT count(*) FROM instances WHERE image_id = $1";
+static const char sql_users[] = "SELECT (SELECT count(*) FROM instances WHERE image_id = $1) +"
+                                " (SELECT count(*) FROM unit_instances WHERE image_id = $1)";
 
 int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *e)
 {
@@ -228,7 +229,8 @@ int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *
 }
 
 static const char sql_staying[] =
-    "SELECT count(*) FROM instances WHERE image_id = $1 AND deleted_at = 0";
+    "SELECT (SELECT count(*) FROM instances WHERE image_id = $1 AND deleted_at = 0) +"
+    " (SELECT count(*) FROM unit_instances WHERE image_id = $1 AND deleted_at = 0)";
 
 int image_erase(struct call *c, const struct image *i, struct err *e)
 {

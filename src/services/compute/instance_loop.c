@@ -21,6 +21,7 @@ enum {
     NO_WAIT = -1,
 };
 
+/* Both records have the same fields. */
 static uint64_t moved_fields(void)
 {
     return FIELD_SET(instance, status, status_reason, started_at, exit_code, restart_count, boot,
@@ -33,7 +34,9 @@ static int instance_moved(struct visit *v, struct call *c, void *arg, struct err
 
     if (now->status == INSTANCE_RUNNING && old->status != INSTANCE_RUNNING)
         TRY(call_due(c, &names_loop, &now->vpc_id, c->now, e));
-    return call_update(c, &instance_record, v->row, arg, moved_fields(), e);
+    if (is_unit(v))
+        TRY(unit_told(c, &now->id, e));
+    return call_update(c, v->loop->record, v->row, arg, moved_fields(), e);
 }
 
 /* Writes what changed, if anything did. '*ran' is false when the row was changed meanwhile: come
@@ -54,13 +57,17 @@ static int instance_save(struct visit *v, struct instance *now, bool *ran, struc
 /* ---- names inside of the VPC */
 
 static const char sql_names[] =
-    "SELECT name, private_ip FROM instances WHERE vpc_id = $1 AND deleted_at = 0"
+    "SELECT name, private_ip, mode FROM ("
+    "SELECT name, private_ip, mode FROM instances WHERE vpc_id = $1 AND deleted_at = 0"
+    " UNION ALL"
+    " SELECT name, private_ip, mode FROM unit_instances WHERE vpc_id = $1 AND deleted_at = 0) AS x"
     " ORDER BY name COLLATE \"C\"";
 
 struct names {
     struct arena *arena;
     struct compute_name *v;
     size_t n, cap;
+    enum mode mode;
 };
 
 static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
@@ -69,6 +76,7 @@ static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struc
 
     if (x->n == MAX_NAMES)
         return 0;
+    x->mode = (enum mode)enum_from_str(mode_names, cols[2].s);
     x->v = arena_more(x->arena, x->v, x->n, &x->cap, sizeof(*x->v));
     x->v[x->n++] = (struct compute_name){ .name = arena_strdup(x->arena, cols[0].s),
                                           .ip = arena_strdup(x->arena, cols[1].s) };
@@ -76,17 +84,18 @@ static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struc
 }
 
 /* The time is taken before the rows are read: a list with a later number has seen all that an
- * earlier one has.  It is the database's, which all who send agree on. */
+ * earlier one has.  It is the database's, which all who send agree on.  The network of an owner of
+ * units has no row. */
 static int names_visit(struct visit *v, struct err *e)
 {
     struct names x = { .arena = v->arena };
     int64_t revision;
 
-    if (!v->row)
-        return visit_forget(v); /* the host's network went with the last instance */
     TRY(db_now(v->db, &revision, e));
     TRY(db_each(v->db, sql_names, ARGS(A(&v->id)), names_add, &x, e));
-    TRY(compute_names(app_compute(v->app, v->mode), &v->id, revision, x.v, x.n, e));
+    if (!v->row && !x.n)
+        return visit_forget(v); /* the host's network went with the last instance */
+    TRY(compute_names(app_compute(v->app, x.n ? x.mode : v->mode), &v->id, revision, x.v, x.n, e));
     return x.n ? visit_settled(v) : visit_forget(v);
 }
 
@@ -138,16 +147,28 @@ static int grave_close(struct call *c, void *arg, struct err *e)
     return db_exec(c->db, sql_destroyed, ARGS(A(&g->v->id)), e);
 }
 
+static const char sql_other[] = "SELECT (SELECT count(*) FROM instances WHERE id = $1) +"
+                                " (SELECT count(*) FROM unit_instances WHERE id = $1)";
+
+/* Without a grave it is of the other loop, whose row it has, or nobody's. */
+static int ungraved_visit(struct visit *v, struct err *e)
+{
+    int64_t rows;
+
+    TRY(db_int(v->db, sql_other, ARGS(A(&v->id)), 0, &rows, e));
+    if (!rows)
+        log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
+    return visit_forget(v);
+}
+
 /* The row is gone, so the grave says whether the host was a real one. */
 static int gone_visit(struct visit *v, struct err *e)
 {
     struct grave g = { .v = v };
 
     TRY(db_each(v->db, sql_grave, ARGS(A(&v->id)), grave_read, &g, e));
-    if (!g.found) {
-        log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
-        return visit_forget(v);
-    }
+    if (!g.found)
+        return ungraved_visit(v, e);
     int ending =
         compute_destroy(app_compute(v->app, g.mode), &v->id, g.revision, SECONDS(GRACE_SECONDS), e);
     TRY(ending);
@@ -163,6 +184,16 @@ static int gone_visit(struct visit *v, struct err *e)
 static const char sql_bury[] =
     "INSERT INTO instance_graves (id, tenant_id, mode, project_id, vpc_id, last_revision, body,"
     " deleted_at, destroyed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE)";
+
+static int bury(struct call *c, const struct instance *i, const struct uuid *tenant,
+                const char *body, struct err *e)
+{
+    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    return db_exec(c->db, sql_bury,
+                   ARGS(A(&i->id), A(tenant), A(enum_to_str(mode_names, (int)i->mode)),
+                        A(&i->project_id), A(&i->vpc_id), A(i->revision), A(body), A(c->now)),
+                   e);
+}
 
 /* The grave shows what it was, and proves to hosts that may still have something of it that it is
  * gone. */
@@ -181,11 +212,16 @@ static int instance_bury(struct call *c, struct instance *i, struct err *e)
     buf_free(&text);
     if (!whole)
         return err_cause(e, ERR_INTERNAL, "a grave's body is too large", "internal error");
-    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
-    return db_exec(c->db, sql_bury,
-                   ARGS(A(&i->id), A(&i->tenant_id), A(enum_to_str(mode_names, (int)i->mode)),
-                        A(&i->project_id), A(&i->vpc_id), A(i->revision), A(body), A(c->now)),
-                   e);
+    return bury(c, i, &i->tenant_id, body, e);
+}
+
+/* A unit's proves, and shows nobody anything. */
+static int unit_bury(struct call *c, struct instance *i, struct err *e)
+{
+    i->revision++;
+    TRY(unit_told(c, &i->id, e));
+    TRY(unit_forget(c, &i->id, e));
+    return bury(c, i, &i->id, "", e);
 }
 
 /* All that it held is free, and what waited for it to go is looked at. */
@@ -193,13 +229,15 @@ static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, st
 {
     struct instance i = *(const struct instance *)v->row;
 
-    TRY(call_delete(c, &instance_record, &i, e));
-    TRY(image_left(c, &i.image_id, e)); /* before the quotas: a launch locks them in this order */
-    TRY(quota_take(c, &quota_instances, -1, e));
-    TRY(quota_take(c, &quota_vcpus, -i.cpu_limit / 1000, e));
-    TRY(quota_take(c, &quota_memory_mb, -i.memory_limit, e));
+    TRY(call_delete(c, v->loop->record, &i, e));
+    if (!uuid_is_nil(&i.image_id))
+        TRY(image_left(c, &i.image_id,
+                       e)); /* before the quotas: a launch locks them in this order */
+    if (!is_unit(v))
+        TRY(quota_take(c, &quota_instances, -1, e));
+    TRY(instance_resized(c, &i, 0, 0, e));
     TRY(network_address_release(c, &i.id, e));
-    return instance_bury(c, &i, e);
+    return is_unit(v) ? unit_bury(c, &i, e) : instance_bury(c, v->row, e);
 }
 
 /* It is not ended, and its time is over: the row says so, and the host is asked for as long as it
@@ -256,14 +294,14 @@ static void image_awaited(struct visit *v, struct instance *now, const struct im
                                       image->status_reason ? image->status_reason : "");
 }
 
-/* A host name has 63 bytes, an instance's name may have 64. */
+/* A host name has 63 bytes, an instance's name may have 64; a unit's may go on behind a dot. */
 static const char *host_name(struct arena *a, const char *name)
 {
-    return arena_dup(a, name, MIN(strlen(name), (size_t)63));
+    return arena_dup(a, name, MIN(strcspn(name, "."), (size_t)63));
 }
 
-static void spec_fill(struct visit *v, const struct instance *i, const struct image *image,
-                      struct compute_spec *s)
+static int spec_fill(struct visit *v, const struct instance *i, const struct image *image,
+                     struct compute_spec *s, struct err *e)
 {
     *s = (struct compute_spec){
         .id = i->id,
@@ -289,6 +327,7 @@ static void spec_fill(struct visit *v, const struct instance *i, const struct im
         .dns = i->dns_ip,
         .ports = ports_for_host(v->arena, i->ports),
     };
+    return is_unit(v) ? unit_spec_fill(v, s, e) : 0;
 }
 
 static const char *ended_how(struct arena *a, const struct compute_state *s)
@@ -397,6 +436,7 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
 /* Ended already, perhaps, since the host was asked: so a young grave counts too. */
 static const char sql_ending[] =
     "SELECT (SELECT count(*) FROM instances WHERE deleted_at > 0) +"
+    " (SELECT count(*) FROM unit_instances WHERE deleted_at > 0) +"
     " (SELECT count(*) FROM instance_graves WHERE NOT destroyed OR deleted_at > $1)";
 
 /* The host says that something is taken, a port.  While deleted instances are still being ended it
@@ -439,7 +479,7 @@ static int error_on_host(struct visit *v, const struct instance *now, const stru
         return compute_destroy(app_compute(v->app, v->mode), &now->id, now->revision, 0, e);
     if (died || !image->digest)
         return 0;
-    spec_fill(v, now, image, &spec);
+    TRY(spec_fill(v, now, image, &spec, e));
     spec.want = COMPUTE_WANT_STOPPED;
     TRY(compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e));
     return state.status == COMPUTE_STOPPING;
@@ -524,7 +564,10 @@ static int image_missing(struct visit *v, struct instance *now, struct image *im
         image_failed(v, now, image);
         return error_visit(v, now, image, false, e);
     }
-    TRY(visit_write(v, image_again, &image->id, &ran, e));
+    if (uuid_is_nil(&image->id))
+        TRY(unit_image_again(v, now, e));
+    else
+        TRY(visit_write(v, image_again, &image->id, &ran, e));
     return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
@@ -554,7 +597,7 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     int64_t wait = 0;
     bool ran;
 
-    spec_fill(v, now, image, &spec);
+    TRY(spec_fill(v, now, image, &spec, e));
     if (compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e) < 0)
         return not_ensured(v, now, image, e);
     wait = take_state(v, now, &state);
@@ -591,8 +634,16 @@ static int provisioning_visit(struct visit *v, struct instance *now, struct imag
     return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
+static int image_of(struct visit *v, const struct instance *i, struct image *out, struct err *e)
+{
+    if (uuid_is_nil(&i->image_id))
+        return unit_image(v, i, out, e);
+    return db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
+                  ARGS(A(&i->image_id)), out, e);
+}
+
 /* What becomes of the image's row does not matter to an instance that has been made. */
-static int instance_visit(struct visit *v, struct err *e)
+int instance_visit(struct visit *v, struct err *e)
 {
     struct instance now;
     struct image image;
@@ -606,8 +657,7 @@ static int instance_visit(struct visit *v, struct err *e)
         return visit_settled(v);
     if (now.status == INSTANCE_PENDING)
         now.status = INSTANCE_PROVISIONING;
-    TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
-               ARGS(A(&now.image_id)), &image, e));
+    TRY(image_of(v, &now, &image, e));
     if (now.status == INSTANCE_ERROR)
         return error_visit(v, &now, &image, false, e);
     if (now.status == INSTANCE_PROVISIONING)
@@ -627,3 +677,9 @@ const struct reconciler instance_loop = {
     .sweep =
         "SELECT id FROM instances UNION ALL SELECT id FROM instance_graves WHERE NOT destroyed",
 };
+
+void compute_changed(struct app *app, const struct uuid *id)
+{
+    reconcile_signal(app, &instance_loop, id);
+    reconcile_signal(app, &unit_loop, id);
+}
