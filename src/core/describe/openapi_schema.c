@@ -189,6 +189,26 @@ static void raw_members(struct json_out *o, const char *members)
     arena_free(&a);
 }
 
+static void put_row(struct json_out *o, struct schemas *s, const struct field *f, bool nullable,
+                    bool in)
+{
+    enum schema_kind kind = in ? SCHEMA_CREATE : SCHEMA_OUT;
+
+    if (!nullable) {
+        schema_ref(o, s, f->of, kind);
+        return;
+    }
+    json_key(o, "anyOf");
+    json_open(o, '[');
+    json_open(o, '{');
+    schema_ref(o, s, f->of, kind);
+    json_close(o);
+    json_open(o, '{');
+    json_kstr(o, "type", "null");
+    json_close(o);
+    json_close(o);
+}
+
 static void put_json(struct json_out *o, const struct field *f, bool nullable, bool in)
 {
     if (!f->form)
@@ -245,7 +265,7 @@ static void put_form(struct json_out *o, struct schemas *s, const struct record 
         put_list(o, s, f, nullable, in);
         break;
     case F_ROW:
-        schema_ref(o, s, f->of, in ? SCHEMA_CREATE : SCHEMA_OUT);
+        put_row(o, s, f, nullable, in);
         break;
     }
 }

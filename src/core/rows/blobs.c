@@ -172,7 +172,7 @@ static int count_all(struct db *db, struct err *e)
 void blobs_tick(struct app *app, bool all, bool count)
 {
     struct db *db = store_any_reader(app->store);
-    bool moved = atomic_exchange(&app->blobs_left, false) | blobs_moved(app->blobs);
+    bool left = atomic_exchange(&app->blobs_left, false), moved = blobs_moved(app->blobs) || left;
     bool dropped = atomic_exchange(&app->blobs_dropped, false);
     struct err e;
     int rc = 0;
