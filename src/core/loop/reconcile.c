@@ -6,61 +6,10 @@
 #include <sodium.h>
 
 #include "base/log.h"
-#include "core/loop/reconcile.h"
-#include "core/loop/visit.h"
+#include "core/loop/reconcile_private.h"
 #include "core/request/request.h"
 
-enum { SEATS_MAX = DUE_CLAIM_MAX, DRAIN_MAX = 100000 };
-static const int64_t LEASE = SECONDS(60);
-static const int64_t RENEW_EVERY = SECONDS(15);
-static const int64_t REFRESH_EVERY = SECONDS(30);
-static const int64_t SWEEP_EVERY = SECONDS(60);
-
-struct loop {
-    const struct reconciler *r;
-    int64_t next; /* when its earliest row is due, as far as this process knows */
-    int held;     /* rows leased by this process's workers */
-    bool claiming;
-    bool held_back; /* due rows wait until their tenants hold less */
-    unsigned ended; /* leases, so far */
-    struct due_front front;
-    struct visit_counts counts;
-};
-
-struct lease {
-    struct loop *loop;
-    struct due_claimed row;
-    char by[DUE_BY];
-    int64_t since; /* monotonic */
-};
-
-struct seat { /* a worker's */
-    struct reconcile *rc;
-    pthread_t thread;
-    bool busy;
-    struct lease lease; /* if busy */
-};
-
-struct reconcile {
-    struct app *app;
-    struct loop *loops;
-    size_t n_loops;
-    size_t turn; /* where the search for a due loop begins */
-    char process[17];
-    atomic_uint claims;
-    atomic_int outside;   /* signals from outside of calls that the writer has not done yet */
-    pthread_mutex_t lock; /* guards all below, and the loops' next and claiming */
-    pthread_cond_t work, timer;
-    struct seat seats[SEATS_MAX];
-    int n_seats, started, idle;
-    struct lease ready[SEATS_MAX]; /* leased, and waiting for a seat's thread */
-    int n_ready;
-    int64_t planned; /* when the timer will look by itself (wall) */
-    pthread_t timer_thread;
-    bool running, stopping;
-    int64_t held_back; /* claims that left due rows to later, so far */
-    int64_t swept;     /* wall time of the last sweep, for drains */
-};
+enum { DRAIN_MAX = 100000 };
 
 /* ---- one write job: ends a lease, takes new ones */
 
@@ -123,7 +72,7 @@ static struct lease turn_lease(const struct turn *t, size_t i)
 static void *seat_main(void *arg);
 
 /* There is work for one more thread: they are started as they are needed. */
-static void rouse(struct reconcile *rc)
+void reconcile_rouse(struct reconcile *rc)
 {
     char name[16];
 
@@ -139,12 +88,12 @@ static void rouse(struct reconcile *rc)
     s->thread = thread_start(name, seat_main, s);
 }
 
-static void loop_due(struct reconcile *rc, struct loop *l, int64_t at)
+void reconcile_loop_due(struct reconcile *rc, struct loop *l, int64_t at)
 {
     l->next = MIN(l->next, at);
     l->front.floor = MIN(l->front.floor, at);
     if (at <= clock_wall(rc->app->clock))
-        rouse(rc);
+        reconcile_rouse(rc);
     else if (at < rc->planned)
         pthread_cond_signal(&rc->timer);
 }
@@ -161,7 +110,7 @@ static int leased(const struct reconcile *rc)
 /* How many more rows of a loop may be leased now: where there are several loops, none gets the last
  * quarter of the seats, so that slow visits of one (a mail server that hangs) do not hold up the
  * others. */
-static int loop_room(const struct reconcile *rc, const struct loop *l)
+int reconcile_room(const struct reconcile *rc, const struct loop *l)
 {
     int most = rc->n_seats;
 
@@ -177,7 +126,7 @@ static struct loop *loop_find(struct reconcile *rc)
     for (size_t i = 0; i < rc->n_loops; i++) {
         struct loop *l = &rc->loops[(rc->turn + i) % rc->n_loops];
 
-        if (l->claiming || l->next > now || loop_room(rc, l) < 1)
+        if (l->claiming || l->next > now || reconcile_room(rc, l) < 1)
             continue;
         rc->turn = (rc->turn + i + 1) % rc->n_loops;
         return l;
@@ -194,7 +143,7 @@ static void holds_add(struct due_claim *c, const struct loop *l, const struct le
 static void claim_begin(struct reconcile *rc, struct turn *t, struct loop *l)
 {
     int free = rc->idle + rc->n_seats - rc->started - rc->n_ready;
-    int want = MIN(MAX(1 + free, 1), loop_room(rc, l));
+    int want = MIN(MAX(1 + free, 1), reconcile_room(rc, l));
 
     if (want < 1)
         return;
@@ -235,9 +184,9 @@ static void claim_end(struct reconcile *rc, struct turn *t, bool ok)
         rc->ready[rc->n_ready++] = turn_lease(t, i);
         l->held++;
         if (i)
-            rouse(rc);
+            reconcile_rouse(rc);
     }
-    loop_due(rc, l, ok ? t->claim.next : clock_wall(rc->app->clock) + SECONDS(1));
+    reconcile_loop_due(rc, l, ok ? t->claim.next : clock_wall(rc->app->clock) + SECONDS(1));
 }
 
 /* One of its rows less is leased: whose turn was held back may come. */
@@ -308,7 +257,7 @@ static void seat_work(struct seat *s, struct db *db)
         bool ok = turn_write(&t, &e) == 0;
         pthread_mutex_lock(&rc->lock);
         if (t.finish && ok)
-            loop_due(rc, s->lease.loop, f.due);
+            reconcile_loop_due(rc, s->lease.loop, f.due);
         if (t.loop)
             claim_end(rc, &t, ok);
     }
@@ -320,217 +269,6 @@ static void *seat_main(void *arg)
     struct seat *s = arg;
 
     seat_work(s, store_any_reader(s->rc->app->store));
-    return NULL;
-}
-
-/* ---- the timer's chores */
-
-struct renewal {
-    struct lease leases[2 * SEATS_MAX];
-    int n;
-    int64_t until;
-};
-
-static int renew_run(struct db *db, void *ctx, struct err *e)
-{
-    struct renewal *r = ctx;
-
-    for (int i = 0; i < r->n; i++)
-        TRY(due_renew(db, r->leases[i].loop->r->name, &r->leases[i].row.id, r->leases[i].by,
-                      r->until, e));
-    return 0;
-}
-
-/* Prolongs the leases of visits that take long. */
-static void renew(struct reconcile *rc)
-{
-    struct renewal r = { .until = clock_wall(rc->app->clock) + LEASE };
-    int64_t old = clock_mono(clock_system()) - RENEW_EVERY / 2;
-    struct err e;
-
-    pthread_mutex_lock(&rc->lock);
-    for (int i = 0; i < rc->started; i++)
-        if (rc->seats[i].busy && rc->seats[i].lease.since < old)
-            r.leases[r.n++] = rc->seats[i].lease;
-    for (int i = 0; i < rc->n_ready; i++)
-        if (rc->ready[i].since < old)
-            r.leases[r.n++] = rc->ready[i];
-    pthread_mutex_unlock(&rc->lock);
-    if (r.n && store_write(rc->app->store, renew_run, &r, &e) < 0)
-        log_err(LOG_WARN, "reconcile_renew_failed", &e);
-}
-
-static void refresh(struct reconcile *rc, struct db *db)
-{
-    for (size_t i = 0; i < rc->n_loops; i++) {
-        int64_t next = 0;
-        struct err e;
-        int rc_ = db_read_round(db, &e);
-
-        if (rc_ == 0)
-            rc_ = due_earliest(db, rc->loops[i].r->name, clock_wall(rc->app->clock), &next, &e);
-        db_read_done(db);
-        if (rc_ < 0) {
-            log_err(LOG_WARN, "reconcile_refresh_failed", &e);
-            continue;
-        }
-        pthread_mutex_lock(&rc->lock);
-        loop_due(rc, &rc->loops[i], next);
-        pthread_mutex_unlock(&rc->lock);
-    }
-}
-
-enum { SWEEP_BATCH = 256 };
-struct sweeping {
-    const char *loop;
-    int64_t now;
-    size_t n;
-    struct uuid ids[SWEEP_BATCH], tenants[SWEEP_BATCH];
-};
-
-static bool take_id(struct uuid *to, const struct col *c)
-{
-    *to = (struct uuid){ "" };
-    if (!c->s || c->n >= sizeof(to->s))
-        return false;
-    memcpy(to->s, c->s, c->n);
-    return true;
-}
-
-static int sweep_row(void *ctx, const struct col *c, size_t n, struct err *e)
-{
-    struct sweeping *s = ctx;
-
-    if (n != 2 || !take_id(&s->ids[s->n], &c[0]))
-        return err_set(e, ERR_INTERNAL, "the sweep of '%s' gives no ids", s->loop);
-    take_id(&s->tenants[s->n], &c[1]);
-    s->n++;
-    return 0;
-}
-
-static int sweep_run(struct db *db, void *ctx, struct err *e)
-{
-    struct sweeping *s = ctx;
-
-    for (size_t i = 0; i < s->n; i++)
-        TRY(due_add(db, s->loop, &s->ids[i], &s->tenants[i], s->now, e));
-    return 0;
-}
-
-static bool has_tenants(const struct reconciler *r)
-{
-    return record_field(r->record, "tenant_id") != NULL;
-}
-
-/* Makes due what the loop's own SQL wants and the table lacks. */
-static int sweep_loop(struct reconcile *rc, struct db *db, struct loop *l, struct err *e)
-{
-    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
-    struct sweeping s = { .loop = l->r->name, .now = clock_wall(rc->app->clock) };
-    const char *tenant =
-        has_tenants(l->r) ? arena_printf(&a, "(SELECT t.tenant_id FROM %s AS t WHERE t.id = s.id)",
-                                         l->r->record->table)
-                          : "NULL";
-    const char *sql =
-        arena_printf(&a,
-                     "WITH s(id) AS (%s) SELECT s.id, %s FROM s WHERE NOT EXISTS"
-                     " (SELECT 1 FROM core_due AS d WHERE d.loop = $1 AND d.id = s.id)"
-                     " LIMIT %d",
-                     l->r->sweep, tenant, SWEEP_BATCH);
-    do {
-        s.n = 0;
-        int rc_ = db_read_round(db, e);
-        if (rc_ == 0)
-            rc_ = db_each(db, sql, ARGS(A(s.loop)), sweep_row, &s, e);
-        db_read_done(db);
-        TRY(rc_);
-        if (s.n)
-            TRY(store_write(rc->app->store, sweep_run, &s, e));
-        if (s.n) {
-            pthread_mutex_lock(&rc->lock);
-            loop_due(rc, l, s.now);
-            pthread_mutex_unlock(&rc->lock);
-        }
-    } while (s.n == SWEEP_BATCH);
-    return 0;
-}
-
-static int sweep(struct reconcile *rc, struct db *db, struct err *e)
-{
-    int bad = 0;
-
-    for (size_t i = 0; i < rc->n_loops; i++)
-        if (rc->loops[i].r->sweep && sweep_loop(rc, db, &rc->loops[i], e) < 0) {
-            log_err(LOG_ERROR, "reconcile_sweep_failed", e);
-            bad = -1;
-        }
-    return bad;
-}
-
-/* Waits until a loop is due, a signal changes that, or a second has passed. */
-static void timer_wait(struct reconcile *rc)
-{
-    int64_t now = clock_wall(rc->app->clock), at = now + SECONDS(1);
-    struct timespec ts;
-
-    for (size_t i = 0; i < rc->n_loops; i++) {
-        if (rc->loops[i].claiming)
-            continue;
-        if (rc->loops[i].next > now)
-            at = MIN(at, rc->loops[i].next);
-        else if (loop_room(rc, &rc->loops[i]) > 0)
-            rouse(rc);
-    }
-    rc->planned = at;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    int64_t ns = ts.tv_nsec + (at - now) * 1000;
-    ts.tv_sec += ns / 1000000000;
-    ts.tv_nsec = ns % 1000000000;
-    pthread_cond_timedwait(&rc->timer, &rc->lock, &ts);
-    rc->planned = 0;
-}
-
-static void timer_chores(struct reconcile *rc, struct db *db, int64_t last[3])
-{
-    int64_t now = clock_mono(clock_system());
-    struct err e;
-
-    if (now - last[0] >= RENEW_EVERY) {
-        last[0] = now;
-        renew(rc);
-    }
-    if (now - last[1] >= REFRESH_EVERY) {
-        last[1] = now;
-        refresh(rc, db);
-    }
-    if (now - last[2] >= SWEEP_EVERY) {
-        last[2] = now;
-        (void)sweep(rc, db, &e);
-    }
-}
-
-static void *timer_main(void *arg)
-{
-    struct reconcile *rc = arg;
-    struct db *db = NULL;
-    int64_t past = clock_mono(clock_system()) - SWEEP_EVERY - 1;
-    int64_t last[3] = { past, past, past };
-    struct err e;
-
-    pthread_mutex_lock(&rc->lock);
-    while (!rc->stopping) {
-        pthread_mutex_unlock(&rc->lock);
-        if (!db)
-            db = store_reader(rc->app->store, &e);
-        if (db)
-            timer_chores(rc, db, last);
-        pthread_mutex_lock(&rc->lock);
-        if (!rc->stopping)
-            timer_wait(rc);
-    }
-    pthread_mutex_unlock(&rc->lock);
-    if (db)
-        store_reader_back(rc->app->store, db);
     return NULL;
 }
 
@@ -587,7 +325,7 @@ int reconcile_start(struct app *app, struct err *e)
         return 0;
     rc->running = true;
     rc->n_seats = (int)app->config->reconcilers;
-    rc->timer_thread = thread_start("visit-timer", timer_main, rc);
+    rc->timer_thread = thread_start("visit-timer", reconcile_timer, rc);
     return 0;
 }
 
@@ -670,7 +408,7 @@ void reconcile_wake(struct app *app, const struct reconciler *loop, int64_t at)
     pthread_mutex_lock(&rc->lock);
     for (size_t i = 0; i < rc->n_loops; i++)
         if (rc->loops[i].r == loop)
-            loop_due(rc, &rc->loops[i], at);
+            reconcile_loop_due(rc, &rc->loops[i], at);
     pthread_mutex_unlock(&rc->lock);
 }
 
@@ -699,7 +437,7 @@ static int outside_run(struct db *db, void *ctx, struct err *e)
     struct outside *o = ctx;
     struct uuid tenant = { "" };
 
-    if (has_tenants(o->r))
+    if (loop_has_tenants(o->r))
         TRY(db_each(db,
                     arena_printf(&a, "SELECT tenant_id FROM %s WHERE id = $1", o->r->record->table),
                     ARGS(A(&o->id)), take_uuid, &tenant, e));
@@ -784,7 +522,7 @@ int reconcile_drain(struct app *app, struct err *e)
     int64_t now = clock_wall(app->clock);
     if (!rc->swept || now - rc->swept >= SWEEP_EVERY) {
         rc->swept = now;
-        rc_ = sweep(rc, db, e);
+        rc_ = reconcile_sweep(rc, db, e);
     }
     do {
         before = visits;

@@ -9,7 +9,7 @@
 struct app;
 struct call_private;
 struct idem;
-struct idem_body; /* idempotency.c's own */
+struct idem_body; /* idem_key.c's own */
 
 enum { PRINT_HEX = 65 };
 
@@ -48,6 +48,8 @@ int idem_begin(struct call_private *p, struct db *db, struct err *e) _must_check
 int idem_begin_pg(struct call_private *p, struct db *db, struct err *e) _must_check_;
 /* Before a LONG handler, on its worker: 0 go on, 1 the answer is filled from the record. */
 int idem_begin_long(struct call_private *p, struct db *db, struct err *e) _must_check_;
+/* Whether it asks what the record's request asked. */
+bool idem_same(const struct call_private *p, const char *print);
 /* A raw body's next bytes, as its handler gets them; 0: its end. */
 void idem_body_read(struct call_private *p, const void *bytes, size_t n);
 /* Whether a retry has taken this run's claim over: in the transaction that would write to it. */

@@ -180,6 +180,18 @@ int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
 void bytes_forget(struct call_private *p); /* the answer is another one */
 bool dispatch_cold(void *ctx, struct http_req *r);
 
+/* ---- head.c: what the head says beside the route */
+
+void head_client_ip(struct call_private *p); /* the peer's, or what a trusted proxy says */
+void head_name(struct call_private *p);      /* its id: the client's, if that may stand in a log */
+void head_trace(struct call_private *p);     /* traceparent */
+int head_singles(struct call_private *p, struct err *e) _must_check_;
+int head_version(struct call_private *p, struct err *e) _must_check_; /* X-API-Version */
+/* Also of a request that is refused: in which form is that told? */
+int head_accept(struct call_private *p, struct err *e);
+/* Else that of its credential. */
+void head_version_kept(struct call_private *p);
+
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
 void run_stream(struct call_private *p, struct worker *w); /* a stream's handler, here */
