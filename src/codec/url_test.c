@@ -76,8 +76,8 @@ static void what_two_readers_understand_differently_is_none(void **state _unused
         "https://example.com:65536/",
         "https://example.com:+80/",
         "https://example.com:80a/",
-        "https://b\xc3\xbc"
-        "cher.example/",
+        ("https://b\xc3\xbc"
+         "cher.example/"),
         "https://example.com/\xc3\xbc",
         "https://example.com/%2",
         "https://example.com/%zz",

@@ -31,8 +31,8 @@ TEST_HOST(what_is_no_list_of_files_is_refused)
         "[{\"name\":\".new\",\"mode\":1,\"uid\":0,\"gid\":0,\"content\":\"\"}]",
         "[{\"name\":\"a\",\"mode\":512,\"uid\":0,\"gid\":0,\"content\":\"\"}]",
         "[{\"name\":\"a\",\"mode\":1,\"uid\":65536,\"gid\":0,\"content\":\"\"}]",
-        "[{\"name\":\"a\",\"mode\":1,\"uid\":0,\"gid\":0,\"content\":\"\"},"
-        "{\"name\":\"a\",\"mode\":1,\"uid\":0,\"gid\":0,\"content\":\"\"}]",
+        ("[{\"name\":\"a\",\"mode\":1,\"uid\":0,\"gid\":0,\"content\":\"\"},"
+         "{\"name\":\"a\",\"mode\":1,\"uid\":0,\"gid\":0,\"content\":\"\"}]"),
     };
     _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
     struct compute_file *f, big = { .name = "a", .mode = 0400 };
