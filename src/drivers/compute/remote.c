@@ -80,7 +80,7 @@ static struct link *connect_link(struct remote *r, struct err *e)
 
     if (fd < 0)
         return NULL;
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
     l->orderer = true;
     if (link_greet(l, r->installation, e) == 0)
         return l;

@@ -344,7 +344,7 @@ static void logs_that_break_off_are_an_error(void **state)
 
 static struct link *link_of(int fd, bool orderer)
 {
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
 
     l->orderer = orderer;
     return l;
@@ -577,7 +577,7 @@ static bool hangs_up(struct pair *p, const void *bytes, size_t n)
     ssize_t r;
 
     assert_true(fd >= 0);
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
     assert_int_equal(link_greet(l, NULL, &e), 0);
     assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
     struct timeval patience = { .tv_sec = 3 };
