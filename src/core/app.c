@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "base/log.h"
+#include "core/feed/feed.h"
 #include "core/limit/lease.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
@@ -214,6 +215,8 @@ static int build(struct app *app, struct err *e)
     app->idem = idem_new();
     app->park = park_new(app);
     app->live = live_new();
+    app->feed = feed_new(app);
+    app->told.feed = feed_wake;
     TRY(mount_all(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
@@ -243,6 +246,7 @@ void app_free(struct app *app)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
+    feed_free(app->feed);
     live_free(app->live);
     park_free(app->park);
     idem_free(app->idem);

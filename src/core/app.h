@@ -30,6 +30,7 @@ struct app_opts {
     /* Says whether containers can be run and inspected: for /health/ready. NULL: they cannot. */
     bool (*runtime_ok)(void *ctx);
     void *runtime_ctx;
+    bool edge; /* one is to follow the feed: /health/ready says whether it does */
     /* Tests: called for every finished request with its row (NULL: none found), status, error code.
      */
     void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,

@@ -20,6 +20,7 @@
 struct auth_cache;
 struct call_private; /* request/request.h */
 struct faults;
+struct feed;
 struct idem;
 struct keyring;
 struct leases;
@@ -112,6 +113,7 @@ struct app {
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
+    struct feed *feed;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
@@ -129,6 +131,7 @@ struct app {
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
+        void (*feed)(struct app *app); /* what edges follow has changed */
     } told;
 };
 

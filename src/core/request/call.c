@@ -65,6 +65,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
+    p->commit.fed = false;
     p->commit.published = false;
     p->matched = false;
     p->refs = NULL;
@@ -115,6 +116,8 @@ void call_publish(struct call_private *p)
         park_signal(app->park, x->name);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
+    if (p->commit.fed)
+        app->told.feed(app);
 }
 
 void call_release(struct call_private *p)

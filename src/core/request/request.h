@@ -64,6 +64,7 @@ struct commit_part {
     struct revoked *revoked;
     struct topic *topics;
     struct due *dues;
+    bool fed; /* what edges follow has changed */
     bool published;
     bool audited;  /* the call's audit record is written */
     bool recorded; /* its idempotency record too */

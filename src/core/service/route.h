@@ -72,14 +72,17 @@ struct route {
 
 /* ---- a service */
 
+struct feed_part;
 struct reconciler;
 struct service {
     const char *name, *doc;
     const struct migration *migrations;    /* ends with { 0 } */
     const struct route *routes;            /* ends with { 0 } */
     const struct reconciler *const *loops; /* ends with NULL; may be NULL */
-    const struct quota *const *quotas;     /* all that it counts by; ends with NULL; may be NULL */
-    const struct auth_class *auth;         /* of one service only */
+    const struct feed_part *const
+        *feeds;                        /* what edges are told of it; ends with NULL; may be NULL */
+    const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
+    const struct auth_class *auth;     /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);
 };
