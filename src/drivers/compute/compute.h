@@ -65,10 +65,6 @@ struct compute_stats {
 };
 extern const struct record compute_stats_record;
 
-struct compute_name {
-    const char *name, *ip;
-};
-
 /* A place in the output, of stdout and of stderr: what a host says with each line and takes back,
  * nobody else's to read.  All 0: none. */
 struct compute_log_place {
@@ -143,10 +139,6 @@ struct compute_class {
                  struct err *e);
     int (*exec)(struct compute *h, struct arena *a, const struct uuid *id,
                 const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
-    /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are
-     * ignored. */
-    int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                 const struct compute_name *names, size_t n, struct err *e);
     /* The next change of any instance's status that no order brought at once (an exit): its id;
      * waits at most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
@@ -171,8 +163,6 @@ int compute_stats_of(struct compute *h, const struct uuid *id, struct compute_st
 int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
                     const struct compute_exec *x, struct compute_exec_result *out,
                     struct err *e) _must_check_;
-int compute_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                  const struct compute_name *names, size_t n, struct err *e) _must_check_;
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
 void compute_free(struct compute *h);
 DEFINE_CLEANUP(struct compute *, compute_free)

@@ -326,13 +326,6 @@ static int fake_exec(struct compute *h, struct arena *a, const struct uuid *id,
     return 0;
 }
 
-static int fake_names(_unused_ struct compute *h, _unused_ const struct uuid *vpc_id,
-                      _unused_ int64_t revision, _unused_ const struct compute_name *names,
-                      _unused_ size_t n, _unused_ struct err *e)
-{
-    return 0;
-}
-
 static int fake_watch(struct compute *h, int64_t timeout, struct uuid *id, _unused_ struct err *e)
 {
     struct fake *f = fake_of(h);
@@ -376,7 +369,6 @@ static const struct compute_class fake_class = {
     .logs = fake_logs,
     .stats = fake_stats,
     .exec = fake_exec,
-    .names = fake_names,
     .watch = fake_watch,
     .free = fake_free,
 };

@@ -304,17 +304,6 @@ static int order_row(struct compute *h, struct arena *a, struct json_out *o, int
     return r;
 }
 
-static int order_plain(struct compute *h, struct json_out *o, int64_t timeout, struct err *e)
-{
-    struct remote_order order = { .json = o->b, .timeout = timeout };
-
-    json_close(o);
-    int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
-                             : remote_do(h, &order, e);
-    buf_free(o->b);
-    return r;
-}
-
 static int remote_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
                          struct compute_state *out, struct err *e)
 {
@@ -562,26 +551,6 @@ static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id
     return r;
 }
 
-static int remote_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                        const struct compute_name *names, size_t n, struct err *e)
-{
-    struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "names", SECONDS(15));
-
-    json_kstr(&o, "vpc", vpc_id->s);
-    json_kint(&o, "revision", revision);
-    json_key(&o, "names");
-    json_open(&o, '[');
-    for (size_t i = 0; i < n; i++) {
-        json_open(&o, '{');
-        json_kstr(&o, "name", names[i].name);
-        json_kstr(&o, "ip", names[i].ip);
-        json_close(&o);
-    }
-    json_close(&o);
-    return order_plain(h, &o, SECONDS(15), e);
-}
-
 /* ---- watching: one stream for as long as the connection lasts ---- */
 
 static int open_watch(struct remote *r, struct err *e)
@@ -663,7 +632,6 @@ static const struct compute_class remote_class = {
     .logs = remote_logs,
     .stats = remote_stats,
     .exec = remote_exec,
-    .names = remote_names,
     .watch = remote_watch,
     .free = remote_free,
 };

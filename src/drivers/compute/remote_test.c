@@ -111,8 +111,6 @@ static void an_order_goes_there_and_its_state_comes_back(void **state)
     assert_int_equal(n, 1);
     assert_int_equal(compute_stats_of(p->remote, &s.id, &stats, &e), 0);
     assert_int_equal(stats.pids, 1);
-    assert_int_equal(
-        compute_names(p->remote, &s.id, 1, &(struct compute_name){ "a", "10.0.0.3" }, 1, &e), 0);
     assert_int_equal(compute_destroy(p->remote, &s.id, 1, 0, &e), 0);
     assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), 0);
     assert_int_equal(st.status, COMPUTE_ABSENT);

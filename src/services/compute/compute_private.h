@@ -9,6 +9,7 @@
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"
+#include "services/compute/names.h"
 #include "services/network/network.h"
 
 /* Texts of two rows; NULL is absent, and equal to itself alone. */
@@ -126,8 +127,6 @@ extern const struct record instance_record;
 extern const struct quota quota_instances, quota_vcpus, quota_memory_mb;
 /* The route's instance, to look into: 409 if it is being deleted. */
 int instance_there(struct call *c, struct instance *out, struct err *e) _must_check_;
-/* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */
-extern const struct reconciler names_loop;
 
 /* Port maps as text → JSON for the host: [{"host":8080,"port":80,"protocol":"tcp"}]; and back from
  * what it did. */

@@ -423,6 +423,7 @@ static int instance_launch(struct call *c, struct err *e)
     i->dns_ip = arena_strdup(c->arena, dns);
     TRY(call_insert(c, &instance_record, i, e));
     TRY(call_due(c, &instance_loop, &i->id, c->now, e));
+    TRY(call_feed(c, &names_feed, &i->id, e));
     return reply_row(c, &instance_record, i);
 }
 
@@ -446,8 +447,8 @@ static int instance_delete(struct call *c, struct err *e)
                         FIELD_SET(r, "deleted_at") | FIELD_SET(r, "deadline_at"),
                     e));
     TRY(network_address_leave(c, &i.id, e));
-    TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    TRY(call_feed(c, &names_feed, &i.id, e));
     return reply_deleted(c, "instance is being terminated");
 }
 
@@ -640,17 +641,17 @@ static int instance_update(struct call *c, struct err *e)
         TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot)
         set |= want_fields();
-    if (set & FIELD_SET(&instance_record, "name"))
-        TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     if (set) {
         TRY(call_update(c, &instance_record, &old, &i, set, e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+        if (set & FIELD_SET(&instance_record, "name"))
+            TRY(call_feed(c, &names_feed, &i.id, e));
     }
     return reply_row(c, &instance_record, &i);
 }
 
-static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, &names_loop,
-                                                          NULL };
+static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, NULL };
+static const struct feed_part *const compute_feeds[] = { &names_feed, NULL };
 
 /* clang-format off */
 #define I &instance_record
@@ -694,5 +695,6 @@ const struct service compute_service = {
     .migrations = compute_migrations,
     .routes = compute_routes,
     .loops = compute_loops,
+    .feeds = compute_feeds,
     .quotas = compute_quotas,
 };
