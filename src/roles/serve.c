@@ -388,7 +388,8 @@ static int keep_roles(struct serve *s, const int *listeners, size_t n, struct er
     memcpy(api_fds + 2, listeners, n * sizeof(int));
     if (!s->config->fake_drivers) {
         children[sup.n++] = (struct child){ .name = "agent", .argv = agent_argv };
-        children[sup.n++] = (struct child){ .name = "edge", .argv = edge_argv };
+        children[sup.n++] =
+            (struct child){ .name = "edge", .argv = edge_argv, .wait = MILLIS(100) };
     }
     for (size_t i = 0; i < sup.n; i++) {
         children[i].env = role_env(s, NULL);
