@@ -215,6 +215,7 @@ class Cloud:
         }
         if self.settings.get("compute.fake_drivers") != "true":
             self.settings["compute.port_min"], self.settings["compute.port_max"] = claim_block()
+        self.program = BRUME
         self.process = None
         self.key = self.password = None
         self.seen = set()
@@ -239,7 +240,7 @@ class Cloud:
         self.out, self.err = self.top / "stdout", self.top / "log"
         self.starts += 1
         with open(self.out, "wb") as out, open(self.err, "ab") as err:
-            self.process = subprocess.Popen([*prefix, str(BRUME), "serve", *more], env=self.env, stdout=out, stderr=err,
+            self.process = subprocess.Popen([*prefix, str(self.program), "serve", *more], env=self.env, stdout=out, stderr=err,
                                             stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
         return self.process
 

@@ -205,6 +205,13 @@ static int thing_stream(struct call *c, struct err *e)
 static _Atomic bool hold;
 static _Atomic int holding;
 
+/* Lets all of it end. */
+static inline void release(struct world *w)
+{
+    hold = false;
+    app_signal(world_app(w), "hold");
+}
+
 static void hold_on(void)
 {
     atomic_fetch_add(&holding, 1);
@@ -232,12 +239,12 @@ static int thing_hold(struct call *c, struct err *e)
 
 static int thing_hold_stream(struct call *c, struct err *e)
 {
-    TRY(stream_begin(c, "text/plain", e));
-    atomic_fetch_add(&holding, 1);
-    while (hold && !stream_gone(c))
-        usleep(1000);
-    atomic_fetch_sub(&holding, 1);
-    return 0;
+    bool *begun = stream_state(c, sizeof(*begun));
+
+    if (!*begun)
+        TRY(stream_begin(c, "text/plain", e));
+    *begun = true;
+    return hold ? call_park(c, "hold", INT64_MAX, c->now + MILLIS(50)) : 0;
 }
 
 static int thing_raw(struct call *c, struct err *e)

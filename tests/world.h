@@ -17,10 +17,11 @@
  *
  * Bodies may use ' for ". Every test runs on SQLite, and again on PostgreSQL when
  * BRUME_TEST_POSTGRES (a URL) is set.  Every answer is checked against its route's tables (no field
- * undeclared, ids and times well-formed, errors in our shape).  TESTS(service) ends with the check
- * that each route of that service was hit with: success, a validation error (where it has a body or
- * parameters), a stranger's object (404, where it has {id}), a missing scope (403), no credential
- * (401). */
+ * undeclared, ids and times well-formed, errors in our shape).  TESTS(service) ends with tests of
+ * each route of that service: it refuses nobody (401), who lacks its scope (403), and, with 400 and
+ * the field's name, every fault that its tables know of a body or of parameters, leaving no row;
+ * and with the check that each was hit with success and, where it has {id}, with a stranger's
+ * object (404).  Of validation services test what their tables do not say. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -63,6 +64,8 @@ extern const struct service *const all_services[];
 extern const char *(*world_credentials)(struct world *w, enum speaker who, const char *scopes);
 /* May change the configuration before a world starts; NULL: nothing. */
 extern void (*world_configure)(struct config *c);
+/* Settings of worlds that start, as a configuration's file has them; NULL: none. */
+extern const char *world_settings;
 
 struct world *world_new(void);
 void world_free(struct world *w);
@@ -73,7 +76,6 @@ void world_sleep(struct world *w, int64_t micros);
 void world_settle(struct world *w);
 struct app *world_app(struct world *w);
 struct clock *world_clock(struct world *w);
-struct compute *world_compute(struct world *w); /* the fake */
 /* A loop of any service, by its name. */
 const struct reconciler *world_loop(const char *name);
 /* The text of the newest mail that was sent, or "". */
@@ -87,6 +89,12 @@ struct reply post(struct world *w, const char *path, const char *body);
 struct reply put(struct world *w, const char *path, const char *body);
 struct reply patch(struct world *w, const char *path, const char *body);
 struct reply del(struct world *w, const char *path, ...) __attribute__((format(printf, 2, 3)));
+/* The answer to the making of one: by its route, from the examples of its tables, in other rows
+ * that are made likewise. */
+struct reply make_one(struct world *w, const struct record *r);
+/* A stranger gets 404 of each route of the service under test whose path begins so
+ * ("/queues/{id}"), with the owner's object as its first parameter. */
+void strangers_are_refused(struct world *w, const char *path, const char *id);
 /* Anything: 'headers' are lines "Name: value" separated by \n, or NULL; 'key' NULL is the owner's.
  */
 struct reply ask(struct world *w, enum method m, const char *path, const char *key,
@@ -107,11 +115,16 @@ struct reply ask_raw(struct world *w, struct str request);
 int ask_begin(struct world *w, enum method m, const char *path, const char *key,
               const char *headers, const char *body);
 struct reply ask_end(struct world *w, int fd);
-/* Stops the whole process' part and starts it anew over the same store. */
+/* Stops the whole process' part and starts it anew over the same store, with world_settings if they
+ * are others now. */
 void world_restart(struct world *w);
+/* world_settings are another, and come into force as by SIGHUP: reload marks are not asked. */
+void world_reload(struct world *w, const char *settings);
 bool world_is_postgres(struct world *w);
 /* The one number that a query gives. */
 int64_t world_int(struct world *w, const char *sql);
+/* Where the store has rows of a tenant: "table n", a line each. */
+const char *world_rows_of(struct world *w, const struct uuid *tenant);
 int world_port(struct world *w);
 
 /* ---- what test files are made of */

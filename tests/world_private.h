@@ -4,13 +4,10 @@
 /* What the files of the test world share. */
 
 #include "core/request/request.h"
-#include "drivers/compute/compute.h"
-#include "drivers/image/image.h"
-#include "drivers/mail/mail.h"
 #include "tests/world.h"
 
 enum { SPEAKERS = AS_TEST_KEY + 1, SEEN = 256 };
-enum { HIT_OK = 1, HIT_FAULT = 2, HIT_STRANGER = 4, HIT_SCOPE = 8, HIT_NOBODY = 16 };
+enum { HIT_OK = 1, HIT_STRANGER = 2 };
 
 struct seen { /* what the app did with a request */
     char request_id[TYPEID_MAX];
@@ -20,12 +17,15 @@ struct seen { /* what the app did with a request */
 
 struct world {
     struct arena arena;
-    struct config *config;
+    const char *settings;
+    struct config *config; /* the newest of all that have been in force */
+    struct inforce {
+        struct config *config;
+        struct drivers *drivers; /* NULL: those before it */
+    } inforce[64];
+    size_t n_inforce;
     struct clock clock;
     struct store *store;
-    struct compute *live, *test;
-    struct image_store *images_live, *images_test;
-    struct mail *mail;
     struct app *app;
     struct http_server *server;
     int listener, port;
@@ -40,6 +40,11 @@ struct world {
     struct seen seen[SEEN];
     size_t n_seen;
     enum speaker speaking;
+    struct { /* by make_one() */
+        const struct record *record;
+        const char *id;
+    } made[256];
+    size_t n_made;
 };
 
 extern const char *world_postgres; /* NULL: this round is SQLite's */
@@ -48,6 +53,15 @@ extern const char *world_postgres; /* NULL: this round is SQLite's */
 void must(bool ok, const char *what, const struct err *e);
 /* Which of HIT_ a route has had, over all worlds of the program. */
 unsigned world_hits(const struct route *route);
+/* The service under test; NULL: none of all_services. */
+extern const struct service *world_under_test;
+/* The path with an id of nobody's in the place of each parameter. */
+const char *world_path(const struct route *r);
+/* Fails the test unless each of these routes refuses with 400 all that its tables refuse, naming
+ * the fields, and leaves no row. */
+void world_faults(struct world *w, const struct route *routes);
+/* How many rows each table has, a line each. */
+const char *world_rows(struct world *w);
 /* A folder for the world and a store in it, or in the server, as migrations leave an empty one.
  * They run once in a program and database; each store is a copy of what they made. */
 void world_store_make(struct world *w);

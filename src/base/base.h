@@ -125,6 +125,18 @@ static inline bool str_is(struct str a, const char *b)
 
 /* As str_is(), ASCII letters compared without case. */
 bool str_is_nocase(struct str a, const char *b);
+/* 0 to 15; -1 if it is no hexadecimal digit. */
+static inline int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+/* Takes the next part of a list off '*rest', as far as 'sep' or its end, without blanks around it;
+ * false when nothing is left. */
+bool str_part(struct str *rest, char sep, struct str *part);
 
 /* A UUID as its 36 characters of lower-case text; "" is the nil one (none). */
 struct uuid {

@@ -33,6 +33,7 @@
     X(TOO_LARGE,                413,    "payload_too_large",          false, "The body, or the answer, is larger than is taken.") \
     X(URI_TOO_LONG,             414,    "uri_too_long",               false, "The path with its query is longer than is taken.") \
     X(UNSUPPORTED_MEDIA_TYPE,   415,    "unsupported_media_type",     false, "The body has a Content-Type or encoding that is not taken here.") \
+    X(RANGE,                    416,    "range_not_satisfiable",      false, "Range asks for bytes behind the end; Content-Range says how many there are.") \
     X(IDEMPOTENCY_KEY_REUSED,   422,    "idempotency_key_reused",     false, "The Idempotency-Key was used for another request before.") \
     X(PRECONDITION_REQUIRED,    428,    "precondition_required",      false, "This must not be changed without If-Match.") \
     X(RATE_LIMITED,             429,    "rate_limited",               true,  "Too many requests came; Retry-After says when the next is taken.") \
@@ -41,9 +42,9 @@
     X(NOT_IMPLEMENTED,          501,    "not_implemented",            false, "This is planned and not built, or not offered by this installation.") \
     X(OVERLOADED,               503,    "overloaded",                 true,  "Too much is under way at this moment; Retry-After says when to ask again.") \
     X(ENGINE_UNAVAILABLE,       503,    "engine_unavailable",         true,  "A part that this needs, such as the host of the containers, does not answer now.") \
-    X(NO_SPACE,                 503,    "insufficient_storage",       false, "A disk of the host is full.") \
     X(BUSY,                     503,    "overloaded",                 true,  "Too much is under way at this moment; Retry-After says when to ask again.") /* the database lost a race; run again */ \
-    X(HTTP_VERSION,             505,    "http_version_not_supported", false, "The request is of a version of HTTP that is not spoken here.")
+    X(HTTP_VERSION,             505,    "http_version_not_supported", false, "The request is of a version of HTTP that is not spoken here.") \
+    X(NO_SPACE,                 507,    "insufficient_storage",       false, "A disk of the host is full.")
 /* clang-format on */
 
 enum err_code {

@@ -42,7 +42,11 @@ enum field_flags {
     FF_PLANNED = 1 << 13,         /* another value than its default answers 501: not built */
     FF_UPDATE_REQUIRED = 1 << 14, /* PATCH without it is 400 */
     FF_EITHER = 1 << 15,          /* POST gives exactly one of the fields that have this */
-    FF_PAGE = 1 << 16, /* F_INT of a query: rows of a page, bounded as the route's pages are */
+    FF_URL = 1 << 16,             /* F_STR: a URL in its normal form, as codec/url.h has it */
+    FF_SEALED = 1 << 18,   /* F_STR, F_JSON, F_MAP, F_LIST: its column holds it sealed, bound to
+                              record, row and column; rows hold it plain.  With FF_SECRET,
+                              FF_HIDDEN or FF_ONCE */
+    FF_URL_USER = 1 << 17, /* which may name a user and a password */
 };
 
 /* What the deletion of a row means for rows that point to it. */
@@ -58,6 +62,8 @@ struct enum_name {
     const char *name;
 };
 
+struct call; /* core/service/call.h */
+struct err;
 struct quota; /* core/config/quota.h */
 struct record;
 
@@ -85,8 +91,8 @@ struct field {
     enum field_type type;
     unsigned flags;
     size_t offset;
-    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255).  F_MAP, F_LIST, F_ROWS:
-     * entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
+    /* F_INT, F_MICRO: range (both 0: any).  F_STR: bytes (max 0: 255; of a URL 2048).  F_MAP,
+     * F_LIST, F_ROWS: entries (max 0: 50).  F_JSON: bytes of text (max 0: 65536). */
     int64_t min, max;
     int64_t dflt;         /* F_INT, F_BOOL, F_ENUM, F_MICRO: value where POST leaves it out. */
     const char *dflt_str; /* F_STR, F_JSON, F_MAP, F_LIST: likewise. */
@@ -95,9 +101,14 @@ struct field {
     const struct record *ref;        /* F_REF: where it points, for its prefix; NULL: no prefix. */
     enum on_delete on_delete; /* F_REF of a row: but for REF_LOOSE what a client names is resolved
                                  in his tenant before a handler runs */
-    const struct record *of;  /* F_ROW, F_ROWS: what its objects are. */
-    const char *alias;        /* A second name accepted in requests. */
-    const struct form *form;  /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
+    /* F_REF to a row of one of several kinds: these, ended by NULL.  The member at kind_at, a
+     * const char * with a field of its own, has the name of its kind's record. */
+    const struct record *const *kinds;
+    size_t kind_at;
+    const struct record *of; /* F_ROW, F_ROWS: what its objects are. */
+    const char *schemes;     /* FF_URL: what it may begin with, "https http"; NULL: "https" */
+    const char *alias;       /* A second name accepted in requests. */
+    const struct form *form; /* F_STR, F_JSON: of the text.  F_LIST: of each entry. */
     /* A right value for the examples of the description: a text (F_STR), else JSON.  What has one
      * is shown in the example of a body, as is what is required. */
     const char *example;
@@ -128,6 +139,14 @@ struct record {
     const char *arn_type;    /* "queue" in arn:thecloud:queue:<region>:<tenant>:queue/<id> */
     const struct quota *quota; /* that a row takes one of while it is there; may be NULL */
     struct unique unique;      /* beside that of the name; zeros: none says more */
+    const char *key; /* the id that tells rows of one moment apart in a list; NULL: "id" */
+    /* Completes a row before it goes out (FF_VIRTUAL fields): in every answer of the ready-made
+     * handlers, and by reply_shown().  Such rows are not remembered as rendered.  May be NULL. */
+    int (*show)(struct call *c, void *row, struct err *e);
+    /* Completes a new row, whose id is given, before call_insert() puts it there: what the server
+     * chooses.  In the transaction.  May be NULL. */
+    int (*fill)(struct call *c, void *row, struct err *e);
+    bool quiet; /* no events and no audit of its rows: they are not the tenant's to see */
 };
 
 /* clang-format off */
@@ -140,7 +159,11 @@ struct record {
       .offset = offsetof(T, m) + MEMBER_IS(T, m, ctype), __VA_ARGS__ }
 #define FIELD_UUID(T, m, fl, ...)    FIELD_(T, m, F_UUID, struct uuid, fl, __VA_ARGS__)
 #define FIELD_REF(T, m, rec, fl, ...) FIELD_(T, m, F_REF, struct uuid, fl, .ref = &(rec), __VA_ARGS__)
+#define FIELD_REF_ANY(T, m, kind, all, fl, ...)                                                    \
+    FIELD_(T, m, F_REF, struct uuid, fl, .kinds = (all),                                           \
+           .kind_at = offsetof(T, kind) + MEMBER_IS(T, kind, const char *), __VA_ARGS__)
 #define FIELD_STR(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, fl, __VA_ARGS__)
+#define FIELD_URL(T, m, fl, ...)     FIELD_(T, m, F_STR, const char *, (fl) | FF_URL, __VA_ARGS__)
 #define FIELD_INT(T, m, fl, ...)     FIELD_(T, m, F_INT, int64_t, fl, __VA_ARGS__)
 #define FIELD_BOOL(T, m, fl, ...)    FIELD_(T, m, F_BOOL, bool, fl, __VA_ARGS__)
 #define FIELD_TIME(T, m, fl, ...)    FIELD_(T, m, F_TIME, int64_t, fl, __VA_ARGS__)
@@ -164,15 +187,50 @@ struct record {
 const struct field *record_field(const struct record *r, const char *name);
 /* The field that a request means by 'name': its own name or its alias; or NULL. */
 const struct field *record_named(const struct record *r, const char *name);
-/* What bounds a field whose table says nothing: bytes of F_STR and F_JSON, entries of F_MAP, F_LIST
- * and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
-enum { FIELD_TEXT_MAX = 255, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
+/* What bounds a field whose table says nothing: bytes of F_STR, of a URL, of F_JSON; entries of
+ * F_MAP, F_LIST and F_ROWS; and beside that bytes of an entry and of a map's key, always. */
+enum { FIELD_TEXT_MAX = 255, FIELD_URL_MAX = 2048, FIELD_JSON_MAX = 65536, FIELD_ENTRIES_MAX = 50 };
 enum { FIELD_ENTRY_MAX = 1024, FIELD_KEY_MAX = 64 };
 int64_t field_max(const struct field *f);
+/* Most bytes of a text that a field holds; 0 of fields that hold none. */
+int64_t field_bytes(const struct field *f);
+/* Most bytes of a row with its columns' texts. */
+size_t record_bytes(const struct record *r);
+/* Of a reference to one of several kinds: which its row says; NULL where it says none. */
+const struct record *field_kind(const struct field *f, const void *row);
+/* Whether it is a column of its record's table. */
+bool field_has_column(const struct field *f);
+/* What a URL begins with. */
+const char *field_schemes(const struct field *f);
 /* Whether a body may not leave it out: of a POST (create), or of a PATCH. */
 bool field_required(const struct field *f, bool create);
 /* Its number; 'name' must exist. For bitmaps of members. */
 int record_index(const struct record *r, const char *name);
+/* Its bit in a set; 'name' must exist. */
+uint64_t record_bit(const struct record *r, const char *name);
+/* As record_bit(), of the field at that place of the row. */
+uint64_t record_bit_at(const struct record *r, size_t offset);
+
+/* The set of those fields of queue_record, whose rows are struct queue: FIELD_SET(queue, name,
+ * tags), up to twelve.  What is no member of the struct does not compile. */
+/* clang-format off */
+#define FIELD_SET(T, ...) \
+    (FIELD_PICK_(__VA_ARGS__, FIELD_12_, FIELD_11_, FIELD_10_, FIELD_9_, FIELD_8_, FIELD_7_,       \
+                 FIELD_6_, FIELD_5_, FIELD_4_, FIELD_3_, FIELD_2_, FIELD_1_, )(T, __VA_ARGS__))
+#define FIELD_PICK_(a, b, c, d, e, f, g, h, i, j, k, l, pick, ...) pick
+#define FIELD_1_(T, m)       record_bit_at(&T##_record, offsetof(struct T, m))
+#define FIELD_2_(T, m, ...)  FIELD_1_(T, m) | FIELD_1_(T, __VA_ARGS__)
+#define FIELD_3_(T, m, ...)  FIELD_1_(T, m) | FIELD_2_(T, __VA_ARGS__)
+#define FIELD_4_(T, m, ...)  FIELD_1_(T, m) | FIELD_3_(T, __VA_ARGS__)
+#define FIELD_5_(T, m, ...)  FIELD_1_(T, m) | FIELD_4_(T, __VA_ARGS__)
+#define FIELD_6_(T, m, ...)  FIELD_1_(T, m) | FIELD_5_(T, __VA_ARGS__)
+#define FIELD_7_(T, m, ...)  FIELD_1_(T, m) | FIELD_6_(T, __VA_ARGS__)
+#define FIELD_8_(T, m, ...)  FIELD_1_(T, m) | FIELD_7_(T, __VA_ARGS__)
+#define FIELD_9_(T, m, ...)  FIELD_1_(T, m) | FIELD_8_(T, __VA_ARGS__)
+#define FIELD_10_(T, m, ...) FIELD_1_(T, m) | FIELD_9_(T, __VA_ARGS__)
+#define FIELD_11_(T, m, ...) FIELD_1_(T, m) | FIELD_10_(T, __VA_ARGS__)
+#define FIELD_12_(T, m, ...) FIELD_1_(T, m) | FIELD_11_(T, __VA_ARGS__)
+/* clang-format on */
 /* NULL if 'value' is none of the enum's. */
 const char *enum_to_str(const struct enum_name *names, int value);
 /* -1 if 's' is none of them. */

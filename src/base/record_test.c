@@ -57,6 +57,14 @@ static void enum_words_go_both_ways(void **state _unused_)
     assert_int_equal(enum_from_str(states, "dim"), -1);
 }
 
+static void a_set_of_fields_is_named_by_the_members(void **state _unused_)
+{
+    assert_true(FIELD_SET(lamp, name) == record_bit(&lamp_record, "name"));
+    assert_true(FIELD_SET(lamp, name, watts, dimmed) ==
+                (record_bit(&lamp_record, "name") | record_bit(&lamp_record, "watts") |
+                 record_bit(&lamp_record, "dimmed")));
+}
+
 static void a_copy_takes_the_fields_of_its_set_only(void **state _unused_)
 {
     struct lamp from = { .name = "new", .watts = 5, .state = STATE_OFF, .dimmed = true };
@@ -74,6 +82,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_are_found_by_name_and_lie_where_the_struct_says),
         cmocka_unit_test(enum_words_go_both_ways),
+        cmocka_unit_test(a_set_of_fields_is_named_by_the_members),
         cmocka_unit_test(a_copy_takes_the_fields_of_its_set_only),
     };
 

@@ -5,15 +5,6 @@
 
 #include "base/put.h"
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* A decimal number up to 'max' without leading zeros at s[*at]. */
 static bool number(struct str s, size_t *at, int max, int *out)
 {

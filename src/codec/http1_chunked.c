@@ -55,17 +55,6 @@ static const char *const no_trailers[] = {
     "upgrade",
 };
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* What may stand behind a size or behind an extension that is whole. */
 static bool after_extension(struct http1_chunked *c, char b)
 {

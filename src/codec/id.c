@@ -114,7 +114,7 @@ void uuid_new(struct clock *c, struct uuid *out)
 
 /* Value of a hex digit and one more; 0 for what is none. */
 /* clang-format off */
-static const uint8_t hex_value[256] = {
+static const uint8_t hex_plus_one[256] = {
     ['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8,
     ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
     ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
@@ -133,7 +133,7 @@ bool uuid_parse(struct str s, struct uuid *out)
     if (s.n != 36)
         return false;
     for (size_t i = 0; i < 36; i++) {
-        unsigned v = hex_value[(unsigned char)s.p[i]];
+        unsigned v = hex_plus_one[(unsigned char)s.p[i]];
 
         if (is_dash(i) ? s.p[i] != '-' : v == 0)
             return false;
@@ -155,8 +155,8 @@ void uuid_bytes(const struct uuid *u, uint8_t out[16])
     for (size_t i = 0; i < 16; i++, p += 2) {
         if (*p == '-')
             p++;
-        out[i] = (uint8_t)((hex_value[(unsigned char)p[0]] - 1) << 4 |
-                           (hex_value[(unsigned char)p[1]] - 1));
+        out[i] = (uint8_t)((hex_plus_one[(unsigned char)p[0]] - 1) << 4 |
+                           (hex_plus_one[(unsigned char)p[1]] - 1));
     }
 }
 

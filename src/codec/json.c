@@ -326,3 +326,27 @@ char *json_text(struct arena *a, const struct json_value *v)
     json_value_write(&o, v);
     return arena_dup(a, b.p, b.n);
 }
+
+bool texts_read(struct arena *a, const char *list, struct texts *out)
+{
+    struct err e;
+
+    *out = (struct texts){ NULL, 0 };
+    if (!list)
+        return true;
+    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(list), &e);
+    if (!v || json_type_of(v) != JSON_ARR)
+        return false;
+    size_t n = json_len(v);
+    const char **all = arena_new_n(a, const char *, n);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = 0;
+        const char *s = json_str_of(json_at(v, i), &len);
+
+        if (!s)
+            return false;
+        all[i] = arena_dup(a, s, len);
+    }
+    *out = (struct texts){ all, n };
+    return true;
+}

@@ -90,6 +90,15 @@ const char *json_get_str(struct arena *a, const struct json_value *obj, const ch
 int64_t json_get_int(const struct json_value *obj, const char *key, int64_t dflt);
 bool json_get_bool(const struct json_value *obj, const char *key, bool dflt);
 
+/* The entries of a list column, each ended with NUL. */
+struct texts {
+    const char **v;
+    size_t n;
+};
+/* Reads the text of an F_LIST into 'a'; NULL, which is absent, has none.  False, and 'out' empty,
+ * where it is no list of texts: no F_LIST that a client gave is. */
+bool texts_read(struct arena *a, const char *list, struct texts *out) _must_check_;
+
 /* ---- validation ---- */
 
 /* One thing wrong with a request.  'code': required, unknown, read_only, wrong_type, out_of_range,

@@ -102,6 +102,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(strcmp(written, json_text(&a, again)) == 0);
         json_free(again);
         through_records(&a, v);
+        struct texts texts;
+        if (texts_read(&a, written, &texts))
+            check(json_type_of(v) == JSON_ARR && texts.n == json_len(v));
         json_free(v);
     } else {
         check(e.code == ERR_INVALID_JSON);

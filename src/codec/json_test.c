@@ -309,9 +309,30 @@ static void decimal_numbers_become_exact_millionths(void **state _unused_)
     }
 }
 
+static void the_texts_of_a_list_are_read(void **state _unused_)
+{
+    static const char *const wrong[] = { "", "{}", "[1]", "[\"a\",null]", "[\"a\"", "\"a\"" };
+    struct texts t;
+
+    assert_true(texts_read(&a, "[\"a\",\"\",\"\\u00e9\"]", &t));
+    assert_int_equal(t.n, 3);
+    assert_string_equal(t.v[0], "a");
+    assert_string_equal(t.v[1], "");
+    assert_string_equal(t.v[2], "\xc3\xa9");
+    assert_true(texts_read(&a, NULL, &t));
+    assert_int_equal(t.n, 0);
+    assert_true(texts_read(&a, "[]", &t));
+    assert_int_equal(t.n, 0);
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        assert_false(texts_read(&a, wrong[i], &t));
+        assert_int_equal(t.n, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_texts_of_a_list_are_read),
         cmocka_unit_test(the_writer_sets_commas_and_brackets),
         cmocka_unit_test(every_string_is_escaped_into_valid_json),
         cmocka_unit_test(a_full_buffer_or_wrong_nesting_is_told_at_the_end),

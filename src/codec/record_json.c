@@ -39,6 +39,13 @@ static void write_rows(struct json_out *o, const struct record *r, const struct 
     json_close(o);
 }
 
+static const char *ref_prefix(const struct field *f, const void *row)
+{
+    const struct record *to = f->kinds ? field_kind(f, row) : f->ref;
+
+    return to ? to->prefix : NULL;
+}
+
 static void write_value(struct json_out *o, const struct record *r, const struct field *f,
                         const void *row)
 {
@@ -47,7 +54,7 @@ static void write_value(struct json_out *o, const struct record *r, const struct
         json_id(o, r->prefix, FIELD_CAT(row, f, struct uuid));
         break;
     case F_REF:
-        json_id(o, f->ref ? f->ref->prefix : NULL, FIELD_CAT(row, f, struct uuid));
+        json_id(o, ref_prefix(f, row), FIELD_CAT(row, f, struct uuid));
         break;
     case F_STR:
         json_str(o, *FIELD_CAT(row, f, const char *));

@@ -473,10 +473,54 @@ static void query_parameters_are_read_by_the_same_table(void **state _unused_)
     assert_int_equal(set, 0);
 }
 
+struct hook {
+    const char *url, *broker;
+};
+/* clang-format off */
+static const struct field hook_fields[] = {
+    FIELD_URL(struct hook, url,    FF_CREATE | FF_REQUIRED, .max = 40, .doc = "Where it calls."),
+    FIELD_URL(struct hook, broker, FF_CREATE | FF_URL_USER, .schemes = "amqps amqp", .doc = "What it tells."),
+};
+/* clang-format on */
+static const struct record hook_record = RECORD(hook, NULL, hook_fields);
+
+static size_t read_hook(struct arena *in, const char *text, struct hook *out)
+{
+    struct faults f = { .arena = in };
+    struct err e;
+    uint64_t given;
+    struct json_value *v = json_parse(str_of(text), &e);
+
+    *out = (struct hook){ 0 };
+    json_read_record(in, &hook_record, JSON_CREATE, v, out, &given, &f);
+    json_free(v);
+    return f.n;
+}
+
+static void a_url_is_kept_in_its_normal_form(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena own = ARENA(MIB(1));
+    struct hook h;
+
+    assert_int_equal(
+        read_hook(&own, "{\"url\":\"HTTPS://A.example:443\",\"broker\":\"amqp://u:p@b\"}", &h), 0);
+    assert_string_equal(h.url, "https://a.example/");
+    assert_string_equal(h.broker, "amqp://u:p@b/");
+    assert_int_equal(read_hook(&own, "{\"url\":\"http://a.example\"}", &h), 1);
+    assert_int_equal(
+        read_hook(&own, "{\"url\":\"https://u@a.example\",\"broker\":\"https://b\"}", &h), 2);
+    /* As it is kept it is one longer than this. */
+    assert_int_equal(read_hook(&own, "{\"url\":\"https://a23456789012345678901234567.abc\"}", &h),
+                     0);
+    assert_int_equal(read_hook(&own, "{\"url\":\"https://a234567890123456789012345678.abc\"}", &h),
+                     1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_url_is_kept_in_its_normal_form),
         TEST(a_row_is_written_in_the_order_of_its_table),
         TEST(the_platform_sees_typeids_but_uuids_in_arns),
         TEST(absent_members_are_left_out_null_or_an_empty_list),

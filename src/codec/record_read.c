@@ -8,6 +8,7 @@
 #include "codec/json_node.h"
 #include "codec/record_reader.h"
 #include "codec/text.h"
+#include "codec/url.h"
 
 void faults_add(struct faults *f, const char *field, const char *code, const char *fmt, ...)
 {
@@ -57,6 +58,10 @@ static bool keep_text(const struct reader *rd, const char *value)
     const struct form *form = rd->f->type == F_LIST ? NULL : rd->f->form;
     const char *wrong = form ? form->check(rd->a, &value) : NULL;
 
+    if (!wrong && (rd->f->flags & FF_URL))
+        wrong = url_check(rd->a, field_schemes(rd->f), rd->f->flags & FF_URL_USER, &value);
+    if (!wrong && rd->f->type == F_STR && strlen(value) > (size_t)field_max(rd->f))
+        wrong = arena_printf(rd->a, "must have at most %lld bytes", (long long)field_max(rd->f));
     if (!wrong && rd->f->check)
         wrong = rd->f->check(rd->a, &value);
 
@@ -202,12 +207,38 @@ static bool read_enum(const struct reader *rd, const struct json_value *v)
     return false;
 }
 
+/* An id that says its kind by its prefix, or a UUID that leaves it open. */
+static bool read_id_of_any(const struct reader *rd, const struct json_value *v)
+{
+    struct uuid u;
+    struct str s = { v->s, v->n };
+    const char **kind = (const char **)(void *)((char *)rd->row + rd->f->kind_at);
+    const char *all = "";
+
+    *kind = NULL;
+    for (const struct record *const *k = rd->f->kinds; *k; k++) {
+        if (v->type == JSON_STR && id_parse(s, (*k)->prefix, &u) == ID_OK) {
+            struct uuid plain;
+
+            *kind = uuid_parse(s, &plain) ? NULL : (*k)->name;
+            *FIELD_AT(rd->row, rd->f, struct uuid) = u;
+            return true;
+        }
+        all = arena_printf(rd->a, "%s%s%s_", all, *all ? " or " : "", (*k)->prefix);
+    }
+    FAULT_HERE(rd, v->type == JSON_STR ? "malformed" : "wrong_type",
+               "must be a UUID or an id that begins with %s", all);
+    return false;
+}
+
 static bool read_id(const struct reader *rd, const struct json_value *v)
 {
     const struct record *target = rd->f->type == F_UUID ? rd->r : rd->f->ref;
     const char *prefix = target ? target->prefix : NULL;
     struct uuid u;
 
+    if (rd->f->kinds)
+        return read_id_of_any(rd, v);
     if (v->type != JSON_STR) {
         FAULT_HERE(rd, "wrong_type", "must be a string that holds an id");
         return false;
@@ -392,7 +423,7 @@ static bool read_rows(const struct reader *rd, const struct json_value *v)
 /* F_JSON, F_MAP, F_LIST: kept as canonical text. */
 static bool read_tree(const struct reader *rd, const struct json_value *v)
 {
-    int64_t max = field_max(rd->f);
+    int64_t max = field_bytes(rd->f);
 
     if (v->type == JSON_NULL) { /* a row says "none" by NULL, never by a text */
         FAULT_HERE(rd, "wrong_type", "cannot be null");
@@ -407,8 +438,6 @@ static bool read_tree(const struct reader *rd, const struct json_value *v)
                            : "must be a list of strings");
             return false;
         }
-        /* Each entry is bounded already; the text of all of them follows from that. */
-        max = max * (FIELD_ENTRY_MAX + FIELD_KEY_MAX + 8) * 6;
         bool right = count_right(rd, v);
         if (!(map ? map_right(rd, v) : list_right(rd, v)) || !right)
             return false;
@@ -513,7 +542,8 @@ void json_read_absent(const struct record *r, uint64_t set, void *row, struct fa
         case F_JSON:
         case F_MAP:
         case F_LIST:
-            *FIELD_AT(row, field, const char *) = field->dflt_str;
+            if (field->dflt_str) /* else as it is: the kind that another field's id says */
+                *FIELD_AT(row, field, const char *) = field->dflt_str;
             break;
         default:
             break;

@@ -3,7 +3,6 @@
  * understand one input differently. */
 #include "codec/text.h"
 
-#include <openssl/sha.h>
 #include <sodium.h>
 #include <zlib.h>
 
@@ -91,15 +90,6 @@ void hex_encode(const void *p, size_t n, char *out)
         out[2 * i + 1] = hex_digits[in[i] & 15];
     }
     out[2 * n] = '\0';
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool hex_decode(struct str s, void *out, size_t n)
@@ -313,7 +303,7 @@ uint32_t crc32_of(const void *p, size_t n)
 
 void sha256(const void *p, size_t n, uint8_t out[32])
 {
-    SHA256(p, n, out);
+    crypto_hash_sha256(out, p, n);
 }
 
 void hmac_sha256(const void *key, size_t kn, const void *p, size_t n, uint8_t out[32])

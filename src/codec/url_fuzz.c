@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Percent, time, base64, hex and integers: what is read is written and read again to the same. */
+/* URLs, percent, time, base64, hex and integers: what is read is written and read again to the
+ * same. */
 #include "codec/text.h"
+
+#include "codec/url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,6 +23,19 @@ static void percent(struct arena *a, struct str s)
         check(decoded.n <= s.n);
         percent_encode(a, decoded, &encoded);
         check(percent_decode(a, encoded, query, &again) == 0 && str_eq(decoded, again));
+    }
+}
+
+/* The normal form of a URL is right, and its own. */
+static void whole(struct arena *a, const char *text)
+{
+    for (int user = 0; user < 2; user++) {
+        const char *url = text;
+
+        if (url_check(a, "https http amqp", user, &url))
+            continue;
+        const char *again = url;
+        check(url_check(a, "https http amqp", user, &again) == NULL && strcmp(url, again) == 0);
     }
 }
 
@@ -46,6 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t bytes[32];
 
     percent(&a, s);
+    whole(&a, arena_dup(&a, s.p, s.n));
     base64(&a, s);
     if (time_parse(s, &t)) {
         time_format(t, out);

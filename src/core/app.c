@@ -1,19 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The api role as one object: its parts in the order of their birth, and the thread that looks
  * after what has had its time. */
+#include <assert.h>
 #include <sodium.h>
 
 #include "base/log.h"
+#include "core/event_stream.h"
 #include "core/feed/feed.h"
 #include "core/limit/lease.h"
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
+#include "core/loop/sweep.h"
 #include "core/request/request.h"
+#include "core/rows/blobs.h"
+#include "core/rows/columns.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
-enum { FRONT_THREADS = 4, SIGN_THREADS = 2, BODY_THREADS = 4, LANE_THREADS = 1024 };
+enum {
+    FRONT_THREADS = 4,
+    SIGN_THREADS = 2,
+    BODY_THREADS = 4,
+    HOST_THREADS = 8,
+    LANE_THREADS = 1024
+};
 enum { SHARED_READERS = 32 }; /* seats of loops, sweeps, statements that stand alone */
 
 /* ---- small parts */
@@ -95,7 +107,23 @@ static const struct lists *read_lists(struct app *app, const struct config *c, s
     return l;
 }
 
-int app_reload(struct app *app, const struct config *c, struct mail *mail, struct err *e)
+struct all_settings settings_of(const struct service *const *services,
+                                const struct driver_class *const *drivers)
+{
+    struct all_settings all = { { NULL } };
+    size_t n = 0;
+
+    for (; *services; services++)
+        if ((*services)->settings)
+            all.of[n++] = (*services)->settings;
+    for (; *drivers; drivers++)
+        if ((*drivers)->settings)
+            all.of[n++] = (*drivers)->settings;
+    assert(n < ARRAY_LEN(all.of));
+    return all;
+}
+
+int app_reload(struct app *app, const struct config *c, struct drivers *drivers, struct err *e)
 {
     const struct lists *l = read_lists(app, c, e);
 
@@ -103,7 +131,7 @@ int app_reload(struct app *app, const struct config *c, struct mail *mail, struc
         return -1;
     app->lists = l;
     app->config = c;
-    app->mail = mail;
+    app->drivers = drivers;
     auth_cache_drop(app->auth_cache, NULL, NULL); /* what is known of a plan may have changed */
     live_revoked(app, NULL, NULL);
     return 0;
@@ -145,7 +173,7 @@ static int open_lanes(struct app *app, struct err *e)
         [LANE_BODY] = { .name = "body", .threads = BODY_THREADS },
         [LANE_READ] = { .name = "read", .threads = reads_of(app->o.workers) },
         [LANE_CALL] = { .name = "call", .threads = lane_threads(bounds[SHARE_CALLS].total) },
-        [LANE_STREAM] = { .name = "stream", .threads = lane_threads(bounds[SHARE_STREAMS].total) },
+        [LANE_HOST] = { .name = "host", .threads = HOST_THREADS },
     };
 
     for (int i = 0; i < LANES; i++) {
@@ -185,6 +213,18 @@ int app_readers(const struct config *c, int workers)
            lane_threads(c->share[SHARE_CALLS].total) + SHARED_READERS;
 }
 
+static const char *seal_column(const void *keys, struct arena *a, struct str plain,
+                               struct str bound_to)
+{
+    return keyring_seal(keys, a, plain, bound_to);
+}
+
+static int unseal_column(const void *keys, struct arena *a, const char *sealed, struct str bound_to,
+                         struct str *plain, struct err *e)
+{
+    return keyring_unseal(keys, a, sealed, bound_to, plain, e);
+}
+
 static int build(struct app *app, struct err *e)
 {
     const struct app_opts *o = &app->o;
@@ -197,14 +237,17 @@ static int build(struct app *app, struct err *e)
     app->arena = ARENA(MIB(64));
     pthread_mutex_init(&app->tick_lock, NULL);
     pthread_cond_init(&app->tick_cond, NULL);
+    pthread_mutex_init(&app->journal.lock, NULL);
     list_services(app);
-    app->mail = o->mail;
+    app->drivers = o->drivers;
     const struct lists *lists = read_lists(app, o->config, e);
     if (!lists)
         return -1;
     app->lists = lists;
     if (!(app->keys = keyring_open(o->store, o->master_key, e)))
         return -1;
+    app->sealer = (struct db_sealer){ app->keys, seal_column, unseal_column };
+    store_seal_by(app->store, &app->sealer);
     app->auth_cache = auth_cache_new(CREDENTIALS);
     app->limits = ratelimit_new(RATE_WINDOWS);
     app->leases = app->postgres ? leases_new(RATE_WINDOWS) : NULL;
@@ -214,14 +257,21 @@ static int build(struct app *app, struct err *e)
     app->shares = shares_new(app->config);
     app->idem = idem_new();
     app->park = park_new(app);
+    const char *dir = arena_printf(&app->arena, "%s/blobs", app->config->state_dir);
+    if (!(app->blobs = blobs_new(dir, app->clock, e)))
+        return -1;
     app->live = live_new();
     app->feed = feed_new(app);
     app->told.feed = feed_wake;
+    app->rounds = rounds_new(app);
+    app->tails = tails_new();
     TRY(mount_all(app, e));
+    TRY(columns_check(app, e));
     TRY(idem_load(app, e));
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
-    return reconcile_open(app, e);
+    TRY(reconcile_open(app, e));
+    return consumers_open(app, e);
 }
 
 struct app *app_new(const struct app_opts *o, struct err *e)
@@ -242,12 +292,16 @@ void app_free(struct app *app)
     if (!app)
         return;
     app_stop(app);
+    consumers_close(app);
     if (app->reconcile)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
     feed_free(app->feed);
+    rounds_free(app->rounds);
+    tails_free(app->tails);
     live_free(app->live);
+    blobs_free(app->blobs);
     park_free(app->park);
     idem_free(app->idem);
     shares_free(app->shares);
@@ -258,20 +312,32 @@ void app_free(struct app *app)
     if (app->router)
         router_free(app->router);
     free(app->infos);
+    if (app->sealer.ctx)
+        store_seal_by(app->store, NULL);
     keyring_free(app->keys);
     pthread_mutex_destroy(&app->tick_lock);
     pthread_cond_destroy(&app->tick_cond);
+    pthread_mutex_destroy(&app->journal.lock);
     arena_free(&app->arena);
     free(app);
 }
 
 /* ---- time */
 
+/* Whether it is so long since '*last', which then is now. */
+static bool due(_Atomic int64_t *last, int64_t now, int64_t every)
+{
+    int64_t then = atomic_load(last);
+
+    return (!then || now - then >= every) && atomic_compare_exchange_strong(last, &then, now);
+}
+
 void app_tick(struct app *app)
 {
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
+    rounds_tick(app->rounds);
     int64_t saved = atomic_load(&app->limits_saved);
     if (now - saved >= MILLIS(400) &&
         atomic_compare_exchange_strong(&app->limits_saved, &saved, now))
@@ -279,6 +345,8 @@ void app_tick(struct app *app)
     int64_t swept = atomic_load(&app->swept);
     if (now - swept >= HOURS(1) && atomic_compare_exchange_strong(&app->swept, &swept, now))
         journal_sweep(app);
+    bool all = due(&app->blobs_seen, now, MINUTES(1));
+    blobs_tick(app, all, due(&app->blobs_counted, now, HOURS(1)));
 }
 
 static void *ticker(void *arg)
@@ -318,6 +386,8 @@ int app_start(struct app *app, struct err *e)
         app->started = i + 1;
     }
     TRY(reconcile_start(app, e));
+    if (!app->o.manual_loops)
+        consumers_start(app);
     app->swept = clock_mono(app->clock);
     app->ticker = thread_start("tick", ticker, app);
     app->ticking = true;
@@ -340,11 +410,14 @@ void app_stop(struct app *app)
         ratelimit_save(app->limits);
     if (app->park)
         park_tick(app->park, true);
+    consumers_stop(app);
     if (app->reconcile)
         reconcile_stop(app);
     /* What still runs ends here, while the server and the store are there. */
     for (int i = LANES; i-- > 0;)
         pool_free(TAKE(app->lanes[i]));
+    if (app->ticking) /* a store that is restored now finds no bytes in doubt */
+        blobs_tick(app, false, false);
     while (app->started > 0) {
         const struct service *s = app->services[--app->started];
 
@@ -370,6 +443,7 @@ struct http_app app_http(struct app *app)
         .on_sent = dispatch_sent,
         .many = dispatch_many,
         .on_open = opened,
+        .on_cold = dispatch_cold,
     };
 }
 
@@ -390,19 +464,19 @@ const struct config *app_config(struct app *app)
     return app->config;
 }
 
-struct compute *app_compute(struct app *app, enum mode mode)
+void app_signal(struct app *app, const char *topic)
 {
-    return mode == MODE_TEST ? app->o.compute_test : app->o.compute_live;
+    park_signal(app->park, topic);
 }
 
-struct image_store *app_images(struct app *app, enum mode mode)
+const void *app_settings(struct app *app, const struct settings *of)
 {
-    return mode == MODE_TEST ? app->o.images_test : app->o.images_live;
+    return config_values(app->config, of);
 }
 
-struct mail *app_mail(struct app *app)
+void *app_driver(struct app *app, const struct driver_class *class, enum mode mode)
 {
-    return app->mail;
+    return drivers_get(app->drivers, class, mode);
 }
 
 void app_hash_secret(struct app *app, struct str secret, char out[65])

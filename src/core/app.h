@@ -5,6 +5,7 @@
  * include this. */
 
 #include "core/config/config.h"
+#include "core/drivers.h"
 #include "core/service.h"
 #include "http/server.h"
 
@@ -13,24 +14,26 @@ extern const struct migration core_migrations[];
 /* Health, metrics, audit, events: routes of core itself. */
 extern const struct service core_service;
 
+/* The tables of settings of services and of classes of drivers, for config_load(). */
+struct all_settings {
+    const struct settings *of[128]; /* ends with NULL */
+};
+struct all_settings settings_of(const struct service *const *services,
+                                const struct driver_class *const *drivers);
+
 struct app_opts {
     const struct config *config; /* outlives the app */
     struct clock *clock;
     struct store *store;                   /* outlives the app; migrated */
     const struct service *const *services; /* ends with NULL, lowest first */
-    struct compute *compute_live, *compute_test;
-    struct image_store *images_live, *images_test;
-    struct mail *mail;
-    const uint8_t *master_key; /* 32 bytes */
-    const char *installation;  /* 8 hex */
-    const char *limits_file;   /* keeps the rate limits over a restart; NULL: they begin anew */
+    struct drivers *drivers;               /* outlive the app */
+    const uint8_t *master_key;             /* 32 bytes */
+    const char *installation;              /* 8 hex */
+    const char *limits_file; /* keeps the rate limits over a restart; NULL: they begin anew */
     int workers;
     int io_threads;
     bool manual_loops; /* tests: no visit runs but in reconcile_drain() */
-    /* Says whether containers can be run and inspected: for /health/ready. NULL: they cannot. */
-    bool (*runtime_ok)(void *ctx);
-    void *runtime_ctx;
-    bool edge; /* one is to follow the feed: /health/ready says whether it does */
+    bool edge;         /* one is to follow the feed: /health/ready says whether it does */
     /* Tests: called for every finished request with its row (NULL: none found), status, error code.
      */
     void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,
@@ -45,7 +48,7 @@ int app_readers(const struct config *c, int workers);
 struct app *app_new(const struct app_opts *o, struct err *e);
 /* From now on these hold; those before may still be read by requests that run: both outlive the
  * app. Any thread, one at a time. */
-int app_reload(struct app *app, const struct config *c, struct mail *mail,
+int app_reload(struct app *app, const struct config *c, struct drivers *drivers,
                struct err *e) _must_check_;
 /* Starts services, reconcilers, sweeps. */
 int app_start(struct app *app, struct err *e);
@@ -61,3 +64,5 @@ void openapi_write(const struct service *const *services, struct buf *out);
 /* Runs every loop's due rows now, on this thread, until none is due: for tests with a fake clock.
  */
 int reconcile_drain(struct app *app, struct err *e);
+/* Likewise every consumer's turns, until none has anything left. */
+int consumers_drain(struct app *app, struct err *e);

@@ -18,7 +18,9 @@
 #include "os/thread.h"
 
 struct auth_cache;
+struct blobs;
 struct call_private; /* request/request.h */
+struct consumers;
 struct faults;
 struct feed;
 struct idem;
@@ -28,10 +30,12 @@ struct live;
 struct park;
 struct ratelimit;
 struct reconcile;
+struct rounds;
 struct rowcache;
 struct shares;
+struct tails;
 
-enum { STATUS_CELLS = 32, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
+enum { STATUS_CELLS = 40, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
 
 /* What is known of a route's row before any request: one a row. */
 struct route_info {
@@ -46,7 +50,8 @@ struct route_info {
     char scope_names[SCOPE_NAMES][48]; /* "queue", "queues": what may stand before ':' in a scope */
     struct metric_cell *_Atomic count[STATUS_CELLS];
     struct metric_cell *_Atomic seconds;
-    /* Looks up what the body refers to, in the transaction before the handler; NULL: nothing. */
+    /* Looks up the route's parent and, in a transaction, what the body refers to: before the
+     * handler; NULL: there is neither. */
     int (*resolve)(struct call *c, struct err *e);
     /* What is wrong with the parameters of a list; NULL: it is none. */
     void (*check_list)(struct call *c, struct faults *f);
@@ -54,7 +59,8 @@ struct route_info {
 /* A column that points to rows of another record, or of its own. */
 struct reference {
     const struct record *from;
-    const struct field *field; /* whose .ref they are of */
+    const struct field *field;
+    const struct record *to;
 };
 /* A row at one path: what the router finds. */
 struct mount {
@@ -66,12 +72,12 @@ struct mount {
 /* Threads, by what they may wait for.  What is short and everybody's (credentials, limits, health)
  * and who signs in have threads of their own, which no tenant's work ever takes. */
 enum lane {
-    LANE_FRONT,  /* credentials, limits, health; turns by address */
-    LANE_SIGN,   /* sign-in: passwords are hashed; turns by address */
-    LANE_BODY,   /* pieces of uploads go to the disk; turns by tenant, as all that follow */
-    LANE_READ,   /* reads, large bodies */
-    LANE_CALL,   /* LONG */
-    LANE_STREAM, /* STREAM */
+    LANE_FRONT, /* credentials, limits, health; turns by address */
+    LANE_SIGN,  /* sign-in: passwords are hashed; turns by address */
+    LANE_BODY,  /* pieces of uploads go to the disk; turns by tenant, as all that follow */
+    LANE_READ,  /* reads, large bodies */
+    LANE_CALL,  /* LONG */
+    LANE_HOST,  /* STREAM that asks a host: a short question, where the host is well */
     LANES
 };
 
@@ -89,6 +95,14 @@ struct lists {
     size_t n_origins;
 };
 
+/* How far the journal is known to be settled (PostgreSQL): see journal_settled(). */
+struct journal_end {
+    pthread_mutex_t lock;
+    int64_t settled;
+    int64_t seen, tx; /* rows up to 'seen' are settled when all older transactions than 'tx' have
+                         ended; tx 0: nothing is waited for */
+};
+
 struct app {
     struct app_opts o;
     const struct config *_Atomic config; /* the one in force: app_reload() */
@@ -97,10 +111,12 @@ struct app {
     struct store *store;
     bool postgres;
     struct keyring *keys;
+    struct db_sealer sealer; /* by them */
     struct router *router;
     struct route_info *infos;
     size_t n_infos;
     const struct reference *references;    /* of all rows to others; ends with { 0 } */
+    const struct owned *owned;             /* records that are emptied, in order; ends with { 0 } */
     const struct service *const *services; /* core's own first */
     const struct auth_class *auth;
     struct auth_cache *auth_cache;
@@ -110,14 +126,21 @@ struct app {
     struct idem *idem;
     struct park *park;
     struct live *live;
+    struct rounds *rounds;
+    struct tails *tails;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
     struct feed *feed;
+    struct consumers *consumers;
+    struct journal_end journal;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
     struct arena arena;       /* lives as long as the app */
-    struct mail *_Atomic mail;
+    struct blobs *blobs;
+    atomic_bool blobs_left, blobs_dropped;     /* there is more to settle, to remove */
+    _Atomic int64_t blobs_seen, blobs_counted; /* when they were last */
+    struct drivers *_Atomic drivers;
     pthread_t ticker;
     bool ticking;
     pthread_mutex_t tick_lock;
@@ -131,7 +154,8 @@ struct app {
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
-        void (*feed)(struct app *app); /* what edges follow has changed */
+        void (*feed)(struct app *app);    /* what edges follow has changed */
+        void (*journal)(struct app *app); /* it has a new row */
     } told;
 };
 

@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* core's own routes: health, metrics, the API's description of itself, the audit and the events,
- * which are both columns of the journal.  Hides the journal's form from everybody who reads it. */
+/* core's own routes: health, metrics, the API's description of itself, and the events, a
+ * part of the journal's rows. */
+#include "core/audit.h"
+#include "core/event_stream.h"
 #include "core/feed/feed.h"
+#include "core/loop/chain.h"
+#include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
 #include "core/request/request.h"
 
 enum { EVENT_ROWS = 5000 }; /* of the journal, looked at for one page */
-
-static const struct enum_name outcome_names[] = {
-    { OUTCOME_SUCCESS, "success" },
-    { OUTCOME_FAILURE, "failure" },
-    { OUTCOME_DENIED, "denied" },
-    { 0 },
-};
-
-struct audit {
-    struct uuid id;
-    int64_t timestamp;
-    const char *actor, *action, *resource;
-    int status;
-    const char *ip_address, *request_id, *user_agent;
-    int64_t seq;
-};
-
-struct audit_query {
-    int64_t limit;
-    const char *cursor, *action, *actor;
-    int status;
-    int64_t created_after, created_before;
-};
 
 struct event_query {
     int64_t limit;
@@ -62,31 +43,6 @@ struct error_help {
 };
 
 /* clang-format off */
-#define T struct audit
-static const struct field audit_fields[] = {
-    FIELD_UUID(T, id,          0,       .doc = "Of the record."),
-    FIELD_TIME(T, timestamp,   FF_ALWAYS, .doc = "When it was done."),
-    FIELD_STR (T, actor,       FF_NULL, .doc = "Who did it: an e-mail address or the name of a key."),
-    FIELD_STR (T, action,      FF_ALWAYS, .doc = "What was done: INSTANCE_LAUNCH."),
-    FIELD_STR (T, resource,    FF_NULL, .doc = "Kind and id of what it was done to."),
-    FIELD_ENUM(T, status, int, 0, .names = outcome_names, .doc = "How it went."),
-    FIELD_STR (T, ip_address,  FF_NULL, .doc = "Whence the request came."),
-    FIELD_STR (T, request_id,  FF_ALWAYS, .doc = "Of the request."),
-    FIELD_STR (T, user_agent,  FF_NULL, .doc = "What the client calls itself."),
-    FIELD_INT (T, seq,         FF_HIDDEN, .doc = "Place in the journal."),
-};
-#undef T
-#define T struct audit_query
-static const struct field audit_query_fields[] = {
-    FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
-    FIELD_STR (T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
-    FIELD_STR (T, action, FF_CREATE, .max = 64, .doc = "Only this action."),
-    FIELD_STR (T, actor,  FF_CREATE, .max = 255, .doc = "Only by this actor."),
-    FIELD_ENUM(T, status, int, FF_CREATE, .names = outcome_names, .doc = "Only what went like this."),
-    FIELD_TIME(T, created_after,  FF_CREATE, .doc = "Only later ones."),
-    FIELD_TIME(T, created_before, FF_CREATE, .doc = "Only earlier ones."),
-};
-#undef T
 #define T struct event_query
 static const struct field event_query_fields[] = {
     FIELD_INT (T, limit,  FF_CREATE, .min = 1, .max = 500, .dflt = 50, .doc = "How many at most."),
@@ -131,8 +87,6 @@ static const struct field error_help_fields[] = {
     FIELD_BOOL(T, retry,       0, .doc = "Whether the same request may succeed later."),
 };
 #undef T
-static const struct record audit_record = RECORD(audit, NULL, audit_fields, .prefix = "aud");
-static const struct record audit_query_record = RECORD(audit_query, NULL, audit_query_fields);
 static const struct record event_query_record = RECORD(event_query, NULL, event_query_fields);
 static const struct record event_record = RECORD(event_view, NULL, event_fields);
 static const struct record health_record = RECORD(health, NULL, health_fields);
@@ -151,7 +105,7 @@ static int health_live(struct call *c, struct err *e _unused_)
 
 bool app_runtime_ok(struct app *app)
 {
-    return app->o.runtime_ok && app->o.runtime_ok(app->o.runtime_ctx);
+    return drivers_answer(app->drivers);
 }
 
 static bool check(struct json_out *o, const char *name, bool ok)
@@ -225,7 +179,7 @@ static void show_shares(struct app *app)
 {
     static const char *const lanes[LANES] = {
         [LANE_FRONT] = "front", [LANE_SIGN] = "sign",  [LANE_BODY] = "body",
-        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_STREAM] = "stream_threads",
+        [LANE_READ] = "reads",  [LANE_CALL] = "calls", [LANE_HOST] = "hosts",
     };
     struct fair_counts f;
 
@@ -249,9 +203,10 @@ static void show_shares(struct app *app)
     }
 }
 
-static int metrics_get(struct call *c, struct err *e _unused_)
+static int metrics_get(struct call *c, struct err *e)
 {
     show_shares(c->app);
+    TRY(consumers_show(c->app, c->db, e));
     answer_begin(c->p, NULL);
     metric_write(&c->p->buf);
     reply_json(c);
@@ -282,71 +237,6 @@ static int error_get(struct call *c, struct err *e)
 
 /* ---- the journal, read */
 
-/* A place in the journal that only we can have written: "123.4". */
-static const char *place_seal(struct call *c, const char *kind, int64_t seq, int64_t index)
-{
-    const char *text = arena_printf(c->arena, "%lld.%lld", (long long)seq, (long long)index);
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-
-    return app_seal(c->app, c->arena, str_of(text), str_of(bound));
-}
-
-static int place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
-                      int64_t *index, struct err *e)
-{
-    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
-    struct str plain;
-
-    *seq = INT64_MAX;
-    *index = INT64_MAX;
-    if (!cursor)
-        return 0;
-    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, e) == 0) {
-        const char *dot = memchr(plain.p, '.', plain.n);
-
-        if (dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
-            int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
-                      index))
-            return 0;
-    }
-    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
-    return call_faults(c, e);
-}
-
-static const char sql_audit[] =
-    "SELECT id, at, actor, action,"
-    " CASE WHEN object_kind IS NULL THEN NULL"
-    "      WHEN object_id IS NULL THEN object_kind ELSE object_kind || '/' || object_id END,"
-    " outcome, ip, request_id, user_agent, seq FROM journal"
-    " WHERE tenant_id = $1 AND seq < $2 AND mode = $3 AND outcome IS NOT NULL"
-    " AND at > $4 AND at < $5 AND (action = $6 OR $6 = '') AND (actor = $7 OR $7 = '')"
-    " AND (outcome = $8 OR $8 = '')"
-    " ORDER BY seq DESC LIMIT $9";
-
-static int audit_list(struct call *c, struct err *e)
-{
-    const struct audit_query *q = c->query;
-    const char *outcome = q->status ? enum_to_str(outcome_names, q->status) : "";
-    struct rows rows;
-    int64_t seq, index;
-    const char *next = NULL;
-
-    TRY(place_open(c, "audit", q->cursor, &seq, &index, e));
-    TRY(db_query(c->db, c->arena, &audit_record, sql_audit,
-                 ARGS(A(&c->tenant), A(seq), A(enum_to_str(mode_names, (int)c->who->mode)),
-                      A(q->created_after), A(q->created_before ? q->created_before : INT64_MAX),
-                      A(q->action ? q->action : ""), A(q->actor ? q->actor : ""), A(outcome),
-                      A(q->limit + 1)),
-                 &rows, e));
-    if ((int64_t)rows.n > q->limit) {
-        const struct audit *all = rows.v;
-
-        rows.n = (size_t)q->limit;
-        next = place_seal(c, "audit", all[rows.n - 1].seq, 0);
-    }
-    return reply_page(c, &audit_record, &rows, next);
-}
-
 struct events_read {
     struct call *c;
     const struct event_query *q;
@@ -357,47 +247,6 @@ struct events_read {
     bool more;
 };
 
-static bool type_fits(const char *want, const char *type)
-{
-    size_t n = want ? strlen(want) : 0;
-
-    if (!want)
-        return true;
-    if (n && want[n - 1] == '*')
-        return strncmp(want, type, n - 1) == 0;
-    return strcmp(want, type) == 0;
-}
-
-static void event_write(struct json_out *o, struct arena *a, const struct json_value *v,
-                        const char *request_id, const char *project_id)
-{
-    const struct json_value *previous = json_get(v, "previous"), *object = json_get(v, "object");
-
-    json_open(o, '{');
-    json_kstr(o, "id", json_get_str(a, v, "id", ""));
-    json_kstr(o, "type", json_get_str(a, v, "type", ""));
-    json_kstr(o, "created_at", json_get_str(a, v, "created_at", ""));
-    json_key(o, "data");
-    json_open(o, '{');
-    if (object) {
-        json_key(o, "object");
-        json_raw(o, json_text(a, object));
-    }
-    if (previous) {
-        json_key(o, "previous");
-        json_raw(o, json_text(a, previous));
-    }
-    json_close(o);
-    struct uuid project;
-    json_key(o, "project_id");
-    if (project_id && uuid_parse(str_of(project_id), &project))
-        json_id(o, project_ref.prefix, &project);
-    else
-        json_null(o);
-    json_kstr(o, "request_id", request_id);
-    json_close(o);
-}
-
 static int events_row(void *ctx, const struct col *col, size_t n _unused_, struct err *e)
 {
     struct events_read *x = ctx;
@@ -406,6 +255,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
     _cleanup_(json_freep) struct json_value *all =
         json_parse((struct str){ col[1].s, col[1].n }, e);
     int64_t seq = col[0].i;
+    struct uuid project;
 
     x->rows++;
     x->seen = seq;
@@ -416,7 +266,9 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
 
         if (seq == x->seq && (int64_t)i >= x->index)
             continue;
-        if (!type_fits(x->q->type, json_get_str(&row, v, "type", "")))
+        event_project(v, col[3].s, &project);
+        if (!event_type_fits(x->q->type, json_get_str(&row, v, "type", "")) ||
+            !event_may_see(x->c->who, &project))
             continue;
         if (x->left == 0 || x->c->p->buf.n >= PAGE_BYTES) {
             x->more = true;
@@ -425,7 +277,7 @@ static int events_row(void *ctx, const struct col *col, size_t n _unused_, struc
         x->left--;
         x->last_seq = seq;
         x->last_index = (int64_t)i;
-        event_write(x->c->out, &row, v, col[2].s, col[3].s);
+        event_write(x->c->out, &row, v, col[2].s, &project);
     }
     return 0;
 }
@@ -462,14 +314,14 @@ static int events_list(struct call *c, struct err *e)
     struct events_read x = { .c = c, .q = q, .left = q->limit };
     struct page page;
 
-    TRY(place_open(c, "events", q->cursor, &x.seq, &x.index, e));
+    TRY(journal_place_read(c, "events", q->cursor, &x.seq, &x.index, e));
     page_open(c, &page);
     TRY(events_read(&x, e));
     const char *next = NULL;
     if (x.more)
-        next = place_seal(c, "events", x.last_seq, x.last_index);
+        next = journal_place(c, "events", x.last_seq, x.last_index);
     else if (x.rows == EVENT_ROWS) /* none of so many fits: there may be some beyond */
-        next = place_seal(c, "events", x.seen, 0);
+        next = journal_place(c, "events", x.seen, 0);
     return page_close(c, &page, next);
 }
 
@@ -492,8 +344,29 @@ static const struct route core_routes[] = {
       "Explains an error code.", .on = CLASSIC, .public = true },
     { GET, "/audit",            "audit:list",     READ,  audit_list,   NULL, &audit_record, 200,
       "Lists who did what, newest first.", .query = &audit_query_record, .rows = true },
+    { GET, "/audit/verify",     "audit:verify",   READ,  audit_verify, NULL, &audit_proof_record, 200,
+      "Proves that the audit is as it was written.", .query = &audit_verify_query_record },
     { GET, "/events",           "event:list",     READ,  events_list,  NULL, &event_record, 200,
       "Lists what happened, newest first.", .on = PLATFORM, .query = &event_query_record, .rows = true },
+    { GET, "/events/stream",    "event:list",     STREAM, events_stream, NULL, NULL, 200,
+      "Tells what happens, as server-sent events or over a WebSocket.", .on = PLATFORM, .upgrades = true, .query = &event_stream_query_record,
+      .produces = "text/event-stream", .name = "streamEvents",
+      .example = "id: 5f0c\nevent: queue.created\ndata: {\"type\":\"queue.created\"}\n" },
+    { 0 },
+};
+/* clang-format on */
+
+static const struct consumer *const core_consumers[] = { &audit_chain, NULL };
+
+/* clang-format off */
+static const struct planned core_planned[] = {
+    { "GET",  "/docs", CLASSIC },
+    { "GET",  "/events/{id}", PLATFORM },
+    { "POST", "/events/{id}/replay", PLATFORM },
+    { "GET",  "/ping", PLATFORM },
+    { "GET",  "/regions", PLATFORM },
+    { "GET",  "/scopes", PLATFORM },
+    { "GET",  "/status" },
     { 0 },
 };
 /* clang-format on */
@@ -502,4 +375,6 @@ const struct service core_service = {
     .name = "core",
     .doc = "Health, metrics, audit and events.",
     .routes = core_routes,
+    .consumers = core_consumers,
+    .planned = core_planned,
 };

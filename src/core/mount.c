@@ -4,7 +4,10 @@
 #include <ctype.h>
 
 #include "core/inside.h"
+#include "core/request/query.h"
 #include "core/rows/crud.h"
+#include "core/rows/empty.h"
+#include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
 enum { SUPPORT_DAYS = 547 }; /* 18 months */
@@ -28,6 +31,14 @@ static bool action_fits(const char *s)
     return colons == 1 && s[0] != ':' && s[strlen(s) - 1] != ':';
 }
 
+static bool sealed_right(const struct record *r, const struct field *f)
+{
+    const struct field *id = record_field(r, "id");
+
+    return r->table && id && id->type == F_UUID && field_bytes(f) && field_has_column(f) &&
+           (f->flags & (FF_SECRET | FF_HIDDEN | FF_ONCE)) && !(f->flags & (FF_FILTER | FF_SORT));
+}
+
 static int check_record(const struct record *r, struct err *e)
 {
     if (!r)
@@ -37,8 +48,42 @@ static int check_record(const struct record *r, struct err *e)
     for (size_t i = 0; i < r->n_fields; i++)
         if ((r->fields[i].type == F_ROW || r->fields[i].type == F_ROWS) && !r->fields[i].of)
             return err_set(e, ERR_INTERNAL, "%s.%s: objects of what?", r->name, r->fields[i].name);
+        else if ((r->fields[i].flags & FF_SEALED) && !sealed_right(r, &r->fields[i]))
+            return err_set(e, ERR_INTERNAL,
+                           "%s.%s: what is sealed is the text of a row with an id, never shown",
+                           r->name, r->fields[i].name);
         else if (!r->fields[i].doc || !r->fields[i].doc[0])
             return err_set(e, ERR_INTERNAL, "%s.%s has no doc", r->name, r->fields[i].name);
+    return 0;
+}
+
+/* A row of a list hangs below its parent by a column. */
+static int check_parent(const struct route *r, struct err *e)
+{
+    const struct field *f = r->parent && r->out ? parent_field(r->parent, r->out) : NULL;
+
+    if (r->alone && !r->parent)
+        return err_set(e, ERR_INTERNAL, "route %s: alone below what?", r->path);
+    if (r->parent && (!r->parent->table || !strstr(r->path, "/{id}/")))
+        return err_set(e, ERR_INTERNAL, "route %s: its parent is a row that {id} names", r->path);
+    if (r->parent && r->list && !(f && field_has_column(f)))
+        return err_set(e, ERR_INTERNAL, "route %s: no column of %s refers to a %s", r->path,
+                       r->out ? r->out->name : "nothing", r->parent->name);
+    return 0;
+}
+
+/* The one object of a QUICK route lies in the request's memory, beside the request; rows of lists
+ * are read by no more at once than fit the database's bound. */
+static int check_size(const struct route *r, struct err *e)
+{
+    size_t n = r->out && r->out->table ? record_bytes(r->out) : 0;
+
+    if (r->work == QUICK && !r->list && n > HTTP_ARENA / 4 * 3)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s of up to %zu bytes is not for QUICK",
+                       r->path, r->out->name, n);
+    if (n > DB_BYTES_MAX)
+        return err_set(e, ERR_INTERNAL, "route %s: a %s is up to %zu bytes", r->path, r->out->name,
+                       n);
     return 0;
 }
 
@@ -55,6 +100,8 @@ static int check_route(const struct route *r, struct err *e)
     if (r->list + r->rows + r->message > 1 || (r->rows && !r->out) || (r->message && r->out))
         return err_set(e, ERR_INTERNAL, "route %s: rows of .out, or a message, or neither",
                        r->path);
+    if (r->bytes && (r->method != GET || !r->produces || r->out))
+        return err_set(e, ERR_INTERNAL, "route %s: bytes have a media type and no record", r->path);
     if (r->work == STREAM && !r->produces)
         return err_set(e, ERR_INTERNAL, "route %s: a stream has a media type", r->path);
     if (r->work == QUICK && r->method != GET)
@@ -65,7 +112,9 @@ static int check_route(const struct route *r, struct err *e)
         return err_set(e, ERR_INTERNAL, "route %s: its sunset is too early", r->path);
     TRY(check_record(r->in, e));
     TRY(check_record(r->query, e));
-    return check_record(r->out, e);
+    TRY(check_record(r->out, e));
+    TRY(check_parent(r, e));
+    return check_size(r, e);
 }
 
 /* A quota is of one service, and the service whose routes show a record has its quota. */
@@ -86,6 +135,58 @@ static int check_quotas(const struct service *const *services, const struct serv
         if (want && (!q || !*q))
             return err_set(e, ERR_INTERNAL, "route %s: quota '%s' is none of service %s", r->path,
                            want->name, s->name);
+    }
+    return 0;
+}
+
+/* ---- what is planned */
+
+/* Of one form, whatever the parameters are called. */
+static bool same_path(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++) {
+        if (*a != *b)
+            return false;
+        if (*a == '{') {
+            a = strchr(a, '}');
+            b = strchr(b, '}');
+        }
+    }
+    return *a == *b;
+}
+
+static bool path_serves(const struct route *r, const char *path, const struct planned *p)
+{
+    unsigned on = r->on ? r->on : CLASSIC | PLATFORM;
+
+    if (strncmp(path, "/v1/", 4) == 0) {
+        path += strlen("/v1");
+        on = PLATFORM;
+    }
+    return (!p->on || (p->on & on)) && same_path(path, p->path);
+}
+
+static bool route_serves(const struct route *r, const struct planned *p)
+{
+    bool serves = path_serves(r, r->path, p);
+
+    for (const char *const *a = r->alias; a && *a && !serves; a++)
+        serves = path_serves(r, *a, p);
+    return serves && (planned_row_methods(p) >> r->method & 1);
+}
+
+/* A row that is mounted is not planned any more. */
+static int check_planned(const struct app *app, const struct service *s, struct err *e)
+{
+    for (const struct planned *p = s->planned; p && p->path; p++) {
+        if (p->path[0] != '/' || planned_row_methods(p) & 1u << METHOD_OTHER)
+            return err_set(e, ERR_INTERNAL, "planned %s %s of service %s is no path with methods",
+                           p->methods, p->path, s->name);
+        for (size_t i = 0; i < app->n_infos; i++)
+            if (route_serves(app->infos[i].route, p))
+                return err_set(e, ERR_INTERNAL,
+                               "%s %s is built: take it out of what service %s has planned",
+                               method_name(app->infos[i].route->method), p->path, s->name);
     }
     return 0;
 }
@@ -171,23 +272,32 @@ static void info_fill(struct route_info *info, const struct service *s, const st
 }
 
 /* DELETE names no record: it is its path's GET's. */
-static void find_record(struct app *app, struct route_info *info)
-{
-    for (size_t i = 0; !info->record && i < app->n_infos; i++)
-        if (app->infos[i].route->method == GET &&
-            strcmp(app->infos[i].route->path, info->route->path) == 0)
-            info->record = app->infos[i].route->out;
-}
-
-static const struct record *shown_at(const struct app *app, const char *path, size_t n)
+static const struct record *answered_at(const struct app *app, enum method method, const char *path,
+                                        size_t n)
 {
     for (size_t i = 0; i < app->n_infos; i++) {
         const struct route *r = app->infos[i].route;
 
-        if (r->method == GET && strlen(r->path) == n && memcmp(r->path, path, n) == 0)
+        if (r->method == method && strlen(r->path) == n && memcmp(r->path, path, n) == 0)
             return r->out;
     }
     return NULL;
+}
+
+static const struct record *shown_at(const struct app *app, const char *path, size_t n)
+{
+    return answered_at(app, GET, path, n);
+}
+
+/* What is shown at the path, else what is made in the collection that it is of. */
+static void find_record(struct app *app, struct route_info *info)
+{
+    const char *path = info->route->path, *last = strrchr(path, '/');
+
+    if (!info->record)
+        info->record = shown_at(app, path, strlen(path));
+    if (!info->record && last[1] == '{')
+        info->record = answered_at(app, POST, path, (size_t)(last - path));
 }
 
 /* In /vpcs/{id}/subnets the VPC: what GET shows at the path as far as {id}, else what it lists
@@ -197,7 +307,8 @@ static void find_target(struct app *app, struct route_info *info)
     static const char id[] = "/{id}";
     const char *path = info->route->path, *at = strstr(path, id);
 
-    if (!at)
+    info->target = info->route->parent;
+    if (!at || info->target)
         return;
     size_t n = (size_t)(at - path);
     info->target = shown_at(app, path, n + strlen(id));
@@ -260,15 +371,18 @@ int mount_all(struct app *app, struct err *e)
             info_fill(&app->infos[at++], *s, r);
         }
     }
-    app->n_infos = n;
-    for (size_t i = 0; i < n; i++) {
+    app->n_infos = at;
+    for (size_t i = 0; i < at; i++) {
         find_record(app, &app->infos[i]);
         find_target(app, &app->infos[i]);
-        if (app->infos[i].route->list && app->infos[i].record && app->infos[i].record->table)
+        if (app->infos[i].route->list && app->infos[i].record)
             app->infos[i].check_list = crud_list_check;
-        if (refs_in(app->infos[i].route->in))
-            app->infos[i].resolve = refs_resolve;
+        if (app->infos[i].route->parent || refs_in(app->infos[i].route->in))
+            app->infos[i].resolve = parent_resolve;
         TRY(mount_route(app, &app->infos[i], e));
     }
-    return refs_collect(app, e);
+    for (const struct service *const *s = app->services; *s; s++)
+        TRY(check_planned(app, *s, e));
+    TRY(refs_collect(app, e));
+    return owned_collect(app, e);
 }

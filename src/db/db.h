@@ -106,6 +106,18 @@ bool db_is_postgres(const struct db *db);
 /* The arena-held column list '@' stands for. */
 const char *db_columns(const struct record *r, struct arena *a);
 
+/* ---- texts of FF_SEALED columns: sealed as a row is written, opened as it is read, by who has the
+ * keys.  'bound_to' is "record/id/column". */
+struct db_sealer {
+    const void *ctx;
+    const char *(*seal)(const void *ctx, struct arena *a, struct str plain, struct str bound_to);
+    int (*unseal)(const void *ctx, struct arena *a, const char *sealed, struct str bound_to,
+                  struct str *plain, struct err *e);
+};
+struct store;
+/* Before the first such row; NULL: no more.  Outlives its use. */
+void store_seal_by(struct store *s, const struct db_sealer *sealer);
+
 /* ---- the store */
 enum { STORE_WRITERS = 8 };
 struct store_opts {

@@ -27,7 +27,6 @@ void sql_render(struct buf *out, const char *sql, const struct record *r, bool p
  * last of its line; quotes and comments are respected. */
 bool sql_next(const char **at, struct str *out);
 void sql_columns(struct buf *out, const struct record *r, struct str qualifier);
-bool field_has_column(const struct field *f);
 
 /* ---- kept statements (stmt.c) */
 
@@ -148,6 +147,7 @@ struct store {
     struct db *any;     /* store_any_reader() */
     int n_readers, most_readers;
 
+    const struct db_sealer *sealer;
     struct checkpointer *checkpointer;   /* SQLite */
     void (*_Atomic answers)(bool begin); /* around those of a batch; may be NULL */
 };

@@ -2,8 +2,7 @@
 /* Migrations: what ran is recorded with the hash of its text, and nothing runs on a database that
  * this program does not wholly know.  On PostgreSQL a lock keeps replicas that start together
  * apart. */
-#include <openssl/evp.h>
-
+#include "codec/text.h"
 #include "db/driver.h"
 
 enum { LOCK_KEY = 0x6272756d }; /* pg_advisory_lock: "brum" */
@@ -32,13 +31,10 @@ struct plan {
 
 static void hash_text(const char *text, char out[65])
 {
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
+    uint8_t sum[32];
 
-    if (!EVP_Digest(text, strlen(text), md, &n, EVP_sha256(), NULL) || n != 32)
-        abort();
-    for (unsigned i = 0; i < n; i++)
-        snprintf(out + (size_t)2 * i, 3, "%02x", md[i]);
+    sha256(text, strlen(text), sum);
+    hex_encode(sum, sizeof(sum), out);
 }
 
 static void plan_make(struct plan *p, struct store *s, const struct migration_set *sets, size_t n)

@@ -249,18 +249,13 @@ static int64_t read_int(const char *s)
     return minus ? -(int64_t)v : (int64_t)v;
 }
 
-static int hex(char c)
-{
-    return c >= 'a' ? c - 'a' + 10 : c - '0';
-}
-
 /* "\x0a1b" as bytes at 'to'. */
 static size_t read_bytes(const char *s, size_t n, char *to)
 {
     size_t out = 0;
 
     for (size_t i = 2; i + 1 < n; i += 2)
-        to[out++] = (char)(hex(s[i]) << 4 | hex(s[i + 1]));
+        to[out++] = (char)(hex_value(s[i]) << 4 | hex_value(s[i + 1]));
     return out;
 }
 

@@ -83,13 +83,62 @@ int db_int(struct db *db, const char *sql, const struct arg *args, size_t n, int
     return 0;
 }
 
-/* ---- rows to structs */
+/* ---- sealed columns */
+
+static int sealer_of(struct db *db, const struct field *f, const struct db_sealer **out,
+                     struct err *e)
+{
+    *out = db->store ? db->store->sealer : NULL;
+    return *out ? 0 : err_cause(e, ERR_INTERNAL, f->name, "a sealed column, and no keys");
+}
+
+static struct str bound_to(struct arena *a, const struct record *r, const struct field *f,
+                           const void *row)
+{
+    const struct uuid *id = FIELD_CAT(row, &r->fields[record_index(r, "id")], struct uuid);
+
+    return str_of(arena_printf(a, "%s/%s/%s", r->name, id->s, f->name));
+}
+
+static int seal(struct db *db, struct arena *a, const struct record *r, const struct field *f,
+                const void *row, struct arg *out, struct err *e)
+{
+    const char *plain = *FIELD_CAT(row, f, const char *);
+    const struct db_sealer *s;
+
+    TRY(sealer_of(db, f, &s, e));
+    *out = arg_str(plain ? s->seal(s->ctx, a, str_of(plain), bound_to(a, r, f, row)) : NULL);
+    return 0;
+}
 
 static int too_many(struct err *e)
 {
     return err_cause(e, ERR_TOO_LARGE, "a query gave more than is taken at once",
                      "The answer is too large: ask for less");
 }
+
+/* Opens the sealed texts of a row that has been read. */
+static int unseal(struct db *db, struct arena *a, const struct record *r, void *row, struct err *e)
+{
+    for (size_t i = 0; i < r->n_fields; i++) {
+        const struct field *f = &r->fields[i];
+        const struct db_sealer *s;
+        struct str plain;
+
+        if (!(f->flags & FF_SEALED) || !*FIELD_AT(row, f, const char *))
+            continue;
+        const char **text = FIELD_AT(row, f, const char *);
+        _cleanup_(arena_free) struct arena own = ARENA(strlen(*text) * 4 + MIB(2));
+        TRY(sealer_of(db, f, &s, e));
+        TRY(s->unseal(s->ctx, &own, *text, bound_to(&own, r, f, row), &plain, e));
+        *text = arena_try_dup(a, plain.p, plain.n);
+        if (!*text)
+            return too_many(e);
+    }
+    return 0;
+}
+
+/* ---- rows to structs */
 
 static int field_read(struct arena *a, void *row, const struct field *f, const struct col *c,
                       struct err *e)
@@ -138,8 +187,8 @@ static int field_read(struct arena *a, void *row, const struct field *f, const s
     return err_cause(e, ERR_INTERNAL, f->name, "a field of no type");
 }
 
-static int row_read(struct arena *a, void *row, const struct record *r, const struct col *cols,
-                    size_t n, struct err *e)
+static int row_read(struct db *db, struct arena *a, void *row, const struct record *r,
+                    const struct col *cols, size_t n, struct err *e)
 {
     size_t c = 0;
 
@@ -155,10 +204,11 @@ static int row_read(struct arena *a, void *row, const struct record *r, const st
         want += field_has_column(&r->fields[i]);
     if (want != n)
         return err_set(e, ERR_INTERNAL, "%zu columns for the %zu of %s", n, want, r->name);
-    return 0;
+    return unseal(db, a, r, row, e);
 }
 
 struct filling {
+    struct db *db;
     struct arena *a;
     const struct record *r;
     char *rows;
@@ -184,7 +234,7 @@ static int take_row(void *ctx, const struct col *cols, size_t n, struct err *e)
         x->rows = more;
         x->cap = cap;
     }
-    TRY(row_read(x->a, x->rows + x->n * x->r->size, x->r, cols, n, e));
+    TRY(row_read(x->db, x->a, x->rows + x->n * x->r->size, x->r, cols, n, e));
     x->n++;
     return 0;
 }
@@ -192,7 +242,7 @@ static int take_row(void *ctx, const struct col *cols, size_t n, struct err *e)
 int db_query(struct db *db, struct arena *a, const struct record *r, const char *sql,
              const struct arg *args, size_t n, struct rows *out, struct err *e)
 {
-    struct filling x = { .a = a, .r = r };
+    struct filling x = { .db = db, .a = a, .r = r };
     struct sink sink = { take_row, &x, false };
 
     TRY(run(db, &(struct stmt_key){ .r = r, .sql = sql }, args, n, &sink, NULL, e));
@@ -208,13 +258,13 @@ static int take_only_row(void *ctx, const struct col *cols, size_t n, struct err
         return err_set(e, ERR_INTERNAL, "more than one %s where one was sought", x->r->name);
     if (!(x->rows = arena_try(x->a, x->r->size)))
         return too_many(e);
-    return row_read(x->a, x->rows, x->r, cols, n, e);
+    return row_read(x->db, x->a, x->rows, x->r, cols, n, e);
 }
 
 int db_one(struct db *db, struct arena *a, const struct record *r, const char *sql,
            const struct arg *args, size_t n, void *row, struct err *e)
 {
-    struct filling x = { .a = a, .r = r };
+    struct filling x = { .db = db, .a = a, .r = r };
     struct sink sink = { take_only_row, &x, false };
 
     TRY(run(db, &(struct stmt_key){ .r = r, .sql = sql }, args, n, &sink, NULL, e));
@@ -264,7 +314,15 @@ static int field_arg(const void *row, const struct field *f, struct arg *out, st
     return err_cause(e, ERR_INTERNAL, f->name, "a field of no type");
 }
 
-int db_insert(struct db *db, struct arena *a _unused_, const struct record *r, const void *row,
+static int column_arg(struct db *db, struct arena *a, const struct record *r, const struct field *f,
+                      const void *row, struct arg *out, struct err *e)
+{
+    if (f->flags & FF_SEALED)
+        return seal(db, a, r, f, row, out, e);
+    return field_arg(row, f, out, e);
+}
+
+int db_insert(struct db *db, struct arena *a, const struct record *r, const void *row,
               struct err *e)
 {
     struct arg args[64];
@@ -272,12 +330,12 @@ int db_insert(struct db *db, struct arena *a _unused_, const struct record *r, c
 
     for (size_t i = 0; i < r->n_fields; i++)
         if (field_has_column(&r->fields[i]))
-            TRY(field_arg(row, &r->fields[i], &args[n++], e));
+            TRY(column_arg(db, a, r, &r->fields[i], row, &args[n++], e));
     return run(db, &(struct stmt_key){ .kind = STMT_INSERT, .r = r }, args, n, NULL, NULL, e);
 }
 
-int db_update(struct db *db, struct arena *a _unused_, const struct record *r, const void *row,
-              uint64_t set, struct err *e)
+int db_update(struct db *db, struct arena *a, const struct record *r, const void *row, uint64_t set,
+              struct err *e)
 {
     int id = record_index(r, "id");
     struct arg args[64];
@@ -288,7 +346,7 @@ int db_update(struct db *db, struct arena *a _unused_, const struct record *r, c
     for (size_t i = 0; i < r->n_fields; i++) {
         if (!(set >> i & 1) || (int)i == id || !field_has_column(&r->fields[i]))
             continue;
-        TRY(field_arg(row, &r->fields[i], &args[n++], e));
+        TRY(column_arg(db, a, r, &r->fields[i], row, &args[n++], e));
         columns |= (uint64_t)1 << i;
     }
     if (!columns)

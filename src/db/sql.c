@@ -3,11 +3,6 @@
  * alone, before any driver sees it. */
 #include "db/driver.h"
 
-bool field_has_column(const struct field *f)
-{
-    return !(f->flags & FF_VIRTUAL);
-}
-
 void sql_columns(struct buf *out, const struct record *r, struct str qualifier)
 {
     bool first = true;

@@ -42,6 +42,11 @@ bool store_is_postgres(const struct store *s)
     return s->postgres;
 }
 
+void store_seal_by(struct store *s, const struct db_sealer *sealer)
+{
+    s->sealer = sealer;
+}
+
 void store_on_answers(struct store *s, void (*fn)(bool begin))
 {
     atomic_store(&s->answers, fn);

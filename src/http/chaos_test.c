@@ -47,7 +47,7 @@ static void work(void *ctx, void *worker _unused_)
         http_stream_begin(r, 200);
         memset(p, 's', sizeof(p));
         for (int i = 0; i < 200; i++)
-            if (http_stream_write(r, (struct str){ p, sizeof(p) }, true) < 0)
+            if (stream_put(r, (struct str){ p, sizeof(p) }) < 0)
                 break;
         http_stream_end(r);
         break;

@@ -126,7 +126,8 @@ void conn_close(struct conn *c)
         ws_gone(c);
     if (c->req) {
         struct http_req *r = TAKE(c->req);
-        r->in = TAKE(c->in);
+        if (!r->in)
+            r->in = TAKE(c->in);
         req_detach(r);
     }
     in_put(io, TAKE(c->in));
@@ -341,7 +342,9 @@ static void arm(struct conn *c)
     };
     enum wait want = WAIT_NONE;
 
-    if (c->out)
+    if (c->req && c->req->cold)
+        want = WAIT_NONE; /* it waits for us */
+    else if (c->out)
         want = WAIT_WRITE;
     else if (c->state == CONN_HEAD)
         want = c->req || (c->ssl && !c->tls_up) ? WAIT_HEAD : WAIT_IDLE;
@@ -443,10 +446,8 @@ void conn_expired(struct conn *c, enum wait wait)
 
 void conn_drain(struct conn *c)
 {
-    if (c->state == CONN_WS)
-        ws_drain(c);
-    else if (c->state == CONN_REQUEST)
-        req_tell_gone(c->req, true);
+    if (c->state == CONN_REQUEST || c->state == CONN_WS)
+        req_drain(c->req);
     else if (c->state == CONN_DISCARD || (c->state == CONN_HEAD && !c->req))
         conn_close(c);
 }

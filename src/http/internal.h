@@ -21,6 +21,7 @@ enum {
     SMALL_BODY = 48 * 1024,   /* bodies up to here are copied behind their head */
     HEADERS_MAX = 16 * 1024,  /* headers of an answer */
     ARENA_KEEP = 8 * 1024,    /* what a pooled request keeps */
+    FILE_STEP = 512 * 1024,   /* of a file in a row */
     STREAM_HELD = 256 * 1024, /* back-pressure begins */
     STREAM_MAX = 1024 * 1024, /* who is further behind is cut off */
     DISCARD_MAX = 64 * 1024,  /* unread body that is read away to keep the connection */
@@ -33,7 +34,7 @@ enum {
 
 /* ---- messages to a thread */
 
-enum post_kind { POST_REQ, POST_RUN, POST_WS };
+enum post_kind { POST_REQ, POST_RUN };
 struct post {
     struct post *next;
     enum post_kind kind;
@@ -51,7 +52,9 @@ enum op {
     OP_DROP = 256,
     OP_WS = 512,
     OP_MORE = 1024,
+    OP_WARM = 4096,
     OP_PART = 2048, /* the end of a stream that is not whole */
+    OP_ROOM = 4096, /* somebody waits for room */
 };
 
 /* ---- connections */
@@ -79,6 +82,7 @@ struct out {
     size_t at, n;
     int fd;
     int64_t offset, left;
+    int64_t warm; /* up to here it was seen in memory */
 };
 
 enum conn_state {
@@ -152,6 +156,11 @@ struct http_req {
     size_t reply_n;
     int file;
     int64_t file_at, file_n;
+    /* A piece of a file that is not in memory: a thread of the application's reads it, and the
+     * request stays until it has. */
+    bool cold;
+    int cold_fd;
+    int64_t cold_at, cold_n;
 
     /* Body in. */
     enum body_mode ask; /* what was asked for; 'mode' is what the I/O thread knows of it */
@@ -170,7 +179,7 @@ struct http_req {
     void *spool_ctx;
     bool spool_due; /* it is to be called */
 
-    /* Guarded by 'lock', for workers that read or write a stream. */
+    /* Guarded by 'lock', for others that read a body or write a stream. */
     pthread_mutex_t lock;
     pthread_cond_t moved;
     char *ring;
@@ -180,6 +189,8 @@ struct http_req {
     size_t stream_inflight; /* handed over, not yet written */
     void (*gone_fn)(void *ctx, struct http_req *r, bool draining);
     void *gone_ctx;
+    void (*room_fn)(void *ctx); /* who waits for room in 'stream', or NULL */
+    void *room_ctx;
 
     struct http_ws *ws;
     struct http_head head; /* last: the largest */
@@ -326,6 +337,14 @@ void conn_write(struct conn *c, struct iovec *v, int n, char *owned);
 void out_file(struct conn *c, int fd, int64_t offset, int64_t n);
 void out_free_all(struct conn *c);
 
+/* file.c */
+/* Some of a file: bytes, -1 when it would block, -2 on error or when the file is shorter. */
+ssize_t file_send(struct conn *c, struct out *o);
+/* What a read gives without waiting for a disk; -1: nothing. */
+ssize_t file_peek(int fd, void *p, size_t n, int64_t at);
+/* Has the request's piece read, or tries so later. */
+void file_cold(void *req);
+
 /* request.c */
 struct http_req *req_new(struct conn *c);
 /* Its head is read: the application's turn. */
@@ -334,6 +353,8 @@ void req_op(struct http_req *r, unsigned ops);
 /* Nobody will read the answer. */
 void req_gone(struct http_req *r);
 void req_tell_gone(struct http_req *r, bool draining);
+/* The server drains. */
+void req_drain(struct http_req *r);
 /* Posts what ends the request: from now on nobody is told that its peer has gone. */
 void req_post_end(struct http_req *r, unsigned op);
 /* The connection lets go. */
@@ -355,6 +376,10 @@ const char *reason_of(int status);
 /* stream.c */
 /* Hands what is queued to the connection if that has nothing to write; ends the answer. */
 void stream_pump(struct http_req *r);
+/* The application has ended its stream, on the I/O thread. */
+void stream_ended(struct http_req *r, bool whole);
+/* Calls who waits for room: if there is some, or 'anyhow'. */
+void stream_tell(struct http_req *r, bool anyhow);
 
 /* body.c */
 void body_begin(struct conn *c);
@@ -387,9 +412,14 @@ ssize_t tls_sendfile(struct conn *c, int fd, int64_t offset, size_t n);
 
 /* ws.c */
 void ws_attach(struct http_req *r);
-void ws_op(struct http_ws *ws);
+void ws_free(struct http_ws *ws);
+/* One message: text if it is UTF-8. */
+int ws_write(struct http_ws *ws, struct str data);
+/* Bytes that wait to be sent. */
+size_t ws_held(struct http_ws *ws);
+/* The application has ended it. */
+void ws_end(struct http_req *r, bool whole);
 /* Reads and writes frames; false when nothing more can be done now. */
 bool ws_step(struct conn *c);
 void ws_gone(struct conn *c);
-void ws_drain(struct conn *c);
 void ws_expired(struct conn *c);

@@ -100,12 +100,6 @@ static void take_one(struct io *io, struct post *p)
         pthread_mutex_unlock(&io->lock);
         req_op((struct http_req *)p, ops);
         break;
-    case POST_WS:
-        pthread_mutex_lock(&io->lock);
-        p->queued = false;
-        pthread_mutex_unlock(&io->lock);
-        ws_op((struct http_ws *)p);
-        break;
     default:
         run = (struct run *)p;
         run->fn(run->ctx);
@@ -434,6 +428,9 @@ void io_close(struct io *io)
     io_take_posts(io);
     close_all(io);
     conn_reap(io);
+    for (size_t i = 0; i < io->n_timers; i++)
+        if (io->timers[i].fn == file_cold)
+            file_cold(io->timers[i].ctx);
     io_take_posts(io);
     io_here = NULL;
     while (io->free_reqs) {

@@ -2,12 +2,9 @@
 /* Bytes between a connection and its socket.  Hides whether TLS lies between, and what could not be
  * written at once: most answers leave in one system call and leave nothing here. */
 #include <assert.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 
 #include "http/internal.h"
-
-enum { FILE_STEP = 512 * 1024, TLS_FILE_STEP = 16 * 1024 };
 
 ssize_t conn_recv(struct conn *c, void *p, size_t n)
 {
@@ -163,43 +160,6 @@ void out_file(struct conn *c, int fd, int64_t offset, int64_t n)
     o->left = n;
 }
 
-/* Some of a file: bytes, -1 when it would block, -2 on error or when the file is shorter. */
-static ssize_t send_file(struct conn *c, struct out *o)
-{
-    size_t n = (size_t)MIN(o->left, (int64_t)FILE_STEP);
-    off_t at = o->offset;
-    ssize_t put;
-
-    if (!c->ssl) {
-        do
-            put = sendfile(c->source.fd, o->fd, &at, n);
-        while (put < 0 && errno == EINTR);
-        if (put < 0 && errno == EAGAIN) {
-            c->writable = false;
-            return -1;
-        }
-    } else if ((put = tls_sendfile(c, o->fd, o->offset, n)) == -3) {
-        /* What was read for a write that would block is read again the next time. */
-        n = MIN(n, (size_t)TLS_FILE_STEP);
-        put = pread(o->fd, c->io->scratch, n, o->offset);
-        if (put > 0)
-            put = tls_send(c, c->io->scratch, (size_t)put);
-        else
-            put = -2;
-    }
-    if (put == -1 && c->ssl)
-        return -1;
-    if (put <= 0)
-        return -2;
-    o->offset += put;
-    o->left -= put;
-    c->progress = true;
-    stat_add(&c->io->bytes_out, put);
-    if (c->req)
-        c->req->sent += put;
-    return put;
-}
-
 static ssize_t send_some(struct conn *c)
 {
     struct out *o = c->out;
@@ -207,7 +167,7 @@ static ssize_t send_some(struct conn *c)
     int n = 0;
 
     if (o->fd >= 0)
-        return o->left ? send_file(c, o) : 0;
+        return o->left ? file_send(c, o) : 0;
     for (; o && o->fd < 0 && n < (int)ARRAY_LEN(v); o = o->next, n++)
         v[n] = (struct iovec){ o->p + o->at, o->n - o->at };
     ssize_t put = conn_send(c, v, n);
@@ -227,7 +187,7 @@ bool conn_flush(struct conn *c)
 {
     int64_t budget = 4 * FILE_STEP;
 
-    while (c->out && c->writable) {
+    while (c->out && c->writable && !(c->req && c->req->cold)) {
         struct out *o = c->out;
         bool over = o->fd >= 0 ? o->left == 0 : o->at == o->n;
 

@@ -193,7 +193,14 @@ static void emit_file(struct http_req *r)
     struct conn *c = r->conn;
     struct iovec v = { c->io->scratch, make_head(r, FRAME_LENGTH, (uint64_t)r->file_n) };
 
-    if (r->head.method == HEAD || bodiless(r->status) || r->file_n == 0)
+    bool sent = r->head.method != HEAD && !bodiless(r->status) && r->file_n > 0;
+    /* A small one that is in memory leaves with its head. */
+    ssize_t got = sent && r->file_n <= SMALL_BODY ? file_peek(r->file, c->io->scratch + v.iov_len,
+                                                              (size_t)r->file_n, r->file_at)
+                                                  : 0;
+    if (sent && got == r->file_n)
+        v.iov_len += (size_t)got;
+    if (!sent || got == r->file_n)
         close(TAKE_FD(r->file));
     conn_write(c, &v, 1, NULL);
     if (!c->dead && r->file >= 0)
@@ -296,5 +303,6 @@ void reply_begin(struct http_req *r)
     struct iovec v = { c->io->scratch, make_head(r, framing, 0) };
 
     r->streaming = true;
+    buf_free(&r->headers); /* it may last long */
     conn_write(c, &v, 1, NULL);
 }

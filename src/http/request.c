@@ -19,10 +19,10 @@ struct http_req *req_new(struct conn *c)
             abort();
         r->post.kind = POST_REQ;
         r->io = io;
-        r->arena = ARENA(MIB(4));
+        r->arena = ARENA(HTTP_ARENA);
         r->headers = BUF(HEADERS_MAX);
         r->stream = BUF(2 * STREAM_MAX);
-        r->file = -1;
+        r->file = r->cold_fd = -1;
         pthread_mutex_init(&r->lock, NULL);
         pthread_cond_init(&r->moved, NULL);
     }
@@ -39,6 +39,7 @@ void req_destroy(struct http_req *r)
     buf_free(&r->headers);
     buf_free(&r->body);
     buf_free(&r->stream);
+    ws_free(r->ws);
     free(r->ring);
     free(r->reply_p);
     if (r->file >= 0)
@@ -81,7 +82,9 @@ static void reset(struct http_req *r)
     r->ring_over = r->ring_paused = r->ring_failed = false;
     r->gone_fn = NULL;
     r->gone_ctx = NULL;
-    r->ws = NULL;
+    r->room_fn = NULL;
+    r->room_ctx = NULL;
+    ws_free(TAKE(r->ws));
 }
 
 /* Both have let go.  One that is in the queue of its thread waits there for its end. */
@@ -118,7 +121,7 @@ static void tell_sent(struct http_req *r, int64_t sent)
 void req_detach(struct http_req *r)
 {
     struct err e;
-    bool whole = r->answered && !r->conn->dead;
+    bool whole = r->answered && (!r->conn->dead || r->ws);
 
     r->conn = NULL;
     if (whole)
@@ -126,7 +129,8 @@ void req_detach(struct http_req *r)
     else if (r->app_done && r->begun)
         tell_sent(r, -1);
     if (!r->begun || r->app_done) {
-        release(r);
+        if (!r->cold) /* else who reads for it lets go */
+            release(r);
         return;
     }
     /* It must hear of it, or it would wait for a body for ever. */
@@ -172,6 +176,13 @@ void req_gone(struct http_req *r)
     pthread_cond_broadcast(&r->moved);
     pthread_mutex_unlock(&r->lock);
     req_tell_gone(r, false);
+    stream_tell(r, true);
+}
+
+void req_drain(struct http_req *r)
+{
+    req_tell_gone(r, true);
+    stream_tell(r, true);
 }
 
 void http_on_gone(struct http_req *r, void (*fn)(void *ctx, struct http_req *r, bool draining),
@@ -191,6 +202,7 @@ void req_post_end(struct http_req *r, unsigned op)
 {
     pthread_mutex_lock(&r->lock);
     r->gone_fn = NULL;
+    r->room_fn = NULL;
     pthread_mutex_unlock(&r->lock);
     io_post(r->io, &r->post, &r->ops, op);
 }
@@ -222,22 +234,19 @@ static void op_end(struct http_req *r, unsigned ops)
         reply_emit(r, (struct str){ p, r->reply_n }, p);
     } else if (ops & OP_DROP)
         drop(r);
-    else if (ops & OP_WS)
-        ws_attach(r);
-    else if (!r->conn)
-        req_let_go(r);
-    else {
-        r->closing |= (ops & OP_PART) != 0;
-        r->finished = r->app_done = true;
-    }
+    else
+        stream_ended(r, !(ops & OP_PART));
 }
 
 void req_op(struct http_req *r, unsigned ops)
 {
     struct conn *c = r->conn;
 
+    if (ops & OP_WARM)
+        r->cold = false;
     if (r->app_done && !c) {
-        release(r); /* it only waited to leave the queue */
+        if (!r->cold)
+            release(r); /* it only waited to leave the queue */
         return;
     }
     if (c && c->dead)
@@ -258,9 +267,13 @@ void req_op(struct http_req *r, unsigned ops)
     }
     if ((ops & OP_BEGIN) && r->conn)
         reply_begin(r);
+    if (ops & OP_ROOM)
+        stream_tell(r, r->io->draining || atomic_load(&r->gone));
     if ((ops & OP_CUT) && r->conn)
         conn_close(r->conn);
-    if (ops & (OP_REPLY | OP_DROP | OP_WS | OP_END | OP_PART))
+    if (ops & OP_WS)
+        ws_attach(r);
+    if (ops & (OP_REPLY | OP_DROP | OP_END | OP_PART))
         op_end(r, ops);
     if (c)
         conn_run(c);
@@ -313,6 +326,36 @@ void req_refuse(struct conn *c, const struct err *e)
         app->on_error(app->ctx, r, e, &body);
     r->status = err_status(e->code);
     reply_emit(r, buf_str(&body), body.p);
+}
+
+/* ---- a head that stays long */
+
+static void move(struct str *s, const struct in_buf *from, const struct in_buf *to)
+{
+    if (s->p >= from->p && s->p < from->p + from->n)
+        s->p = to->p + (s->p - from->p);
+}
+
+void http_req_settle(struct http_req *r)
+{
+    struct conn *c = r->conn;
+    struct http_head *h = &r->head;
+
+    if (!c || !c->in || !c->body_over || c->in->n != c->in_at || c->in->n > IN_SMALL / 2)
+        return;
+    struct in_buf *was = c->in, *now = in_get(c->io, was->n);
+    struct str *parts[] = { &h->method_text, &h->target, &h->path, &h->query, &h->host };
+
+    memcpy(now->p, was->p, was->n);
+    now->n = was->n;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        move(parts[i], was, now);
+    for (size_t i = 0; i < h->n_headers; i++) {
+        move(&h->headers[i].name, was, now);
+        move(&h->headers[i].value, was, now);
+    }
+    c->in = now;
+    in_put(c->io, was);
 }
 
 /* ---- what the application may ask */

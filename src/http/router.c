@@ -230,14 +230,6 @@ struct search {
     enum method method;
 };
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* False on a bad escape or an encoded NUL.  Without '%' nothing is copied. */
 static bool decode(struct arena *a, struct str s, struct str *out)
 {
@@ -249,7 +241,8 @@ static bool decode(struct arena *a, struct str s, struct str *out)
     for (size_t i = 0; i < s.n; i++) {
         p[n] = s.p[i];
         if (s.p[i] == '%') {
-            int high = i + 2 < s.n ? hex(s.p[i + 1]) : -1, low = i + 2 < s.n ? hex(s.p[i + 2]) : -1;
+            int high = i + 2 < s.n ? hex_value(s.p[i + 1]) : -1,
+                low = i + 2 < s.n ? hex_value(s.p[i + 2]) : -1;
             if (high < 0 || low < 0 || high + low == 0)
                 return false;
             p[n] = (char)(high * 16 + low);

@@ -8,8 +8,8 @@
  * (http_reply), or asks for the body (http_body_collect, http_body_stream), or keeps the request
  * for another thread, which answers later; http_reply may be called from any thread.  A request
  * lives until its answer is sent or its peer is gone AND the application has let go: exactly one of
- * http_reply(), http_stream_end(), http_stream_cut(), http_drop() or http_ws_accept() must be
- * called for each request, once; after it the request is no longer the application's to touch.
+ * http_reply(), http_stream_end(), http_stream_cut() or http_drop() must be called for each
+ * request, once; after it the request is no longer the application's to touch.
  *
  * End: http_server_drain(), then what runs requests elsewhere (pools), then http_server_free(). */
 
@@ -57,6 +57,10 @@ struct http_app {
     /* The server is there, and serves nobody before this returns: who waits at a listener may be
      * served before http_server_new() has returned.  May be NULL. */
     void (*on_open)(void *ctx, struct http_server *s);
+    /* The next piece of the file that answers 'r' is not in memory: has http_file_warm(r) called on
+     * a thread that may wait for a disk, once; false: not now, ask again in a moment.  On the I/O
+     * thread; 'r' and its user stay until then.  May be NULL: the I/O thread waits itself. */
+    bool (*on_cold)(void *ctx, struct http_req *r);
 };
 
 struct http_opts {
@@ -93,11 +97,15 @@ void http_release(void);
 
 /* ---- the request */
 const struct http_head *http_req_head(const struct http_req *r);
-struct arena *http_req_arena(struct http_req *r); /* freed with the request; limit 4 MiB */
+enum { HTTP_ARENA = 4 << 20 };
+struct arena *http_req_arena(struct http_req *r); /* freed with the request; limit HTTP_ARENA */
 const struct ip *http_req_peer(const struct http_req *r);
 bool http_req_tls(const struct http_req *r);
 int http_req_io(const struct http_req *r);
 int64_t http_req_start(const struct http_req *r); /* mono time of its first byte */
+/* For a request that stays long, on its I/O thread: its head moves to memory of its own size where
+ * that is less.  What pointed into the head's bytes is void; what http_req_head() says is not. */
+void http_req_settle(struct http_req *r);
 void http_req_set_user(struct http_req *r, void *user);
 void *http_req_user(const struct http_req *r);
 /* True once the peer has gone: nobody will read the answer. Any thread. */
@@ -139,20 +147,27 @@ void http_headerf(struct http_req *r, const char *name, const char *fmt, ...)
  * body. Sets Date, Content-Length and, where due, Connection. */
 void http_reply(struct http_req *r, int status, struct str body);
 void http_reply_buf(struct http_req *r, int status, struct buf *body); /* takes the memory */
-/* A file's bytes by sendfile; takes 'fd'. */
+/* A file's bytes by sendfile (over TLS by the kernel's, else in pieces), as the peer takes them;
+ * takes 'fd'.  A file that ends early costs the connection. */
 void http_reply_file(struct http_req *r, int status, int fd, int64_t offset, int64_t length);
+/* Reads the piece that http_app.on_cold asked for, and says so. */
+void http_file_warm(struct http_req *r);
 /* The connection is closed after this answer. */
 void http_close_after(struct http_req *r);
 /* Lets go without an answer: the connection closes. */
 void http_drop(struct http_req *r);
 
 /* Streams (SSE, follow, long bodies): chunked, or until close for HTTP/1.0. Any one thread at a
- * time. */
+ * time; none of these waits. */
 void http_stream_begin(struct http_req *r, int status);
-/* Queues bytes: 0, or -1 if the peer is gone.  'wait': blocks while more than 256 KiB are queued
- * (workers only); otherwise over 1 MiB queued the peer is too slow: it is cut off and -1 returned.
- */
-int http_stream_write(struct http_req *r, struct str data, bool wait);
+/* Queues bytes: 0, or -1 if the peer is gone.  With over 1 MiB queued the peer is too slow: it is
+ * cut off and -1 returned; but where nothing is queued, one write may be larger. */
+int http_stream_write(struct http_req *r, struct str data);
+/* How much may be queued before its writer should wait: 256 KiB at most. */
+size_t http_stream_room(struct http_req *r);
+/* True if at least half of that is free.  Else false, and 'fn' is called once on the I/O thread:
+ * when it is, when the peer has gone, or when the server drains; not after the stream's end. */
+bool http_stream_wait(struct http_req *r, void (*fn)(void *ctx), void *ctx);
 void http_stream_end(struct http_req *r);
 /* Ends what is not whole: what is queued leaves, then the connection closes without a last chunk,
  * by which the peer knows (RFC 9112, 8). */
@@ -169,18 +184,25 @@ void http_run(struct http_server *s, int io, void (*fn)(void *ctx), void *ctx);
 /* Runs 'fn' on the thread at mono time 'at' (coarse: 10 ms). Only from that thread. */
 void http_timer(struct http_server *s, int io, int64_t at, void (*fn)(void *ctx), void *ctx);
 
-/* ---- WebSocket (RFC 6455, by wslay) */
-struct http_ws;
+/* ---- WebSocket (RFC 6455, by wslay): a stream both ways */
 struct http_ws_app {
     void *ctx;
-    void (*on_message)(void *ctx, struct http_ws *ws, bool binary, struct str data);
-    void (*on_close)(void *ctx, struct http_ws *ws); /* last call */
+    size_t max; /* of a message that comes, 0: 1 MiB; a longer one ends the connection (1009) */
+    /* A message has come, on the I/O thread, before the stream's end.  False: no more is read until
+     * http_ws_more(); what was read with it still comes. */
+    bool (*on_message)(void *ctx, struct http_req *r, bool binary, struct str data);
 };
-/* Answers 101 and takes the connection; messages ≤ 1 MiB. NULL with *e if the request asks for no
- * WebSocket. The request is over. */
-struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app, struct err *e);
-int http_ws_send(struct http_ws *ws, bool binary, struct str data); /* any thread; -1: gone */
-void http_ws_close(struct http_ws *ws, int code);
+/* Whether the request asks for one as it should: 0, or what is wrong. */
+int http_ws_check(const struct http_req *r, struct err *e) _must_check_;
+/* Instead of http_stream_begin(): answers 101.  Each http_stream_write() is then a message, text if
+ * it is UTF-8, else binary; http_stream_end() closes with 1000 (1001 when the server drains),
+ * http_stream_cut() with 1011.  -1: it asks for no WebSocket, and waits for its answer as before.
+ */
+int http_ws_begin(struct http_req *r, const struct http_ws_app *app, struct err *e) _must_check_;
+int http_ws_send(struct http_req *r, bool binary, struct str data); /* any thread; -1: gone */
+void http_ws_more(struct http_req *r);
+/* Says farewell with this code; the stream's end is still due. */
+void http_ws_close(struct http_req *r, int code);
 
 /* ---- for metrics */
 struct http_stats {

@@ -2,7 +2,7 @@
 #include "tests/http/peer.h"
 
 static _Atomic(struct http_req *) parked;
-static _Atomic int gone_seen, drain_seen, written, cut;
+static _Atomic int gone_seen, drain_seen, written, cut, told, full;
 
 /* ---- the application */
 
@@ -14,7 +14,7 @@ static void from_worker(struct http_req *r)
     http_stream_begin(r, 200);
     for (int i = 0; i < 1000; i++) {
         int n = snprintf(line, sizeof(line), "data: %d\n\n", i);
-        http_stream_write(r, (struct str){ line, (size_t)n }, true);
+        stream_put(r, (struct str){ line, (size_t)n });
     }
     http_stream_end(r);
 }
@@ -27,9 +27,9 @@ static void worker(struct http_req *r)
 static void inline_stream(struct http_req *r)
 {
     http_stream_begin(r, 200);
-    http_stream_write(r, STR("one"), false);
-    http_stream_write(r, (struct str){ "", 0 }, false);
-    http_stream_write(r, STR("two"), false);
+    http_stream_write(r, STR("one"));
+    http_stream_write(r, (struct str){ "", 0 });
+    http_stream_write(r, STR("two"));
     http_stream_end(r);
 }
 
@@ -37,7 +37,7 @@ static void inline_stream(struct http_req *r)
 static void part(struct http_req *r)
 {
     http_stream_begin(r, 200);
-    http_stream_write(r, STR("half"), false);
+    http_stream_write(r, STR("half"));
     http_stream_cut(r);
 }
 
@@ -50,14 +50,14 @@ static void on_gone(void *ctx _unused_, struct http_req *r, bool draining)
 {
     atomic_fetch_add(draining ? &drain_seen : &gone_seen, 1);
     if (draining)
-        http_stream_write(r, STR("goodbye"), false);
+        http_stream_write(r, STR("goodbye"));
     http_stream_end(r);
 }
 
 static void follow(struct http_req *r)
 {
     http_stream_begin(r, 200);
-    http_stream_write(r, STR("hello"), false);
+    http_stream_write(r, STR("hello"));
     http_on_gone(r, on_gone, NULL);
     atomic_store(&parked, r);
 }
@@ -70,7 +70,7 @@ static void much(struct http_req *r)
     memset(block, 'z', sizeof(block));
     http_stream_begin(r, 200);
     for (int i = 0; i < 100; i++) {
-        if (http_stream_write(r, (struct str){ block, sizeof(block) }, true) < 0) {
+        if (stream_put(r, (struct str){ block, sizeof(block) }) < 0) {
             atomic_fetch_add(&cut, 1);
             break;
         }
@@ -91,7 +91,7 @@ static void flood(struct http_req *r)
 
     http_stream_begin(r, 200);
     for (int i = 0; i < 1000; i++) {
-        if (http_stream_write(r, (struct str){ block, sizeof(block) }, false) < 0) {
+        if (http_stream_write(r, (struct str){ block, sizeof(block) }) < 0) {
             atomic_fetch_add(&cut, 1);
             break;
         }
@@ -105,6 +105,65 @@ static void flood_elsewhere(struct http_req *r)
     elsewhere(r, flood);
 }
 
+static char whole[3 << 20];
+
+static void whole_one(struct http_req *r)
+{
+    http_stream_begin(r, 200);
+    http_stream_write(r, (struct str){ whole, sizeof(whole) });
+    http_stream_end(r);
+}
+
+static void whole_elsewhere(struct http_req *r)
+{
+    elsewhere(r, whole_one);
+}
+
+static void on_room(void *ctx _unused_)
+{
+    atomic_fetch_add(&told, 1);
+}
+
+/* Until there is no room, and asks to be told of some. */
+static void fill(struct http_req *r)
+{
+    static char block[100000];
+
+    while (http_stream_room(r) > 0) {
+        if (http_stream_write(r, (struct str){ block, sizeof(block) }) < 0)
+            break;
+        nap(5);
+    }
+    if (!http_stream_wait(r, on_room, NULL))
+        atomic_store(&full, 1);
+}
+
+static void told_of_room(struct http_req *r)
+{
+    http_stream_begin(r, 200);
+    atomic_store(&parked, r);
+    fill(r);
+}
+
+static void told_elsewhere(struct http_req *r)
+{
+    elsewhere(r, told_of_room);
+}
+
+static void settled(struct http_req *r)
+{
+    const struct http_head *h = http_req_head(r);
+    char text[100];
+
+    http_req_settle(r);
+    struct str one = http1_header(h, "x-one");
+    int n = snprintf(text, sizeof(text), "%.*s|%.*s|%.*s|%.*s", (int)h->path.n, h->path.p,
+                     (int)h->query.n, h->query.p, (int)h->host.n, h->host.p, (int)one.n, one.p);
+    http_stream_begin(r, 200);
+    http_stream_write(r, (struct str){ text, (size_t)n });
+    http_stream_end(r);
+}
+
 static const struct spot spots[] = {
     { "/worker", worker },
     { "/inline", inline_stream },
@@ -113,6 +172,9 @@ static const struct spot spots[] = {
     { "/flood", flood_elsewhere },
     { "/part", part },
     { "/part-afar", part_elsewhere },
+    { "/whole", whole_elsewhere },
+    { "/told", told_elsewhere },
+    { "/settled", settled },
 };
 
 #define OPEN(h)                   \
@@ -122,6 +184,8 @@ static const struct spot spots[] = {
     atomic_store(&drain_seen, 0); \
     atomic_store(&written, 0);    \
     atomic_store(&cut, 0);        \
+    atomic_store(&told, 0);       \
+    atomic_store(&full, 0);       \
     house_open(&h, spots, ARRAY_LEN(spots))
 
 /* ---- tests */
@@ -194,7 +258,7 @@ static void events_arrive_as_they_are_written(void **state _unused_)
     size_t n = 0;
     while (n < 7 || memcmp(got + n - 7, "hello\r\n", 7) != 0)
         assert_int_equal(peer_get(fd, got + n++, 1), 1);
-    assert_int_equal(http_stream_write(r, STR("more"), false), 0);
+    assert_int_equal(http_stream_write(r, STR("more")), 0);
     assert_int_equal(peer_get(fd, got, 9), 9);
     assert_memory_equal(got, "4\r\nmore\r\n", 9);
     http_stream_end(r);
@@ -294,6 +358,55 @@ static void a_waiting_writer_is_woken_when_its_reader_leaves(void **state _unuse
     EVENTUALLY(atomic_load(&h.given_up) == 1);
 }
 
+/* What is too large for the rest is no reason to cut off where it is all there is. */
+static void one_write_may_be_larger_than_all_that_is_held(void **state _unused_)
+{
+    OPEN(h);
+    _cleanup_close_ int fd = peer_open(&h);
+    ANSWER(a);
+
+    peer_say(fd, "GET /whole HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_true(peer_answer(fd, &a));
+    assert_int_equal(a.n, sizeof(whole));
+    house_threads_done();
+}
+
+static void a_writer_is_told_of_room_once_and_of_a_reader_that_left(void **state _unused_)
+{
+    OPEN(h);
+    int fd = peer_open(&h);
+    char got[4096];
+
+    peer_say(fd, "GET /told HTTP/1.1\r\nHost: a\r\n\r\n");
+    EVENTUALLY(atomic_load(&full) == 1);
+    nap(50);
+    assert_int_equal(atomic_load(&told), 0);
+    while (atomic_load(&told) == 0)
+        assert_int_equal(peer_get(fd, got, sizeof(got)), sizeof(got));
+    assert_true(http_stream_room(atomic_load(&parked)) >= 128 * 1024);
+    fill(atomic_load(&parked));
+    nap(50);
+    assert_int_equal(atomic_load(&told), 1);
+    close(fd);
+    EVENTUALLY(atomic_load(&told) == 2);
+    http_stream_end(atomic_load(&parked));
+    EVENTUALLY(atomic_load(&h.given_up) == 1);
+}
+
+static void a_settled_head_says_the_same(void **state _unused_)
+{
+    OPEN(h);
+    _cleanup_close_ int fd = peer_open(&h);
+    ANSWER(a);
+
+    for (int i = 0; i < 3; i++) {
+        peer_say(fd, "GET /settled?a=b HTTP/1.1\r\nHost: a\r\nX-One: two\r\n\r\n");
+        assert_true(peer_answer(fd, &a));
+        assert_int_equal(a.n, 18);
+        assert_memory_equal(a.body, "/settled|a=b|a|two", 18);
+    }
+}
+
 static void a_reader_too_slow_is_cut_off(void **state _unused_)
 {
     OPEN(h);
@@ -341,6 +454,9 @@ int main(void)
         cmocka_unit_test(draining_gives_streams_their_end),
         cmocka_unit_test(a_waiting_writer_keeps_to_its_readers_pace),
         cmocka_unit_test(a_waiting_writer_is_woken_when_its_reader_leaves),
+        cmocka_unit_test(one_write_may_be_larger_than_all_that_is_held),
+        cmocka_unit_test(a_writer_is_told_of_room_once_and_of_a_reader_that_left),
+        cmocka_unit_test(a_settled_head_says_the_same),
         cmocka_unit_test(a_reader_too_slow_is_cut_off),
         cmocka_unit_test(a_reader_that_takes_nothing_times_out),
     };

@@ -2,15 +2,11 @@
 /* TLS by OpenSSL below the same state machine.  Hides the two ways in which TLS crosses directions:
  * a read that waits for the socket to take bytes, and a write that waits for some to come. */
 #include <fcntl.h>
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "http/internal.h"
+#include "os/openssl.h"
 
 static int choose_protocol(SSL *ssl _unused_, const unsigned char **out, unsigned char *out_n,
                            const unsigned char *in, unsigned in_n, void *arg _unused_)
@@ -108,8 +104,9 @@ static int load(SSL_CTX *ctx, const char *cert, const char *key, struct err *e)
 
 void *tls_ctx_new(const char *cert, const char *key, struct err *e)
 {
+    if (crypto_open(e) < 0 || ssl_open(e) < 0)
+        return NULL;
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-
     if (!ctx)
         abort();
     ERR_clear_error();
@@ -130,7 +127,8 @@ void *tls_ctx_new(const char *cert, const char *key, struct err *e)
 
 void tls_ctx_free(void *ctx)
 {
-    SSL_CTX_free(ctx);
+    if (ctx)
+        SSL_CTX_free(ctx);
 }
 
 int http_tls_check(const char *cert, const char *key, int *days, struct err *e)
@@ -180,7 +178,8 @@ int http_server_tls(struct http_server *s, const char *cert, const char *key, st
 
 void tls_free(void *ssl)
 {
-    SSL_free(ssl);
+    if (ssl)
+        SSL_free(ssl);
 }
 
 void tls_bye(struct conn *c)

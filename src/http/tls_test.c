@@ -47,7 +47,7 @@ static void stream_worker(struct http_req *r)
     memset(block, 'q', sizeof(block));
     http_stream_begin(r, 200);
     for (int i = 0; i < 50; i++)
-        http_stream_write(r, (struct str){ block, sizeof(block) }, true);
+        stream_put(r, (struct str){ block, sizeof(block) });
     http_stream_end(r);
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* WebSocket connections.  The handshake is ours, frames are wslay's.  Hides who may send: any
- * thread queues messages here, the I/O thread alone speaks to wslay. */
-#include <openssl/evp.h>
-#include <openssl/sha.h>
+ * thread queues messages here, the I/O thread alone speaks to wslay.  A connection is its request's
+ * and lives as long as that. */
+#include <sodium.h>
 #include <wslay/wslay.h>
 
+#include "codec/text.h"
 #include "http/internal.h"
+#include "os/digest.h"
 
 enum { WS_MESSAGE_MAX = 1024 * 1024, WS_KEY = 24, WS_READS = 16 };
 
@@ -17,45 +19,49 @@ struct ws_out {
 };
 
 struct http_ws {
-    struct post post; /* first */
-    struct io *io;
+    struct http_req *r;
     struct conn *conn; /* the I/O thread's; NULL before it is attached and after it has gone */
     struct http_ws_app app;
     wslay_event_context_ptr frames;
     char accept[32];
-    bool over, closed; /* I/O thread: on_close is called; nothing more will be sent */
-    bool stepping;     /* ws_step() will free it */
-    int reads;         /* left in this step */
+    bool closed; /* I/O thread: nothing more will be sent */
+    int reads;   /* left in this step */
 
     pthread_mutex_t lock; /* guards the rest */
     struct ws_out *queue, **queue_tail;
     size_t queued; /* bytes here and in wslay */
-    bool gone;
+    bool gone, paused;
     bool cut;
     int close_code;
 };
 
 /* ---- the handshake */
 
-static void accept_key(struct str key, char out[32])
+/* RFC 6455, 4.2.2. */
+static int accept_key(struct str key, char out[32], struct err *e)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    uint8_t text[WS_KEY + sizeof(guid) - 1], digest[SHA_DIGEST_LENGTH];
+    _cleanup_digest_ struct digest *d = digest_new(DIGEST_SHA1, e);
+    uint8_t sum[DIGEST_MAX];
 
-    memcpy(text, key.p, WS_KEY);
-    memcpy(text + WS_KEY, guid, sizeof(guid) - 1);
-    SHA1(text, sizeof(text), digest);
-    EVP_EncodeBlock((uint8_t *)out, digest, sizeof(digest));
+    if (!d)
+        return -1;
+    digest_add(d, key.p, WS_KEY);
+    digest_add(d, guid, sizeof(guid) - 1);
+    sodium_bin2base64(out, 32, sum, digest_end(d, sum), sodium_base64_VARIANT_ORIGINAL);
+    return 0;
 }
 
 /* 16 bytes in base64. */
 static bool key_ok(struct str key)
 {
-    uint8_t raw[18];
+    uint8_t raw[16];
+    size_t n;
 
-    if (key.n != WS_KEY || key.p[22] != '=' || key.p[23] != '=' || key.p[21] == '=')
-        return false;
-    return EVP_DecodeBlock(raw, (const uint8_t *)key.p, WS_KEY) == 18;
+    return key.n == WS_KEY &&
+           sodium_base642bin(raw, sizeof(raw), key.p, WS_KEY, NULL, &n, NULL,
+                             sodium_base64_VARIANT_ORIGINAL) == 0 &&
+           n == sizeof(raw);
 }
 
 static int check(const struct http_head *h, struct err *e)
@@ -72,6 +78,14 @@ static int check(const struct http_head *h, struct err *e)
 }
 
 /* ---- what wslay asks of us */
+
+static bool is_paused(struct http_ws *ws)
+{
+    pthread_mutex_lock(&ws->lock);
+    bool paused = ws->paused;
+    pthread_mutex_unlock(&ws->lock);
+    return paused;
+}
 
 static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *p, size_t n, int flags _unused_,
                        void *user)
@@ -91,7 +105,7 @@ static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *p, size_t n, int fl
         }
         return (ssize_t)n;
     }
-    if (c->readable && ws->reads-- > 0)
+    if (c->readable && !is_paused(ws) && ws->reads-- > 0)
         got = conn_recv(c, p, n);
     if (got > 0) {
         c->ws_pinged = false;
@@ -123,14 +137,21 @@ static void on_message(wslay_event_context_ptr ctx _unused_,
     struct http_ws *ws = user;
     struct str data = { (const char *)m->msg, m->msg_length };
 
-    if (m->opcode == WSLAY_TEXT_FRAME || m->opcode == WSLAY_BINARY_FRAME)
-        ws->app.on_message(ws->app.ctx, ws, m->opcode == WSLAY_BINARY_FRAME, data);
+    if ((m->opcode != WSLAY_TEXT_FRAME && m->opcode != WSLAY_BINARY_FRAME) || ws->r->app_done)
+        return;
+    if (ws->app.on_message(ws->app.ctx, ws->r, m->opcode == WSLAY_BINARY_FRAME, data))
+        return;
+    pthread_mutex_lock(&ws->lock);
+    ws->paused = true;
+    pthread_mutex_unlock(&ws->lock);
 }
 
 /* ---- life */
 
-static void ws_free(struct http_ws *ws)
+void ws_free(struct http_ws *ws)
 {
+    if (!ws)
+        return;
     while (ws->queue) {
         struct ws_out *m = ws->queue;
         ws->queue = m->next;
@@ -141,16 +162,6 @@ static void ws_free(struct http_ws *ws)
     free(ws);
 }
 
-/* on_close has been called: frees it, unless it still stands in the queue of its thread. */
-static void ws_release(struct http_ws *ws)
-{
-    pthread_mutex_lock(&ws->io->lock);
-    bool queued = ws->post.queued;
-    pthread_mutex_unlock(&ws->io->lock);
-    if (!queued)
-        ws_free(ws);
-}
-
 void ws_gone(struct conn *c)
 {
     struct http_ws *ws = TAKE(c->ws);
@@ -159,14 +170,14 @@ void ws_gone(struct conn *c)
     ws->gone = true;
     pthread_mutex_unlock(&ws->lock);
     ws->conn = NULL;
-    if (ws->app.on_close)
-        ws->app.on_close(ws->app.ctx, ws);
-    ws->over = true;
-    if (!ws->stepping)
-        ws_release(ws);
 }
 
-struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app, struct err *e)
+int http_ws_check(const struct http_req *r, struct err *e)
+{
+    return check(&r->head, e);
+}
+
+int http_ws_begin(struct http_req *r, const struct http_ws_app *app, struct err *e)
 {
     static const struct wslay_event_callbacks callbacks = {
         .recv_callback = on_recv,
@@ -174,26 +185,43 @@ struct http_ws *http_ws_accept(struct http_req *r, const struct http_ws_app *app
         .on_msg_recv_callback = on_message,
     };
 
-    if (check(&r->head, e) < 0)
-        return NULL;
+    char accept[32];
+
+    TRY(http_ws_check(r, e));
+    TRY(accept_key(http1_header(&r->head, "sec-websocket-key"), accept, e));
     struct http_ws *ws = calloc(1, sizeof(*ws));
     if (!ws)
         abort();
-    ws->post.kind = POST_WS;
-    ws->io = r->io;
+    ws->r = r;
     ws->app = *app;
     ws->queue_tail = &ws->queue;
     pthread_mutex_init(&ws->lock, NULL);
-    accept_key(http1_header(&r->head, "sec-websocket-key"), ws->accept);
+    memcpy(ws->accept, accept, sizeof(ws->accept));
     if (wslay_event_context_server_init(&ws->frames, &callbacks, ws) != 0)
         abort();
-    wslay_event_config_set_max_recv_msg_length(ws->frames, WS_MESSAGE_MAX);
+    wslay_event_config_set_max_recv_msg_length(ws->frames, app->max ? app->max : WS_MESSAGE_MAX);
     r->ws = ws;
     r->status = 101;
     /* Also on its own thread only from the loop: until then no frame is read, so that the caller
-     * has 'ws' in its hands before the first message comes. */
-    req_post_end(r, OP_WS);
-    return ws;
+     * has gone on before the first message comes. */
+    io_post(r->io, &r->post, &r->ops, OP_WS);
+    return 0;
+}
+
+/* What is read behind the head is the connection's; the head stays the request's. */
+static void part_input(struct conn *c, struct http_req *r)
+{
+    struct in_buf *in = c->in;
+    size_t rest = in ? in->n - c->in_at : 0;
+
+    c->in = NULL;
+    if (rest) {
+        c->in = in_get(c->io, MAX(rest, (size_t)IN_SMALL));
+        memcpy(c->in->p, in->p + c->in_at, rest);
+        c->in->n = rest;
+    }
+    c->in_at = c->pin = 0;
+    r->in = in;
 }
 
 void ws_attach(struct http_req *r)
@@ -206,11 +234,6 @@ void ws_attach(struct http_req *r)
         pthread_mutex_lock(&ws->lock);
         ws->gone = true;
         pthread_mutex_unlock(&ws->lock);
-        if (ws->app.on_close)
-            ws->app.on_close(ws->app.ctx, ws);
-        ws->over = true;
-        ws_release(ws);
-        req_let_go(r);
         return;
     }
     buf_printf(&head,
@@ -219,24 +242,13 @@ void ws_attach(struct http_req *r)
                ws->accept);
     buf_put(&head, r->headers.p, r->headers.n);
     buf_puts(&head, "\r\n");
-    r->app_done = r->answered = true;
+    buf_free(&r->headers);
     ws->conn = c;
     c->ws = ws;
+    c->state = CONN_WS;
+    part_input(c, r);
     struct iovec v = { head.p, head.n };
     conn_write(c, &v, 1, head.p);
-    if (c->dead)
-        return;
-    c->req = NULL;
-    c->state = CONN_WS;
-    c->pin = 0;
-    req_detach(r);
-    if (c->in && c->in_at == c->in->n) {
-        in_put(c->io, TAKE(c->in));
-        c->in_at = 0;
-    }
-    if (c->io->draining)
-        ws_drain(c);
-    ws_op(ws);
 }
 
 /* ---- sending */
@@ -251,7 +263,7 @@ static int enqueue(struct http_ws *ws, uint8_t opcode, struct str data)
     if (data.n)
         memcpy(m->p, data.p, data.n);
     pthread_mutex_lock(&ws->lock);
-    bool slow = !ws->gone && ws->queued + data.n > STREAM_MAX;
+    bool slow = !ws->gone && ws->queued > 0 && ws->queued + data.n > STREAM_MAX;
     bool ok = !ws->gone && !ws->cut && !ws->close_code && !slow;
     ws->cut |= slow;
     if (ok) {
@@ -264,24 +276,49 @@ static int enqueue(struct http_ws *ws, uint8_t opcode, struct str data)
     if (!ok)
         free(m);
     if (tell)
-        io_post(ws->io, &ws->post, NULL, 0);
+        io_post(ws->r->io, &ws->r->post, &ws->r->ops, OP_DATA);
     return ok ? 0 : -1;
 }
 
-int http_ws_send(struct http_ws *ws, bool binary, struct str data)
+int http_ws_send(struct http_req *r, bool binary, struct str data)
 {
-    return enqueue(ws, binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, data);
+    return enqueue(r->ws, binary ? WSLAY_BINARY_FRAME : WSLAY_TEXT_FRAME, data);
 }
 
-void http_ws_close(struct http_ws *ws, int code)
+int ws_write(struct http_ws *ws, struct str data)
 {
+    return enqueue(ws, utf8_valid(data) ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME, data);
+}
+
+size_t ws_held(struct http_ws *ws)
+{
+    pthread_mutex_lock(&ws->lock);
+    size_t n = ws->queued;
+    pthread_mutex_unlock(&ws->lock);
+    return n;
+}
+
+void http_ws_more(struct http_req *r)
+{
+    pthread_mutex_lock(&r->ws->lock);
+    bool was = r->ws->paused;
+    r->ws->paused = false;
+    pthread_mutex_unlock(&r->ws->lock);
+    if (was)
+        io_post(r->io, &r->post, &r->ops, OP_DATA);
+}
+
+void http_ws_close(struct http_req *r, int code)
+{
+    struct http_ws *ws = r->ws;
+
     pthread_mutex_lock(&ws->lock);
     bool tell = !ws->gone && !ws->close_code;
     if (tell)
         ws->close_code = code;
     pthread_mutex_unlock(&ws->lock);
     if (tell)
-        io_post(ws->io, &ws->post, NULL, 0);
+        io_post(r->io, &r->post, &r->ops, OP_DATA);
 }
 
 /* Hands to wslay what other threads have queued; false if the peer is to be cut off. */
@@ -301,21 +338,17 @@ static bool take_queue(struct http_ws *ws)
         free(m);
         m = next;
     }
-    if (code && !ws->closed) {
+    /* A close frame would overtake what waits before it. */
+    if (code && !ws->closed && wslay_event_get_queued_msg_length(ws->frames) == 0) {
         ws->closed = true;
         wslay_event_queue_close(ws->frames, (uint16_t)code, NULL, 0);
     }
     return !cut;
 }
 
-void ws_op(struct http_ws *ws)
+static bool send_all(struct http_ws *ws)
 {
-    if (ws->over) {
-        ws_release(ws); /* it only waited to leave the queue */
-        return;
-    }
-    if (ws->conn)
-        conn_run(ws->conn);
+    return !wslay_event_want_write(ws->frames) || wslay_event_send(ws->frames) == 0;
 }
 
 static void settle(struct http_ws *ws)
@@ -341,28 +374,27 @@ bool ws_step(struct conn *c)
     struct http_ws *ws = c->ws;
     bool ok = take_queue(ws);
 
-    ws->stepping = true;
     ws->reads = WS_READS;
     /* Who does not take what we have is not read from either. */
-    if (ok && wslay_event_get_queued_msg_length(ws->frames) < STREAM_HELD &&
+    if (ok && wslay_event_get_queued_msg_length(ws->frames) < STREAM_HELD && !is_paused(ws) &&
         wslay_event_want_read(ws->frames))
         ok = wslay_event_recv(ws->frames) == 0;
-    ok = ok && take_queue(ws);
-    if (ok && wslay_event_want_write(ws->frames))
-        ok = wslay_event_send(ws->frames) == 0;
+    ok = ok && take_queue(ws) && send_all(ws);
+    ok = ok && take_queue(ws) && send_all(ws); /* the close frame, behind all that */
     settle(ws);
     if (!ok || finished(ws)) {
         conn_close(c);
-        ws_release(ws);
         return false;
     }
-    ws->stepping = false;
-    return (c->readable || c->in) && !wslay_event_want_write(ws->frames);
+    stream_tell(ws->r, false);
+    return (c->readable || c->in) && !is_paused(ws) && !wslay_event_want_write(ws->frames);
 }
 
-void ws_drain(struct conn *c)
+void ws_end(struct http_req *r, bool whole)
 {
-    http_ws_close(c->ws, WSLAY_CODE_GOING_AWAY);
+    http_ws_close(r, !whole            ? WSLAY_CODE_INTERNAL_SERVER_ERROR
+                     : r->io->draining ? WSLAY_CODE_GOING_AWAY
+                                       : WSLAY_CODE_NORMAL_CLOSURE);
 }
 
 /* Silence: a ping, then the end. */

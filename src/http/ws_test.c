@@ -1,37 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/http/peer.h"
 
-static _Atomic(struct http_ws *) open_ws;
+#include <poll.h>
+
+static _Atomic(struct http_req *) open_ws;
 static _Atomic int closed;
 
 /* ---- the application */
 
-static void on_message(void *ctx _unused_, struct http_ws *ws, bool binary, struct str data)
+static bool on_message(void *ctx _unused_, struct http_req *r, bool binary, struct str data)
 {
     if (str_is(data, "close me"))
-        http_ws_close(ws, 4000);
+        http_ws_close(r, 4000);
     else
-        http_ws_send(ws, binary, data);
+        http_ws_send(r, binary, data);
+    return !str_is(data, "wait");
 }
 
-static void on_close(void *ctx _unused_, struct http_ws *ws _unused_)
+static void on_gone(void *ctx _unused_, struct http_req *r, bool draining _unused_)
 {
     atomic_store(&open_ws, NULL);
     atomic_fetch_add(&closed, 1);
+    http_stream_end(r);
 }
 
 static void accept_it(struct http_req *r)
 {
-    static const struct http_ws_app app = { NULL, on_message, on_close };
+    static const struct http_ws_app app = { NULL, 0, on_message };
     struct err e;
-    struct http_ws *ws = http_ws_accept(r, &app, &e);
 
-    if (!ws) {
+    if (http_ws_begin(r, &app, &e) < 0) {
         http_reply(r, err_status(e.code), str_of(e.msg));
         return;
     }
-    atomic_store(&open_ws, ws);
-    http_ws_send(ws, false, STR("welcome"));
+    http_on_gone(r, on_gone, NULL);
+    http_ws_send(r, false, STR("welcome"));
+    atomic_store(&open_ws, r); /* from now on the test may end it */
 }
 
 static void accept_elsewhere(struct http_req *r)
@@ -276,6 +280,48 @@ static void silence_is_pinged_and_then_ended(void **state _unused_)
     EVENTUALLY(atomic_load(&closed) == 1);
 }
 
+static void who_wants_no_more_is_given_no_more_until_they_do(void **state _unused_)
+{
+    struct pollfd p = { .events = POLLIN };
+    OPEN(h);
+    _cleanup_close_ int fd = ws_connect(&h, "/ws");
+
+    p.fd = fd;
+    expect_text(fd, "welcome");
+    put_frame(fd, 0x81, "wait", 4);
+    expect_text(fd, "wait");
+    put_frame(fd, 0x81, "late", 4);
+    assert_int_equal(poll(&p, 1, 100), 0);
+    http_ws_more(atomic_load(&open_ws));
+    expect_text(fd, "late");
+}
+
+static void its_end_is_told_by_its_code(void **state _unused_)
+{
+    char p[200];
+    size_t n;
+    OPEN(h);
+
+    for (int whole = 0; whole < 2; whole++) {
+        _cleanup_close_ int fd = ws_connect(&h, "/afar");
+        expect_text(fd, "welcome");
+        EVENTUALLY(atomic_load(&open_ws) != NULL);
+        struct http_req *r = atomic_exchange(&open_ws, NULL);
+        assert_int_equal(http_stream_write(r, STR("last")), 0);
+        if (whole)
+            http_stream_end(r);
+        else
+            http_stream_cut(r);
+        expect_text(fd, "last");
+        assert_int_equal(get_frame(fd, p, &n), 0x88);
+        assert_int_equal((uint8_t)p[0] << 8 | (uint8_t)p[1], whole ? 1000 : 1011);
+        put_frame(fd, 0x88, p, 2);
+        assert_true(peer_ended(fd));
+    }
+    house_threads_done();
+    assert_int_equal(atomic_load(&closed), 0);
+}
+
 static void a_reader_too_slow_is_cut_off(void **state _unused_)
 {
     static char block[100000];
@@ -285,7 +331,7 @@ static void a_reader_too_slow_is_cut_off(void **state _unused_)
 
     expect_text(fd, "welcome");
     EVENTUALLY(atomic_load(&open_ws) != NULL);
-    struct http_ws *ws = atomic_load(&open_ws);
+    struct http_req *ws = atomic_load(&open_ws);
     for (int i = 0; i < 1000 && rc == 0; i++) {
         rc = http_ws_send(ws, true, (struct str){ block, sizeof(block) });
         nap(1);
@@ -304,6 +350,8 @@ int main(void)
         cmocka_unit_test(what_asks_for_no_websocket_is_refused),
         cmocka_unit_test(draining_says_that_we_go_away),
         cmocka_unit_test(silence_is_pinged_and_then_ended),
+        cmocka_unit_test(who_wants_no_more_is_given_no_more_until_they_do),
+        cmocka_unit_test(its_end_is_told_by_its_code),
         cmocka_unit_test(a_reader_too_slow_is_cut_off),
     };
 

@@ -299,6 +299,7 @@ int link_greet(struct link *l, const char *installation, struct err *e)
                        (long long)version);
     if (installation && theirs && strcmp(installation, theirs) != 0)
         return err_set(e, ERR_FORBIDDEN, "the %s belongs to installation %s", l->peer, theirs);
+    l->version = version;
     return 0;
 }
 

@@ -24,7 +24,7 @@
 enum {
     FRAME_HEAD = 9,
     FRAME_MAX = 1 << 20,
-    PROTOCOL_VERSION = 2,
+    PROTOCOL_VERSION = 3,
     PROTOCOL_OLDEST = 2, /* the oldest version that is understood */
     STREAM_WINDOW_BYTES = 256 << 10,
     STREAM_WINDOW_FRAMES = 1024,
@@ -73,7 +73,8 @@ struct link {
     pthread_mutex_t lock;
     int refs;
     bool broken;
-    bool orderer; /* this end gives the orders */
+    bool orderer;    /* this end gives the orders */
+    int64_t version; /* the other end's, once it has greeted */
     struct map *streams;
 };
 

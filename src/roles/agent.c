@@ -43,19 +43,24 @@ static int open_drivers(struct parts *p, const struct agent_opts *o, struct err 
 {
     struct net_opts net = { .installation = o->installation,
                             .dir = sub(p, o, "net"),
-                            .transit_cidr = o->transit_cidr,
-                            .port_min = o->port_min,
-                            .port_max = o->port_max,
+                            .transit_cidr = o->net->transit_cidr,
+                            .port_min = (int)o->net->port_min,
+                            .port_max = (int)o->net->port_max,
                             .edge_socket = o->edge_socket };
     struct image_local_opts images = { .dir = sub(p, o, "images"),
                                        .cache_dir = o->cache_dir,
-                                       .mirror = o->mirror,
-                                       .registries = o->registries };
+                                       .mirror = o->images->mirror,
+                                       .registries = o->images->registries };
     struct compute_oci_opts oci = { .dir = sub(p, o, "instances"),
                                     .installation = o->installation,
-                                    .runtime = o->runtime,
+                                    .runtime = o->compute->runtime,
                                     .shim_path = o->shim_path };
 
+    const char *slash =
+        strrchr(o->socket_path, '/'); /* where sockets lie, memory is all there is */
+
+    oci.files_dir =
+        arena_printf(&p->arena, "%.*s/files", (int)(slash - o->socket_path), o->socket_path);
     TRY(dir_make(o->state_dir, 0700, e));
     TRY(dir_make(net.dir, 0700, e));
     p->net = net_linux(&net, e);

@@ -7,18 +7,20 @@
 
 #include "base/base.h"
 
+struct compute_settings; /* drivers/compute/compute.h */
+struct image_settings;   /* drivers/image/image.h */
+struct net_settings;     /* drivers/net/net.h */
+
 struct agent_opts {
     const char *socket_path;  /* /run/brume/agent.sock */
     const char *edge_socket;  /* who answers for names */
     const char *state_dir;    /* agent/ */
     const char *cache_dir;    /* built recipes */
     const char *installation; /* 8 hex */
-    const char *runtime;      /* auto, crun, runc */
-    const char *transit_cidr;
-    int port_min, port_max;
-    const char *mirror;
-    const char *registries; /* that may be at internal addresses */
-    uid_t api_uid;          /* who may give orders, beside root */
+    const struct compute_settings *compute;
+    const struct net_settings *net;
+    const struct image_settings *images;
+    uid_t api_uid; /* who may give orders, beside root */
     const char *shim_path;
     int ready_fd; /* closed once it serves, after one byte; -1: none */
 };

@@ -12,9 +12,7 @@
 #include "core/app.h"
 #include "core/feed/feed.h"
 #include "core/secret/seal.h"
-#include "drivers/compute/remote.h"
-#include "drivers/image/image.h"
-#include "drivers/mail/mail.h"
+#include "drivers/drivers.h"
 #include "http/server.h"
 #include "os/file.h"
 #include "roles/hosts.h"
@@ -29,7 +27,7 @@ static const int64_t LEAVE = SECONDS(2);
 struct inforce {
     struct inforce *before;
     struct config *config;
-    struct mail *mail;
+    struct drivers *drivers;
 };
 
 struct api {
@@ -39,8 +37,6 @@ struct api {
     uint8_t master[32];
     int lock;
     struct store *store;
-    struct compute *live, *test;
-    struct image_store *images_live, *images_test;
     struct app *app;
     struct hosts *hosts;
     struct http_server *server;
@@ -137,43 +133,15 @@ static int open_store(struct api *p, struct err *e)
     return store_migrate(p->store, sets, n, e) < 0 ? lasting(p, e) : 0;
 }
 
-static void open_drivers(struct api *p)
+static int open_drivers(struct api *p, struct err *e)
 {
-    p->test = compute_fake();
-    p->images_test = image_fake();
-    if (p->config->fake_drivers) {
-        p->live = compute_fake();
-        p->images_live = image_fake();
-        return;
-    }
-    p->live = compute_remote(place_agent_socket(&p->config->arena, p->config), p->installation);
-    p->images_live = image_remote(p->live);
-}
+    struct drivers_opts o = { .classes = all_drivers,
+                              .config = p->config,
+                              .host = place_agent_socket(&p->config->arena, p->config),
+                              .installation = p->installation };
 
-/* The password of the mail server, from its file; "" where there is none. */
-static int mail_password(struct config *c, struct str *out, struct err *e)
-{
-    *out = STR("");
-    if (!*c->smtp_password_file)
-        return 0;
-    TRY(file_read(&c->arena, c->smtp_password_file, KIB(4), out, e));
-    while (out->n && strchr("\r\n", out->p[out->n - 1]))
-        out->n--;
-    return 0;
-}
-
-static int open_mail(struct config *c, struct mail **out, struct err *e)
-{
-    struct str password;
-
-    if (!*c->smtp_url) {
-        *out = mail_folder(arena_printf(&c->arena, "%s/mail", c->state_dir), c->mail_from);
-        return 0;
-    }
-    TRY(mail_password(c, &password, e));
-    *out = mail_smtp(c->smtp_url, c->smtp_user, arena_dup(&c->arena, password.p, password.n),
-                     c->mail_from);
-    return 0;
+    p->first.drivers = drivers_open(&o, e);
+    return p->first.drivers ? 0 : -1;
 }
 
 int api_workers(const struct config *c)
@@ -191,13 +159,7 @@ static int open_app(struct api *p, struct err *e)
         .clock = clock_system(),
         .store = p->store,
         .services = all_services,
-        .compute_live = p->live,
-        .compute_test = p->test,
-        .images_live = p->images_live,
-        .images_test = p->images_test,
-        .mail = p->first.mail,
-        .runtime_ok = hosts_answer,
-        .runtime_ctx = p->live,
+        .drivers = p->first.drivers,
         .edge = !c->fake_drivers,
         .master_key = p->master,
         .installation = p->installation,
@@ -269,13 +231,12 @@ static int start(struct api *p, struct err *e)
     TRY(take_places(p, e));
     TRY(block_signals(p, e));
     TRY(open_store(p, e));
-    open_drivers(p);
     p->first.config = p->config;
     p->now = &p->first;
-    TRY(open_mail(p->config, &p->first.mail, e));
+    TRY(open_drivers(p, e));
     TRY(open_app(p, e));
     TRY(open_feed(p, e));
-    p->hosts = hosts_new(p->app, p->live);
+    p->hosts = hosts_new(p->app);
     TRY(first_run(p, e));
     if (!(p->control = control_new(place_control_socket(&p->config->arena, p->config), p->store,
                                    p->config->state_dir, e)))
@@ -285,7 +246,7 @@ static int start(struct api *p, struct err *e)
     return open_server(p, e);
 }
 
-static void known(void *ctx _unused_, const struct config_key *key _unused_)
+static void known(void *ctx _unused_, const struct setting *key _unused_)
 {
 }
 
@@ -296,7 +257,7 @@ static int take_over(struct api *p, const struct inforce *new, struct err *e)
 
     /* The same files as before: a certificate that has been renewed. */
     TRY(http_server_tls(p->server, *c->tls_cert ? c->tls_cert : NULL, c->tls_key, e));
-    TRY(app_reload(p->app, c, new->mail, e));
+    TRY(app_reload(p->app, c, new->drivers, e));
     role_log_level(c);
     p->now = new;
     return 0;
@@ -317,7 +278,8 @@ static void reload(struct api *p)
     p->all = new;
     /* Where there is a supervisor, that says it. */
     config_follow(new->config, p->config, l->supervisor ? known : role_needs_restart, NULL);
-    if (open_mail(new->config, &new->mail, &e) < 0 || take_over(p, new, &e) < 0)
+    new->drivers = drivers_renew(p->first.drivers, new->config, &e);
+    if (!new->drivers || take_over(p, new, &e) < 0)
         log_err(LOG_ERROR, "not_reloaded", &e);
     else
         log_event(LOG_INFO, "reloaded");
@@ -360,18 +322,10 @@ static void stop(struct api *p)
     http_server_free(p->server);
     app_free(p->app);
     for (struct inforce *x = p->all; x; x = x->before) {
-        mail_free(x->mail);
+        drivers_free(x->drivers);
         config_free(x->config);
     }
-    mail_free(p->first.mail);
-    if (p->images_live)
-        image_free(p->images_live);
-    if (p->images_test)
-        image_free(p->images_test);
-    if (p->live)
-        compute_free(p->live);
-    if (p->test)
-        compute_free(p->test);
+    drivers_free(p->first.drivers);
     store_free(p->store);
     explicit_bzero(p->master, sizeof(p->master));
     if (p->lock >= 0)

@@ -457,6 +457,9 @@ static enum grade check_disk(struct look *l)
     if (mib < 512)
         return say(l, FAIL, "%llu MiB left for %s: make room", (unsigned long long)mib,
                    l->c->state_dir);
+    if (v.f_files > 0 && v.f_favail < 10000)
+        return say(l, v.f_favail < 1000 ? FAIL : WARN, "%llu more files fit into %s: make room",
+                   (unsigned long long)v.f_favail, l->c->state_dir);
     if (mib < 4096)
         return say(l, WARN, "%llu MiB left for %s: images need some GiB", (unsigned long long)mib,
                    l->c->state_dir);

@@ -19,16 +19,6 @@ struct hosts {
     atomic_bool stopping;
 };
 
-bool hosts_answer(void *ctx)
-{
-    static const struct uuid nobody = { "00000000-0000-7000-8000-000000000000" };
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
-    struct compute_state state;
-    struct err e;
-
-    return compute_inspect(ctx, &a, &nobody, &state, &e) == 0;
-}
-
 static bool look_at_all(struct hosts *h)
 {
     _cleanup_(arena_free) struct arena a = ARENA(MIB(64));
@@ -39,7 +29,7 @@ static bool look_at_all(struct hosts *h)
     if (compute_list(h->live, &a, &all, &n, &e) < 0)
         return false;
     for (size_t i = 0; i < n; i++)
-        reconcile_signal(h->app, &instance_loop, &all[i].id);
+        compute_changed(h->app, &all[i].id);
     return true;
 }
 
@@ -57,21 +47,23 @@ static void *listen_on(void *arg)
             continue;
         }
         int rc = compute_watch(h->live, MILLIS(WAIT_MS), &id, &e);
+        if (rc == COMPUTE_CHANGED)
+            compute_changed(h->app, &id);
         if (rc > 0)
-            reconcile_signal(h->app, &instance_loop, &id);
+            instance_printed(h->app, &id);
         contact = rc >= 0;
     }
     return NULL;
 }
 
-struct hosts *hosts_new(struct app *app, struct compute *live)
+struct hosts *hosts_new(struct app *app)
 {
     struct hosts *h = calloc(1, sizeof(*h));
 
     if (!h)
         abort();
     h->app = app;
-    h->live = live;
+    h->live = app_compute(app, MODE_LIVE);
     h->thread = thread_start("hosts", listen_on, h);
     return h;
 }

@@ -6,9 +6,7 @@
 #include "core/service.h"
 
 struct hosts;
-/* Listens to 'live' on a thread of its own until hosts_free(). Both outlive it. */
-struct hosts *hosts_new(struct app *app, struct compute *live);
+/* Listens to this host on a thread of its own until hosts_free(). The app outlives it. */
+struct hosts *hosts_new(struct app *app);
 void hosts_free(struct hosts *h);
 DEFINE_CLEANUP(struct hosts *, hosts_free)
-/* For app_opts.runtime_ok: the host answers. 'ctx' is the struct compute. */
-bool hosts_answer(void *ctx);

@@ -15,38 +15,6 @@
 
 enum { BACKLOG = 4096 };
 
-int listen_parse(const char *text, struct listen_address *out, struct err *e)
-{
-    const char *colon = strrchr(text, ':');
-    struct str host;
-    struct ip ip;
-    int64_t port;
-    size_t n;
-
-    if (!strncmp(text, "unix:", 5)) {
-        if (strlen(text) >= sizeof(out->host))
-            return err_set(e, ERR_INVALID, "the path of the socket %s is too long", text);
-        snprintf(out->host, sizeof(out->host), "%s", text);
-        out->port = 0;
-        out->loopback = true;
-        return 0;
-    }
-    n = colon ? (size_t)(colon - text) : 0;
-    if (!colon || n >= sizeof(out->host) || !int_parse(str_of(colon + 1), 0, 65535, &port))
-        return err_set(e, ERR_INVALID, "\"%s\" is no ADDRESS:PORT", text);
-    host = (struct str){ text, n };
-    if (n > 1 && host.p[0] == '[' && host.p[n - 1] == ']')
-        host = (struct str){ host.p + 1, n - 2 };
-    if (str_is(host, "localhost"))
-        host = STR("127.0.0.1");
-    if (!ip_parse(host, &ip))
-        return err_set(e, ERR_INVALID, "\"%s\" has no IP address before the port", text);
-    snprintf(out->host, sizeof(out->host), STR_FMT, STR_ARG(host));
-    out->port = (int)port;
-    out->loopback = ip.family == 4 ? ip.b[0] == 127 : str_is(host, "::1");
-    return 0;
-}
-
 /* Whether one who listens at 'hex' (words in the machine's order, as in /proc/net/tcp) and one who
  * would at 'host' get the same connections: the addresses are one, or one of them is every one. */
 static bool meets(const char *hex, const char *host)

@@ -10,11 +10,17 @@
 
 #include "base/log.h"
 #include "codec/text.h"
+#include "core/app.h"
+#include "drivers/compute/compute.h"
+#include "drivers/drivers.h"
+#include "drivers/image/image.h"
+#include "drivers/net/net.h"
 #include "os/file.h"
 #include "os/thread.h"
 #include "roles/agent.h"
 #include "roles/edge.h"
 #include "roles/roles.h"
+#include "services/services.h"
 
 enum { CONFIG_BYTES = 256 * 1024 };
 
@@ -39,7 +45,7 @@ void role_log_level(const struct config *c)
     log_set_level(level_of(c));
 }
 
-void role_needs_restart(void *ctx _unused_, const struct config_key *key)
+void role_needs_restart(void *ctx _unused_, const struct setting *key)
 {
     log_event(LOG_WARN, "needs_restart", L_STR("key", key->name));
 }
@@ -60,8 +66,8 @@ struct config *role_config(struct err *e)
     if (n < 0)
         err_sys(e, errno, "read the configuration");
     else
-        c = config_load_text(buf_str(&text), "the supervisor's configuration", 0, NULL, NULL,
-                             &faults, e);
+        c = config_load_text(settings_of(all_services, all_drivers).of, buf_str(&text),
+                             "the supervisor's configuration", 0, NULL, NULL, &faults, e);
     if (faults.n)
         log_event(LOG_ERROR, "configuration_refused", L_STR("faults", buf_cstr(&faults)));
     buf_free(&text);
@@ -181,12 +187,9 @@ static int agent_role(const struct config *c, const struct launch *l)
             .state_dir = arena_printf(&a, "%s/agent", c->state_dir),
             .cache_dir = c->cache_dir,
             .installation = installation,
-            .runtime = c->runtime,
-            .transit_cidr = c->transit_cidr,
-            .port_min = (int)c->port_min,
-            .port_max = (int)c->port_max,
-            .mirror = c->debian_mirror,
-            .registries = c->allowed_registries,
+            .compute = config_values(c, &compute_settings),
+            .net = config_values(c, &net_settings),
+            .images = config_values(c, &image_settings),
             .api_uid = uid,
             .shim_path = place_shim(&a),
             .ready_fd = l->ready_fd,

@@ -49,7 +49,7 @@ void role_log(const struct config *c, const char *role);
 /* What of it may change while it runs. */
 void role_log_level(const struct config *c);
 /* For config_follow(): says so in the log. */
-void role_needs_restart(void *ctx, const struct config_key *key);
+void role_needs_restart(void *ctx, const struct setting *key);
 /* The process ends with 0 after 'patience', if it has not ended by itself: to be called when what
  * is left to do can be cut anywhere (visits and orders are taken up again at the next start). */
 void role_leave_within(int64_t patience);
@@ -102,12 +102,6 @@ const char *clone_command(struct arena *a);
 const struct config_below *clone_below(struct arena *a);
 
 /* ---- listen.c */
-struct listen_address {
-    char host[108]; /* or "unix:PATH" */
-    int port;       /* 0 for unix */
-    bool loopback;
-};
-int listen_parse(const char *text, struct listen_address *out, struct err *e);
 /* Opens 'n' sockets for it. A port that somebody uses: says who, and what to do. */
 int listen_open(const struct listen_address *at, size_t n, int *out, struct err *e);
 /* Who listens there: "nginx (pid 812)", or "another process". */

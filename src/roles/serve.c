@@ -16,11 +16,14 @@
 #include "base/log.h"
 #include "codec/json.h"
 #include "codec/text.h"
+#include "core/app.h"
+#include "drivers/drivers.h"
 #include "http/server.h"
 #include "os/file.h"
 #include "roles/cli/profile.h"
 #include "roles/roles.h"
 #include "roles/supervisor.h"
+#include "services/services.h"
 
 enum { CONFIG_BYTES = 256 * 1024, SPARE_FILES = 4096 };
 
@@ -41,8 +44,8 @@ struct config *serve_config(int argc, const char *const *argv, const char *const
     _cleanup_(arena_free) struct arena a = ARENA(MIB(4));
     struct buf faults = BUF(KIB(64));
     struct err e = { 0 };
-    struct config *c =
-        config_load(CONFIG_DEFAULT_FILE, argc, argv, clone_below(&a), env, &faults, &e);
+    struct config *c = config_load(settings_of(all_services, all_drivers).of, CONFIG_DEFAULT_FILE,
+                                   argc, argv, clone_below(&a), env, &faults, &e);
 
     if (!c) {
         fprintf(stderr, "brume: %s\n", e.msg);
@@ -55,24 +58,23 @@ struct config *serve_config(int argc, const char *const *argv, const char *const
 
 /* ---- the configuration in force, as the roles read it */
 
-static void put_key(const struct config *c, const struct config_key *k, struct json_out *o)
+static void put_key(const struct config_key *k, struct json_out *o)
 {
-    const void *at = (const char *)c + k->offset;
     int64_t i;
     bool yes;
     const char *s;
 
-    switch (k->type) {
-    case CFG_INT:
-        memcpy(&i, at, sizeof(i));
+    switch (k->is->type) {
+    case SET_INT:
+        memcpy(&i, k->at, sizeof(i));
         json_int(o, i);
         break;
-    case CFG_BOOL:
-        memcpy(&yes, at, sizeof(yes));
+    case SET_BOOL:
+        memcpy(&yes, k->at, sizeof(yes));
         json_bool(o, yes);
         break;
-    case CFG_STR:
-        memcpy(&s, at, sizeof(s));
+    case SET_STR:
+        memcpy(&s, k->at, sizeof(s));
         json_str(o, s ? s : "");
         break;
     }
@@ -85,17 +87,17 @@ static int write_config(int fd, const struct config *c, struct err *e)
     const char *section = "";
     int rc = 0;
 
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *k = &config_keys[i];
-        const char *dot = strchr(k->name, '.');
-        size_t n = (size_t)(dot - k->name);
+    for (size_t i = 0; i < c->n_keys; i++) {
+        const struct config_key *k = &c->keys[i];
+        const char *name = k->is->name, *dot = strchr(name, '.');
+        size_t n = (size_t)(dot - name);
 
-        if (strncmp(section, k->name, n + 1) != 0)
-            buf_printf(&b, "%.*s:\n", (int)n, k->name);
-        section = k->name;
+        if (strncmp(section, name, n + 1) != 0)
+            buf_printf(&b, "%.*s:\n", (int)n, name);
+        section = name;
         buf_printf(&b, "  %s: ", dot + 1);
         o.comma = 0;
-        put_key(c, k, &o);
+        put_key(k, &o);
         buf_putc(&b, '\n');
     }
     if (b.failed || pwrite(fd, b.p, b.n, 0) != (ssize_t)b.n || ftruncate(fd, (off_t)b.n) < 0)
@@ -437,14 +439,23 @@ static int serve_all(struct serve *s, struct err *e)
     return rc;
 }
 
+static void print_flags(const struct settings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->keys[i].flag)
+            printf("  --%-14s %s\n", s->keys[i].flag, s->keys[i].doc);
+}
+
 static void usage(void)
 {
+    const struct all_settings more = settings_of(all_services, all_drivers);
+
     puts("brume serve [--config FILE] [--role api|agent|edge] [flags]\n\n"
          "Serves the cloud on this machine until SIGTERM; as root. SIGHUP reloads what can be.\n"
          "Every key of the configuration is a flag, --section.key VALUE; the short ones:\n");
-    for (size_t i = 0; i < config_n_keys; i++)
-        if (config_keys[i].flag)
-            printf("  --%-14s %s\n", config_keys[i].flag, config_keys[i].doc);
+    print_flags(&config_own);
+    for (size_t i = 0; more.of[i]; i++)
+        print_flags(more.of[i]);
     puts("\n`brume config` shows all keys with the values in force.");
 }
 

@@ -414,6 +414,17 @@ void shim_default_signals(void)
     signal(SIGINT, SIG_DFL);
 }
 
+/* A detached mount onto a folder of the bundle. */
+static void place(int mount, const char *folder)
+{
+    if (mount < 0)
+        return;
+    shim_must(
+        (int)syscall(SYS_move_mount, mount, "", AT_FDCWD, folder, 4 /* from: the fd itself */),
+        folder);
+    close(mount);
+}
+
 static void become_runtime(const struct shim_args *a)
 {
     shim_default_signals();
@@ -423,10 +434,9 @@ static void become_runtime(const struct shim_args *a)
      */
     shim_must(mount(".", a->bundle, "none", MS_BIND, NULL), "place the bundle");
     shim_must(chdir(a->bundle), a->bundle);
-    if (a->mount >= 0)
-        shim_must((int)syscall(SYS_move_mount, a->mount, "", AT_FDCWD, "root",
-                               4 /* from: the fd itself */),
-                  "place the root");
+    place(a->mount, "root");
+    place(a->files, "files");
+    place(a->disk, "disk");
     if (a->userns >= 0) {
         char path[40], *p = shim_put_text(path, "/proc/self/fd/");
         *shim_put_number(p, a->userns, 1) = '\0';
@@ -462,6 +472,10 @@ static void start_runtime(const struct shim_args *a)
     close(err[1]);
     if (a->mount >= 0)
         close(a->mount);
+    if (a->files >= 0)
+        close(a->files);
+    if (a->disk >= 0)
+        close(a->disk);
     if (a->userns >= 0)
         close(a->userns);
     if (a->netns >= 0)
@@ -650,6 +664,12 @@ static bool parse(int argc, char **argv, struct shim_args *a)
         case 'n':
             a->netns = (int)shim_get_number(v);
             break;
+        case 'f':
+            a->files = (int)shim_get_number(v);
+            break;
+        case 'v':
+            a->disk = (int)shim_get_number(v);
+            break;
         case 'x':
             list_add(&a->hidden, v);
             break;
@@ -684,7 +704,9 @@ static bool parse(int argc, char **argv, struct shim_args *a)
 
 int main(int argc, char **argv)
 {
-    struct shim_args a = { .ready = -1, .mount = -1, .userns = -1, .netns = -1 };
+    struct shim_args a = {
+        .ready = -1, .mount = -1, .userns = -1, .netns = -1, .files = -1, .disk = -1
+    };
 
     if (argc < 3 || !parse(argc, argv, &a))
         return 2;

@@ -17,7 +17,7 @@ struct shim_list {
 
 struct shim_args {
     const char *dir, *bundle; /* where the runtime finds 'dir', in its own mount namespace */
-    int ready, mount, userns, netns;
+    int ready, mount, userns, netns, files, disk;
     struct shim_list held, hidden, own_groups, groups;
     const char *end_file, *init; /* of exec, as the three below */
     int64_t timeout_ms, owner;

@@ -92,6 +92,8 @@ def test_the_headers_that_are_named_come(api, document, routes):
     for m, _, op, path in routes:
         if m != "GET" or op.get("x-operator") or "{code}" in path or ("{id}" in path and "/vpcs/" not in path):
             continue
+        if "text/event-stream" in op["responses"]["200"].get("content", {}):  # it has no end
+            continue
         r = u.get(path.replace("{id}", vpc))
         assert r.status == 200, (path, r)
         assert set(op["responses"]["200"]["headers"]) - sometimes == {h for h in op["responses"]["200"]["headers"] if h in r.headers} - sometimes, (path, r.headers)
@@ -182,7 +184,7 @@ def test_another_tenants_objects_are_404_everywhere(api, routes):
     bodies = {"/queues/{id}/messages": {"body": "x"}, "/queues/{id}/messages/batch": {"messages": [{"body": "x"}]},
               "/queues/{id}/messages/delete": {"receipt_handles": ["1-1"]}, "/queues/{id}/messages/{receipt_handle}": {"visibility_timeout": 1},
               "/queues/{id}": {"visibility_timeout": 1}, "/vpcs/{id}": {"name": "x"}, "/vpcs/{id}/subnets": {"name": "x", "cidr_block": "10.0.8.0/24"},
-              "/subnets/{id}": {"name": "x"}, "/instances/{id}": {"status": "stopped"}, "/instances/{id}/exec": {"cmd": ["true"]},
+              "/subnets/{id}": {"name": "x"}, "/instances/{id}": {"status": "stopped"}, "/instances/{id}/exec": {"cmd": ["true"]}, "/instances/{id}/resize": {"instance_type": "basic-2"},
               "/images/{id}": {"tags": {}}, "/tenants/{id}/members": {"email": "x@example.com"}, "/tenants/{id}/members/{user_id}": {"role": "admin"}}
     before = {p: owner.get(f"{p}/{i}").body for p, i in own.items() if p != "/auth/keys"}
     met = 0

@@ -11,7 +11,7 @@ GET POST /projects/x/deployments; GET /projects/x/deployments/y; POST /projects/
 GET /projects/x/metrics; GET /data; GET POST /resources; GET PATCH DELETE /resources/x; GET /ping; GET /regions; GET POST /deployments
 POST /deployments/x/rollback; GET /logs; GET /logs/stream; POST /keys; DELETE /keys/x; POST /auth/token; GET /users; POST /tokens; GET /usage
 GET /status; GET POST /webhooks; GET PATCH DELETE /webhooks/x; POST /webhooks/x/test; GET /webhooks/x/deliveries; GET /webhooks/x/deliveries/y
-POST /webhooks/x/deliveries/y/redeliver; GET /events; GET /events/x; GET /events/stream; POST /events/x/replay; POST /exports; GET /jobs/x
+POST /webhooks/x/deliveries/y/redeliver; GET /events; GET /events/x; POST /events/x/replay; POST /exports; GET /jobs/x
 GET POST /alerts; GET /audit; GET /audit/verify; POST DELETE /auth/session; GET /auth/sessions; DELETE /auth/sessions/x; POST /keys/x/rotate
 POST /account/close; POST /account/reopen; GET /scopes; GET /resources/x/versions; POST /resources/x/versions/1/restore; POST /deployments/x/cancel
 GET /deployments/x/logs; GET /projects/x/environments/y/versions; POST /projects/x/environments/y/versions/1/restore; GET POST /oauth/clients

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import WORK, package, run
+from conftest import WORK, fetch, package, run
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,6 @@ func main() {
 """)
     go = package("go")
     env = {"GOROOT": str(go), "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod -modcacherw", "URL": f"http://127.0.0.1:{server.port}", "KEY": server.key}
-    run([go / "bin/go", "vet", "./main"], cwd=top, env=env)
+    fetch([go / "bin/go", "vet", "./main"], cwd=top, env=env)
     run([go / "bin/go", "build", "-o", "reads", "./main"], cwd=top, env=env)
     read(subprocess.run([top / "reads"], env=env, stdout=subprocess.PIPE, timeout=60, check=True).stdout.decode())

@@ -627,6 +627,26 @@ def test_an_oci_archive_is_imported_and_runs(c):
     assert c.delete("/images/archived").status == 200
 
 
+def test_an_imported_archive_comes_back_and_imports_to_the_same_image(c, tmp_path):
+    data, out = oci_archive(gzip.decompress(rootfs_tar()), GREETS), tmp_path / "there.tar"
+    there = upload(c, "name=there&format=oci", data)
+    assert there.status == 201, there
+    got = c.get("/images/there/archive")
+    assert got.status == 200 and got.body == data and got.headers["ETag"] == f'"{hashlib.sha256(data).hexdigest()}"'
+    out.write_bytes(data[:len(data) // 2])
+    subprocess.run(["curl", "-sS", "-f", "-C", "-", "-o", str(out), "-H", f"X-API-Key: {c.key}", f"http://127.0.0.1:{c.port}/images/there/archive"], check=True)
+    assert out.read_bytes() == data
+    r = subprocess.run(["skopeo", "inspect", f"oci-archive:{out}"], capture_output=True, text=True, check=False)
+    assert r.returncode == 0 and "GREETING=good-day" in r.stdout, r
+    back = upload(c, "name=back&format=oci", out.read_bytes())
+    assert back.status == 201 and back.json["digest"] == there.json["digest"] and back.json["size_bytes"] == there.json["size_bytes"]
+    i = launch(c, "back")
+    assert clouds.until(lambda: b"good-day" in c.get(f"/instances/{i['id']}/logs").body, 5)
+    delete(c, i["id"])
+    for name in ("there", "back"):
+        assert c.delete(f"/images/{name}").status == 200
+
+
 @pytest.mark.parametrize("data", [b"nonsense", b"", b"\x1f\x8b" + b"\0" * 100])
 def test_an_import_of_nonsense_says_so(cloud, c, data):
     for form in ("rootfs", "oci"):
@@ -690,3 +710,15 @@ def test_the_client_does_all_that(cloud, c):
 def items(text):
     v = json.loads(text)
     return v if isinstance(v, list) else v["data"]
+
+
+def test_a_running_instance_is_resized_and_goes_on(cloud, images):
+    c = cloud.admin
+    i = launch(c, image="busybox")["id"]
+    born = run(c, i, "stat", "-c", "%Z", "/proc/1")
+    r = c.post(f"/instances/{i}/resize", {"instance_type": "basic-2"})
+    assert r.status == 200 and r.json["memory_limit"] == 1024, r
+    assert clouds.until(lambda: c.get(f"/instances/{i}/stats").json["memory_limit_bytes"] == 1024 << 20, 10)
+    assert run(c, i, "stat", "-c", "%Z", "/proc/1") == born
+    assert c.post(f"/instances/{i}/resize", {"instance_type": "basic-1"}).status == 409
+    delete(c, i)

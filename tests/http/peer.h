@@ -34,7 +34,8 @@ struct house {
     struct clock *clock;
     int threads;
     const char *cert, *key;
-    bool by_address; /* connections are bound for each address */
+    bool (*cold)(void *ctx, struct http_req *r); /* http_app.on_cold */
+    bool by_address;                             /* connections are bound for each address */
 };
 
 static inline void house_head(void *ctx, struct http_req *r, int io _unused_)
@@ -99,7 +100,8 @@ static inline void house_open(struct house *h, const struct spot *spots, size_t 
         fail_msg("listen: %s %s", e.msg, e.cause);
     h->port = http_listen_port(h->listener);
     struct http_opts o = {
-        .app = { h, house_head, house_error, house_round, house_many, house_sent, house_opened },
+        .app = { h, house_head, house_error, house_round, house_many, house_sent, house_opened,
+                 h->cold },
         .limits = h->limits,
         .threads = h->threads ? h->threads : 2,
         .listeners = &h->listener,
@@ -366,6 +368,20 @@ static inline void elsewhere(struct http_req *r, void (*fn)(struct http_req *r))
     *job = (struct house_job){ fn, r };
     atomic_fetch_add(&house_threads, 1);
     pthread_detach(thread_start("elsewhere", house_thread, job));
+}
+static inline void there_is_room(void *flag)
+{
+    atomic_store((_Atomic int *)flag, 1);
+}
+/* A thread that has nothing else to do writes at its reader's pace: 0, or -1 if that has gone. */
+static inline int stream_put(struct http_req *r, struct str data)
+{
+    _Atomic int room = 0;
+
+    if (!http_stream_wait(r, there_is_room, &room))
+        while (!atomic_load(&room))
+            nap(1);
+    return http_stream_write(r, data);
 }
 static inline void house_threads_done(void)
 {

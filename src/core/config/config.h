@@ -2,16 +2,17 @@
 #pragma once
 
 /* Configuration: file (YAML), environment (BRUME_<SECTION>_<KEY>), flags (--section.key=value and
- * the short ones); later wins.  Every key stands once in config_keys[] with its type, default and a
- * sentence; `brume config` prints them with the values in force and where each came from. */
+ * the short ones); later wins.  Every key stands once, in a table of settings (base/setting.h):
+ * core's here, others beside what reads them.  `brume config` prints all with the values in force
+ * and where each came from. */
 
 #include "base/base.h"
 #include "base/buf.h"
+#include "base/setting.h"
 #include "core/config/quota.h"
 
 /* Read when no other file is named, if it is there. */
 #define CONFIG_DEFAULT_FILE "/etc/brume/brume.yaml"
-enum { CONFIG_MAX_KEYS = 64 };
 struct plan {
     const char *name;
     int64_t rate, burst;
@@ -26,6 +27,7 @@ enum share_kind {
     SHARE_STREAMS,      /* followed streams */
     SHARE_PARKED,       /* requests that wait for something to happen */
     SHARE_UPLOADS,      /* raw bodies that are coming */
+    SHARE_DOWNLOADS,    /* files on their way to a peer */
     SHARE_UPLOAD_BYTES, /* of them on the disk */
     SHARE_BODY_BYTES,   /* of other bodies that are coming, in memory */
     SHARE_KEYS,         /* idempotency records */
@@ -64,11 +66,7 @@ struct config {
     const char *state_dir, *run_dir, *cache_dir;
     const char *user, *edge_user;
     /* identity */
-    const char *registration, *registration_plan; /* as set: see config_registration() */
-    const char *password_policy;                  /* basic or strong */
     int64_t argon2_memory_kib, argon2_passes;
-    /* mail */
-    const char *smtp_url, *smtp_user, *smtp_password_file, *mail_from;
     /* platform */
     const char *region;       /* "local" in ARNs, availability zones */
     const char *default_plan; /* of the first tenant */
@@ -77,35 +75,23 @@ struct config {
     int64_t idempotency_hours;
     int64_t audit_days, events_days;
     /* compute */
-    const char *runtime;            /* auto, crun, runc */
-    int64_t port_min, port_max;     /* for port 0 */
-    const char *transit_cidr;       /* 198.18.0.0/15 */
-    const char *instance_types;     /* JSON text of the list; default built in */
-    const char *debian_mirror;      /* for recipes; "" : the host's own */
-    const char *allowed_registries; /* at internal addresses */
-    bool fake_drivers;              /* live mode uses the simulation too: tests only */
+    bool fake_drivers; /* live mode uses the simulation too: tests only */
     /* log */
     const char *log_level, *log_format;
-    /* Where the value of config_keys[i] came from: "default", "file PATH:LINE", "environment NAME",
-     * "flag --NAME". */
-    const char *origin[CONFIG_MAX_KEYS];
+    /* Every key, those of a section in a row. */
+    struct config_key {
+        const struct setting *is;
+        void *at;           /* the value */
+        const char *origin; /* "default", "file PATH:LINE", "environment NAME", "flag --NAME" */
+    } * keys;
+    size_t n_keys;
+    struct config_part {
+        const struct settings *of;
+        void *values;
+    } * parts;
+    size_t n_parts;
 };
-
-enum config_type { CFG_STR, CFG_INT, CFG_BOOL };
-struct config_key {
-    const char *name; /* "server.listen" */
-    const char *flag; /* a short flag without dashes, or NULL: "listen" */
-    enum config_type type;
-    size_t offset;
-    const char *dflt; /* as text */
-    bool secret;      /* never printed, refused in argv */
-    bool reload;      /* SIGHUP takes it over; else a change waits for a restart */
-    const char *doc;
-    int64_t min, max;  /* CFG_INT: range */
-    const char *words; /* CFG_STR: the words it may be, between spaces; NULL: any text */
-};
-extern const struct config_key config_keys[];
-extern const size_t config_n_keys;
+extern const struct settings config_own; /* core's: the values are struct config itself */
 
 /* What stands in place of a key's default: file, environment and flags go over it.  'origin' lives
  * as long as the configuration. */
@@ -113,29 +99,37 @@ struct config_below {
     const char *key, *value, *origin;
 };
 
-/* Reads everything; 'argv' is what follows "serve" (--role is skipped, --config FILE goes before
+/* Reads everything, of core's settings and of 'more' (ends with NULL, may be NULL; a key of two
+ * tables is a fault); 'argv' is what follows "serve" (--role is skipped, --config FILE goes before
  * 'file'). 'file' NULL: none; CONFIG_DEFAULT_FILE may be missing, any other must be there.  'below'
  * ends with a key of NULL and may be NULL; 'env' ends with NULL and may be NULL.  All faults of all
  * sources are reported at once in 'faults' (a line each); NULL then. */
-struct config *config_load(const char *file, int argc, const char *const *argv,
-                           const struct config_below *below, const char *const *env,
-                           struct buf *faults, struct err *e);
+struct config *config_load(const struct settings *const *more, const char *file, int argc,
+                           const char *const *argv, const struct config_below *below,
+                           const char *const *env, struct buf *faults, struct err *e);
 /* As above for YAML text already read, with nothing below; 'name' stands for the file in faults. */
-struct config *config_load_text(struct str yaml, const char *name, int argc,
-                                const char *const *argv, const char *const *env, struct buf *faults,
-                                struct err *e);
+struct config *config_load_text(const struct settings *const *more, struct str yaml,
+                                const char *name, int argc, const char *const *argv,
+                                const char *const *env, struct buf *faults, struct err *e);
+/* The values of a table that 'c' was loaded with; they live as long as 'c'. */
+const void *config_values(const struct config *c, const struct settings *of);
 /* 'c' is to follow 'old' in a process that runs: what needs a restart stays as it was ('old' lives
  * as long as 'c'); 'changed' hears of each such key that is another now. */
 void config_follow(struct config *c, const struct config *old,
-                   void (*changed)(void *ctx, const struct config_key *key), void *ctx);
+                   void (*changed)(void *ctx, const struct setting *key), void *ctx);
 void config_free(struct config *c);
 DEFINE_CLEANUP(struct config *, config_free)
 /* As YAML with comments: key, value, where it came from, doc. */
 void config_print(const struct config *c, struct buf *out);
-/* Who may register, "open", "invite" or "off", and the plan of who does so uninvited: as set, else
- * by where the API listens now. */
-const char *config_registration(const struct config *c);
-const char *config_registration_plan(const struct config *c);
+/* Where server.listen is: "127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/PATH". */
+struct listen_address {
+    char host[108]; /* an address, or "unix:/PATH" */
+    int port;       /* 0 for unix */
+    bool loopback;
+};
+int listen_parse(const char *text, struct listen_address *out, struct err *e) _must_check_;
+/* True if the API listens where nobody from outside of this machine comes. */
+bool config_on_loopback(const struct config *c);
 /* Where clients reach the API, without '/' at its end: server.public_url, else by server.listen; ""
  * where that is every address, or a socket.  Never by a request, whose Host anybody chooses. */
 const char *config_public_url(const struct config *c, struct arena *a);

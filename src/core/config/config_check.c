@@ -13,9 +13,9 @@ static const int64_t SHARE_MOST = INT64_C(1) << 50;
 
 static const char *where_of(struct config_load *l, const char *key)
 {
-    const char *origin = l->c->origin[config_find(str_of(key))];
+    const struct config_key *k = config_find(l->c, str_of(key));
 
-    return arena_printf(&l->c->arena, "%s (%s)", key, origin ? origin : "default");
+    return arena_printf(&l->c->arena, "%s (%s)", key, k && k->origin ? k->origin : "default");
 }
 
 static bool set(const char *s)
@@ -30,53 +30,47 @@ static bool starts(const char *s, const char *with)
 
 /* ---- addresses */
 
-/* "127.0.0.1:80", "[::1]:80", "localhost:80", "unix:PATH". */
-static bool listen_parse(const char *s, bool *loopback)
+static int unix_parse(const char *text, struct listen_address *out, struct err *e)
 {
+    if (text[5] != '/')
+        return err_set(e, ERR_INVALID, "must be ADDRESS:PORT or unix:/PATH");
+    if (strlen(text) >= sizeof(out->host))
+        return err_set(e, ERR_INVALID, "has a path of over %zu bytes", sizeof(out->host) - 6);
+    *out = (struct listen_address){ .loopback = true };
+    snprintf(out->host, sizeof(out->host), "%s", text);
+    return 0;
+}
+
+int listen_parse(const char *text, struct listen_address *out, struct err *e)
+{
+    static const uint8_t one[16] = { [15] = 1 };
+    const char *colon = strrchr(text, ':');
+    struct str host = { text, colon ? (size_t)(colon - text) : 0 };
+    bool brackets = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
     struct ip ip;
     int64_t port;
 
-    if (starts(s, "unix:")) {
-        *loopback = true;
-        return s[5] == '/';
-    }
-    const char *colon = strrchr(s, ':');
-    if (!colon || !int_parse(str_of(colon + 1), 0, 65535, &port))
-        return false;
-    struct str host = { s, (size_t)(colon - s) };
-    bool brackets = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
+    if (starts(text, "unix:"))
+        return unix_parse(text, out, e);
     if (brackets)
         host = (struct str){ host.p + 1, host.n - 2 };
-    if (str_is(host, "localhost")) {
-        *loopback = true;
-        return true;
-    }
-    if (!ip_parse(host, &ip) || brackets != (ip.family == 6))
-        return false;
-    static const uint8_t one[16] = { [15] = 1 };
-    *loopback = ip.family == 4 ? ip.b[0] == 127 : memcmp(ip.b, one, 16) == 0;
-    return true;
+    if (str_is(host, "localhost"))
+        host = STR("127.0.0.1");
+    if (!colon || host.n >= sizeof(out->host) || !int_parse(str_of(colon + 1), 0, 65535, &port) ||
+        !ip_parse(host, &ip) || brackets != (ip.family == 6))
+        return err_set(e, ERR_INVALID, "must be ADDRESS:PORT or unix:/PATH");
+    snprintf(out->host, sizeof(out->host), STR_FMT, STR_ARG(host));
+    out->port = (int)port;
+    out->loopback = ip.family == 4 ? ip.b[0] == 127 : memcmp(ip.b, one, sizeof(one)) == 0;
+    return 0;
 }
 
-static bool on_loopback(const struct config *c)
+bool config_on_loopback(const struct config *c)
 {
-    bool loopback = false;
+    struct listen_address at;
+    struct err e;
 
-    return listen_parse(c->listen, &loopback) && loopback;
-}
-
-const char *config_registration(const struct config *c)
-{
-    if (set(c->registration))
-        return c->registration;
-    return on_loopback(c) ? "open" : "invite";
-}
-
-const char *config_registration_plan(const struct config *c)
-{
-    if (set(c->registration_plan))
-        return c->registration_plan;
-    return on_loopback(c) ? c->default_plan : "free";
+    return listen_parse(c->listen, &at, &e) == 0 && at.loopback;
 }
 
 const char *config_public_url(const struct config *c, struct arena *a)
@@ -97,14 +91,15 @@ const char *config_public_url(const struct config *c, struct arena *a)
 static void check_server(struct config_load *l)
 {
     const struct config *c = l->c;
-    bool loopback = true;
+    struct listen_address at = { .loopback = true };
+    struct err e;
 
-    if (!listen_parse(c->listen, &loopback))
-        WRONG(l, "server.listen", "must be ADDRESS:PORT or unix:/PATH");
+    if (listen_parse(c->listen, &at, &e) < 0)
+        WRONG(l, "server.listen", "%s", e.msg);
     if (set(c->tls_cert) != set(c->tls_key))
         WRONG(l, set(c->tls_cert) ? "server.tls_key" : "server.tls_cert",
               "must be given too: TLS needs certificate and key");
-    else if (!loopback && !set(c->tls_cert) && !c->allow_plain)
+    else if (!at.loopback && !set(c->tls_cert) && !c->allow_plain)
         WRONG(l, "server.listen",
               "is no loopback address: give server.tls_cert and server.tls_key, or set "
               "server.allow_plain to serve without encryption");
@@ -118,21 +113,11 @@ static void check_server(struct config_load *l)
 static void each_of(struct config_load *l, const char *key, const char *list, const char *what,
                     bool (*ok)(struct str))
 {
-    struct str rest = str_of(list);
+    struct str rest = str_of(list), one;
 
-    while (rest.n) {
-        const char *comma = memchr(rest.p, ',', rest.n);
-        struct str one = { rest.p, comma ? (size_t)(comma - rest.p) : rest.n };
-
-        rest.p += one.n + (comma ? 1 : 0);
-        rest.n -= one.n + (comma ? 1 : 0);
-        while (one.n && one.p[0] == ' ')
-            one = (struct str){ one.p + 1, one.n - 1 };
-        while (one.n && one.p[one.n - 1] == ' ')
-            one.n--;
+    while (str_part(&rest, ',', &one))
         if (!ok(one))
             WRONG(l, key, "'%.*s' is no %s", (int)MIN(one.n, (size_t)60), one.p, what);
-    }
 }
 
 static bool is_cidr(struct str s)
@@ -140,23 +125,6 @@ static bool is_cidr(struct str s)
     struct cidr c;
 
     return cidr_parse(s, true, &c);
-}
-
-/* A network, or a host with :port or without. */
-static bool is_registry(struct str s)
-{
-    const char *colon = memchr(s.p, ':', s.n);
-    size_t n = colon ? (size_t)(colon - s.p) : s.n;
-    int64_t port;
-
-    if (is_cidr(s))
-        return true;
-    if (colon && !int_parse((struct str){ colon + 1, s.n - n - 1 }, 1, 65535, &port))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-", s.p[i]))
-            return false;
-    return n > 0 && n < 254;
 }
 
 static bool is_origin(struct str s)
@@ -190,76 +158,7 @@ static void check_folder(struct config_load *l, const char *key, const char *pat
         WRONG(l, key, "must be an absolute path of at most 200 bytes");
 }
 
-/* ---- compute */
-
-static bool type_ok(const struct json_value *t, struct arena *a, const char **wrong)
-{
-    static const char *const numbers[] = { "vcpus", "memory_mb", "disk_gb", "network_mbps" };
-    static const char *const texts[] = { "id", "name", "category" };
-
-    if (json_type_of(t) != JSON_OBJ) {
-        *wrong = "each must be an object";
-        return false;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        const char *s = json_get_str(a, t, texts[i], NULL);
-
-        if (!s || !*s || strlen(s) > 64) {
-            *wrong = arena_printf(a, "each needs a text '%s'", texts[i]);
-            return false;
-        }
-    }
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
-        if (json_get_int(t, numbers[i], 0) < 1) {
-            *wrong = arena_printf(a, "each needs an integer '%s' of at least 1", numbers[i]);
-            return false;
-        }
-    const struct json_value *price = json_get(t, "price_per_hour");
-    if (!price || (json_type_of(price) != JSON_INT && json_type_of(price) != JSON_REAL)) {
-        *wrong = "each needs a number 'price_per_hour'";
-        return false;
-    }
-    return true;
-}
-
-static void check_types(struct config_load *l)
-{
-    struct err e;
-    const char *wrong = NULL;
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(l->c->instance_types), &e);
-
-    if (!v) {
-        WRONG(l, "compute.instance_types", "%s", e.msg);
-        return;
-    }
-    if (json_type_of(v) != JSON_ARR || json_len(v) == 0 || json_len(v) > 200) {
-        WRONG(l, "compute.instance_types", "must be a list of 1 to 200 types");
-        return;
-    }
-    for (size_t i = 0; i < json_len(v); i++) {
-        if (!type_ok(json_at(v, i), &l->c->arena, &wrong)) {
-            WRONG(l, "compute.instance_types", "%s", wrong);
-            return;
-        }
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(json_get_str(&l->c->arena, json_at(v, i), "id", ""),
-                       json_get_str(&l->c->arena, json_at(v, j), "id", "")) == 0) {
-                WRONG(l, "compute.instance_types", "an id is given twice");
-                return;
-            }
-    }
-}
-
-static void check_compute(struct config_load *l)
-{
-    struct cidr c;
-
-    if (l->c->port_min > l->c->port_max)
-        WRONG(l, "compute.port_min", "must not be over compute.port_max");
-    if (!cidr_parse(str_of(l->c->transit_cidr), true, &c) || c.ip.family != 4 || c.bits > 24)
-        WRONG(l, "compute.transit_cidr", "must be an IPv4 network of /24 or larger");
-    check_types(l);
-}
+/* ---- platform */
 
 static bool region_ok(const char *s)
 {
@@ -323,6 +222,27 @@ static void check_shares(struct config_load *l)
     }
 }
 
+/* ---- the tables of others */
+
+struct checking {
+    struct setting_check base;
+    struct config_load *l;
+};
+
+static void wrong(struct setting_check *c, const char *key, const char *what)
+{
+    WRONG(((struct checking *)(void *)c)->l, key, "%s", what);
+}
+
+static void check_others(struct config_load *l)
+{
+    struct checking c = { .base = { .arena = &l->c->arena, .wrong = wrong }, .l = l };
+
+    for (size_t i = 0; i < l->c->n_parts; i++)
+        if (l->c->parts[i].of->check)
+            l->c->parts[i].of->check(&c.base, l->c->parts[i].values);
+}
+
 void config_check(struct config_load *l)
 {
     struct config *c = l->c;
@@ -330,18 +250,12 @@ void config_check(struct config_load *l)
     check_server(l);
     each_of(l, "server.cors_origins", c->cors_origins, "origin (scheme://host)", is_origin);
     each_of(l, "server.trusted_proxies", c->trusted_proxies, "address or network", is_cidr);
-    each_of(l, "compute.allowed_registries", c->allowed_registries, "host, host:port or network",
-            is_registry);
     check_folder(l, "places.state_dir", c->state_dir);
     check_folder(l, "places.run_dir", c->run_dir);
     check_folder(l, "places.cache_dir", c->cache_dir);
     check_store(l);
-    if (!set(c->password_policy))
-        c->password_policy = set(c->tls_cert) ? "strong" : "basic";
-    if (set(c->smtp_url) && !starts(c->smtp_url, "smtp://") && !starts(c->smtp_url, "smtps://"))
-        WRONG(l, "mail.smtp_url", "must begin with smtp:// or smtps://");
     if (!region_ok(c->region))
         WRONG(l, "platform.region", "must be 1 to 32 of a-z, 0-9 and '-'");
-    check_compute(l);
     check_shares(l);
+    check_others(l);
 }

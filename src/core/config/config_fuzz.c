@@ -7,8 +7,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct buf faults = BUF(MIB(4)), text = BUF(MIB(4));
     struct err e;
-    struct config *c =
-        config_load_text((struct str){ (const char *)data, size }, "f", 0, NULL, NULL, &faults, &e);
+    struct config *c = config_load_text(NULL, (struct str){ (const char *)data, size }, "f", 0,
+                                        NULL, NULL, &faults, &e);
 
     if (!c == (faults.n == 0))
         abort();

@@ -23,6 +23,8 @@ static void outcome_free(struct outcome *o)
 }
 #define OUTCOME _cleanup_(outcome_free) struct outcome
 
+static const struct settings *const *more; /* beside core's */
+
 static struct outcome load(const char *yaml, const char *const *argv, const char *const *env)
 {
     struct outcome o = { .faults = BUF(MIB(1)) };
@@ -30,7 +32,7 @@ static struct outcome load(const char *yaml, const char *const *argv, const char
 
     while (argv && argv[argc])
         argc++;
-    o.c = config_load_text(str_of(yaml), "test.yaml", argc, argv, env, &o.faults, &o.e);
+    o.c = config_load_text(more, str_of(yaml), "test.yaml", argc, argv, env, &o.faults, &o.e);
     return o;
 }
 
@@ -56,10 +58,6 @@ static void nothing_given_gives_the_defaults(void **state _unused_)
     assert_string_equal(o.c->cache_dir, "/var/cache/brume");
     assert_string_equal(o.c->region, "local");
     assert_string_equal(o.c->default_plan, "enterprise");
-    assert_string_equal(o.c->password_policy, "basic");
-    assert_string_equal(o.c->transit_cidr, "198.18.0.0/15");
-    assert_int_equal(o.c->port_min, 30000);
-    assert_int_equal(o.c->port_max, 32767);
     assert_false(o.c->allow_plain);
 }
 
@@ -84,7 +82,7 @@ static void later_sources_win(void **state _unused_)
     assert_non_null(strstr(text, "  # From: default\n  region: \"local\"\n"));
 }
 
-static void heard(void *ctx, const struct config_key *key)
+static void heard(void *ctx, const struct setting *key)
 {
     buf_printf(ctx, "%s ", key->name);
 }
@@ -114,8 +112,8 @@ static void what_needs_a_restart_stays_and_is_named(void **state _unused_)
 
 static void what_is_printed_reads_back_the_same(void **state _unused_)
 {
-    OUTCOME o =
-        load("log: {level: debug}\nmail:\n  from: \"a \\\"b\\\" \\\\ <c@d>\"\n", NULL, NULL);
+    OUTCOME o = load("log: {level: debug}\nserver:\n  cors_origins: \"a://\\\"b\\\" \\\\ <c@d>\"\n",
+                     NULL, NULL);
     _cleanup_(buf_free) struct buf one = BUF(MIB(1));
 
     if (!o.c)
@@ -124,13 +122,10 @@ static void what_is_printed_reads_back_the_same(void **state _unused_)
     OUTCOME again = load(buf_cstr(&one), NULL, NULL);
     if (!again.c)
         fail_msg("%s", buf_cstr(&again.faults));
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const char *a = (const char *)o.c + config_keys[i].offset;
-        const char *b = (const char *)again.c + config_keys[i].offset;
-
-        if (config_keys[i].type == CFG_STR)
-            assert_string_equal(*(char *const *)(const void *)a, *(char *const *)(const void *)b);
-    }
+    for (size_t i = 0; i < o.c->n_keys; i++)
+        if (o.c->keys[i].is->type == SET_STR)
+            assert_string_equal(*(char *const *)o.c->keys[i].at,
+                                *(char *const *)again.c->keys[i].at);
 }
 
 static void every_fault_is_reported_with_its_line(void **state _unused_)
@@ -184,31 +179,22 @@ static void what_is_no_yaml_is_reported_with_its_line(void **state _unused_)
     assert_non_null(comments.c);
 }
 
-static void who_may_register_depends_on_where_it_listens(void **state _unused_)
+static void loopback_is_where_nobody_comes_from_outside(void **state _unused_)
 {
     static const struct {
-        const char *listen, *more, *who, *plan;
+        const char *listen;
+        bool loopback;
     } all[] = {
-        { "127.0.0.1:80", NULL, "open", "enterprise" },
-        { "[::1]:80", NULL, "open", "enterprise" },
-        { "unix:/run/x", NULL, "open", "enterprise" },
-        { "127.0.0.1:80", "--platform.default_plan=starter", "open", "starter" },
-        { "0.0.0.0:80", NULL, "invite", "free" },
-        { "[::]:80", "--platform.default_plan=starter", "invite", "free" },
-        { "0.0.0.0:80", "--identity.registration=open", "open", "free" },
-        { "0.0.0.0:80", "--identity.registration_plan=standard", "invite", "standard" },
-        { "127.0.0.1:80", "--identity.registration=off", "off", "enterprise" },
+        { "127.0.0.1:80", true }, { "[::1]:80", true },    { "unix:/run/x", true },
+        { "localhost:80", true }, { "0.0.0.0:80", false }, { "[::]:80", false },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        OUTCOME o = load("", WORDS("--listen", all[i].listen, "--allow-plain", all[i].more), NULL);
+        OUTCOME o = load("", WORDS("--listen", all[i].listen, "--allow-plain"), NULL);
 
         assert_non_null(o.c);
-        assert_string_equal(config_registration(o.c), all[i].who);
-        assert_string_equal(config_registration_plan(o.c), all[i].plan);
+        assert_int_equal(config_on_loopback(o.c), all[i].loopback);
     }
-    OUTCOME bad = load("", WORDS("--identity.registration=maybe"), NULL);
-    is_fault(&bad, "must be one of: open invite off");
 }
 
 static void where_clients_reach_it_is_set_or_where_it_listens(void **state _unused_)
@@ -266,8 +252,6 @@ static void what_does_not_go_together_is_refused(void **state _unused_)
     OUTCOME v6 = load("", WORDS("--listen=[::1]:80"), NULL);
     OUTCOME tls = load("", WORDS("--tls-cert=/c", "--tls-key=/k", "--listen=[::]:443"), NULL);
     OUTCOME half = load("", WORDS("--tls-cert=/c"), NULL);
-    OUTCOME ports =
-        load("compute: {port_min: 9, port_max: 8, transit_cidr: 10.0.0.1/8}", NULL, NULL);
     OUTCOME bad =
         load("server: {listen: here, trusted_proxies: \"10.0.0.0/8, x\", cors_origins: a}\n"
              "places: {state_dir: relative}\n"
@@ -279,10 +263,7 @@ static void what_does_not_go_together_is_refused(void **state _unused_)
     assert_non_null(plain.c);
     assert_non_null(v6.c);
     assert_non_null(tls.c);
-    assert_string_equal(tls.c->password_policy, "strong");
     is_fault(&half, "server.tls_key (default): must be given too");
-    is_fault(&ports, "compute.port_min");
-    is_fault(&ports, "compute.transit_cidr");
     is_fault(&bad, "server.listen (file test.yaml:1): must be ADDRESS:PORT");
     is_fault(&bad, "'x' is no address or network");
     is_fault(&bad, "'a' is no origin");
@@ -302,7 +283,7 @@ static void shares_are_settings_by_plan(void **state _unused_)
     assert_non_null(o.c);
     assert_int_equal(o.c->share[SHARE_STREAMS].total, 40);
     assert_int_equal(config_share(o.c, "free", SHARE_STREAMS), 3);
-    assert_int_equal(config_share(o.c, "standard", SHARE_STREAMS), 32);
+    assert_int_equal(config_share(o.c, "standard", SHARE_STREAMS), 256);
     assert_int_equal(config_share(o.c, "no such plan", SHARE_STREAMS), 3);
     assert_int_equal(o.c->share[SHARE_CALLS].total, share_rows[SHARE_CALLS].total);
     assert_null(bad.c);
@@ -311,24 +292,6 @@ static void shares_are_settings_by_plan(void **state _unused_)
     assert_non_null(strstr(bad.faults.p, "'dreams' is no share"));
     assert_non_null(strstr(bad.faults.p, "'calls' must be an object"));
     assert_null(list.c);
-}
-
-static void the_instance_types_are_a_list_with_the_printed_one(void **state _unused_)
-{
-    struct err e;
-    OUTCOME o = load("", NULL, NULL);
-    OUTCOME bad = load("compute: {instance_types: '[{\"id\":\"a\"}]'}", NULL, NULL);
-    OUTCOME none = load("compute: {instance_types: '[]'}", NULL, NULL);
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(o.c->instance_types), &e);
-
-    assert_int_equal(json_len(v), 7);
-    const struct json_value *t = json_at(v, 1);
-    assert_string_equal(json_text(&o.c->arena, t),
-                        "{\"id\":\"basic-2\",\"name\":\"Basic 2\",\"vcpus\":1,\"memory_mb\":1024,"
-                        "\"disk_gb\":10,\"network_mbps\":1000,\"price_per_hour\":0.02,"
-                        "\"category\":\"general-purpose\"}");
-    is_fault(&bad, "each needs a text 'name'");
-    is_fault(&none, "must be a list of 1 to 200 types");
 }
 
 static void files_are_read_where_they_are_named(void **state _unused_)
@@ -340,17 +303,17 @@ static void files_are_read_where_they_are_named(void **state _unused_)
 
     assert_int_equal(fd_write_all(fd, "log:\n  level: warn\n", 19, &e), 0);
     close(fd);
-    struct config *c = config_load(path, 0, NULL, NULL, NULL, &faults, &e);
+    struct config *c = config_load(NULL, path, 0, NULL, NULL, NULL, &faults, &e);
     assert_non_null(c);
     assert_string_equal(c->log_level, "warn");
     config_free(c);
-    c = config_load(CONFIG_DEFAULT_FILE, 4, WORDS("--role", "api", "--config", path), NULL, NULL,
-                    &faults, &e);
+    c = config_load(NULL, CONFIG_DEFAULT_FILE, 4, WORDS("--role", "api", "--config", path), NULL,
+                    NULL, &faults, &e);
     assert_non_null(c);
     assert_string_equal(c->log_level, "warn");
     config_free(c);
     unlink(path);
-    assert_null(config_load(path, 0, NULL, NULL, NULL, &faults, &e));
+    assert_null(config_load(NULL, path, 0, NULL, NULL, NULL, &faults, &e));
     assert_non_null(strstr(buf_cstr(&faults), "cannot be read"));
     buf_free(&faults);
 }
@@ -370,7 +333,7 @@ static void what_stands_below_goes_over_the_default_alone(void **state _unused_)
 
     assert_int_equal(fd_write_all(fd, text, sizeof(text) - 1, &e), 0);
     close(fd);
-    struct config *c = config_load(path, 1, WORDS("--places.cache_dir=/flag"), below,
+    struct config *c = config_load(NULL, path, 1, WORDS("--places.cache_dir=/flag"), below,
                                    WORDS("BRUME_PLACES_RUN_DIR=/env"), &faults, &e);
     assert_non_null(c);
     assert_string_equal(c->state_dir, "/file");
@@ -378,9 +341,9 @@ static void what_stands_below_goes_over_the_default_alone(void **state _unused_)
     assert_string_equal(c->run_dir, "/env");
     assert_string_equal(c->cache_dir, "/flag");
     assert_string_equal(c->log_level, "warn");
-    for (size_t i = 0; i < config_n_keys; i++)
-        assert_int_equal(strcmp(c->origin[i], "below") == 0,
-                         strcmp(config_keys[i].name, "log.level") == 0);
+    for (size_t i = 0; i < c->n_keys; i++)
+        assert_int_equal(strcmp(c->keys[i].origin, "below") == 0,
+                         strcmp(c->keys[i].is->name, "log.level") == 0);
     config_free(c);
     unlink(path);
     buf_free(&faults);
@@ -406,20 +369,81 @@ static void plans_are_those_of_the_table(void **state _unused_)
     assert_int_equal(config_quota(o.c, "gold", &quota), 1);
 }
 
-static void every_key_is_complete(void **state _unused_)
-{
-    for (size_t i = 0; i < config_n_keys; i++) {
-        const struct config_key *k = &config_keys[i];
+/* ---- the tables of others */
 
-        assert_non_null(strchr(k->name, '.'));
-        assert_true(k->doc && k->doc[strlen(k->doc) - 1] == '.');
-        for (size_t j = 0; j < i; j++) {
-            assert_string_not_equal(k->name, config_keys[j].name);
-            assert_int_not_equal(k->offset, config_keys[j].offset);
-            if (k->flag && config_keys[j].flag)
-                assert_string_not_equal(k->flag, config_keys[j].flag);
-        }
-    }
+struct fruit {
+    int64_t pears;
+    const char *colour, *shape;
+};
+/* clang-format off */
+#define T struct fruit
+static const struct setting fruit_keys[] = {
+    SETTING_INT(T, "fruit.pears",  pears,  "3", 1, 9, "How many.", .reload = true),
+    SETTING_STR(T, "log.colour",   colour, "red",     "Stands behind core's keys of its section."),
+    SETTING_STR(T, "fruit.shape",  shape,  "",        "Empty: by the colour.", .flag = "shape"),
+};
+static const struct setting twice_keys[] = {
+    SETTING_INT(T, "fruit.pears",  pears,  "3", 1, 9, "How many."),
+    SETTING_STR(T, "fruit.form",   shape,  "",        "What it looks like.", .flag = "shape"),
+};
+#undef T
+/* clang-format on */
+
+static void fruit_check(struct setting_check *c, void *values)
+{
+    struct fruit *f = values;
+
+    if (!*f->shape)
+        f->shape = arena_printf(c->arena, "%s one", f->colour);
+    if (f->pears == 7)
+        setting_wrong(c, "fruit.pears", "must not be %d", 7);
+}
+
+static const struct settings fruit = SETTINGS(struct fruit, fruit_keys, .check = fruit_check);
+static const struct settings twice = SETTINGS(struct fruit, twice_keys);
+
+static void tables_of_others_are_read_as_cores_own_is(void **state _unused_)
+{
+    more = (const struct settings *const[]){ &fruit, NULL };
+    OUTCOME o =
+        load("fruit: {pears: 4}\n", WORDS("--shape=round"), WORDS("BRUME_LOG_COLOUR=green"));
+    OUTCOME next = load("fruit: {pears: 5}\nlog: {colour: blue}\n", NULL, NULL);
+    OUTCOME bad =
+        load("fruit: {pears: 7, plums: 1}\n", WORDS("--log.colour="), WORDS("BRUME_FRUIT_PLUMS=1"));
+    more = NULL;
+    _cleanup_(buf_free) struct buf b = BUF(MIB(1));
+
+    assert_non_null(o.c);
+    assert_non_null(next.c);
+    const struct fruit *f = config_values(o.c, &fruit), *g = config_values(next.c, &fruit);
+    assert_int_equal(f->pears, 4);
+    assert_string_equal(f->colour, "green");
+    assert_string_equal(f->shape, "round");
+    assert_string_equal(g->shape, "blue one");
+    config_print(o.c, &b);
+    assert_non_null(strstr(buf_cstr(&b), "  # Stands behind core's keys of its section.\n"
+                                         "  # On a change: restart\n"
+                                         "  # From: environment BRUME_LOG_COLOUR\n"
+                                         "  colour: \"green\"\n"
+                                         "fruit:\n"));
+    buf_clear(&b);
+    config_follow(next.c, o.c, heard, &b);
+    assert_string_equal(buf_cstr(&b), "log.colour fruit.shape ");
+    assert_int_equal(g->pears, 5);
+    assert_string_equal(g->colour, "green");
+    is_fault(&bad, "fruit.pears (file test.yaml:1): must not be 7\n");
+    is_fault(&bad, "test.yaml:1: fruit.plums: no such key\n");
+    is_fault(&bad, "environment BRUME_FRUIT_PLUMS: no such key\n");
+}
+
+static void a_key_or_a_flag_of_two_tables_is_refused(void **state _unused_)
+{
+    more = (const struct settings *const[]){ &fruit, &twice, NULL };
+    OUTCOME o = load("", NULL, NULL);
+    more = NULL;
+
+    is_fault(&o, "fruit.pears: is a key of two tables of settings\n");
+    is_fault(&o, "fruit.form: has the flag --shape of fruit.shape\n");
 }
 
 int main(void)
@@ -431,16 +455,16 @@ int main(void)
         cmocka_unit_test(what_is_printed_reads_back_the_same),
         cmocka_unit_test(every_fault_is_reported_with_its_line),
         cmocka_unit_test(what_is_no_yaml_is_reported_with_its_line),
-        cmocka_unit_test(who_may_register_depends_on_where_it_listens),
+        cmocka_unit_test(loopback_is_where_nobody_comes_from_outside),
         cmocka_unit_test(where_clients_reach_it_is_set_or_where_it_listens),
         cmocka_unit_test(a_password_in_a_flag_is_refused_with_the_way_to_do_it),
         cmocka_unit_test(what_does_not_go_together_is_refused),
         cmocka_unit_test(shares_are_settings_by_plan),
-        cmocka_unit_test(the_instance_types_are_a_list_with_the_printed_one),
         cmocka_unit_test(files_are_read_where_they_are_named),
         cmocka_unit_test(what_stands_below_goes_over_the_default_alone),
         cmocka_unit_test(plans_are_those_of_the_table),
-        cmocka_unit_test(every_key_is_complete),
+        cmocka_unit_test(tables_of_others_are_read_as_cores_own_is),
+        cmocka_unit_test(a_key_or_a_flag_of_two_tables_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@ struct reading {
     struct config_load *l;
     yaml_document_t *doc;
     const char *file;
-    int line_of[CONFIG_MAX_KEYS]; /* where a key was given, 0: not yet */
+    int *line_of; /* where a key was given, 0: not yet */
 };
 
 static int line_of(const yaml_node_t *n)
@@ -32,9 +32,10 @@ static bool is_plain(const yaml_node_t *n)
     return n->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 }
 
-static void read_value(struct reading *r, int key, const char *name, const yaml_node_t *v)
+static void read_value(struct reading *r, struct config_key *key, const char *name,
+                       const yaml_node_t *v)
 {
-    const struct config_key *k = &config_keys[key];
+    const struct setting *k = key->is;
     const char *where = place(r, v);
 
     if (v->type != YAML_SCALAR_NODE) {
@@ -47,9 +48,9 @@ static void read_value(struct reading *r, int key, const char *name, const yaml_
         config_fault(r->l, where, "%s has no value; write \"\" for none", name);
         return;
     }
-    if (k->type != CFG_STR && !is_plain(v)) {
+    if (k->type != SET_STR && !is_plain(v)) {
         config_fault(r->l, where, "%s must be %s, without quotes", name,
-                     k->type == CFG_INT ? "an integer" : "true or false");
+                     k->type == SET_INT ? "an integer" : "true or false");
         return;
     }
     config_set(r->l, key, s, arena_printf(&r->l->c->arena, "%s: %s", where, name),
@@ -66,31 +67,34 @@ static void read_key(struct reading *r, struct str section, const yaml_node_t *k
     struct str word = scalar(k);
     const char *name = arena_printf(&r->l->c->arena, "%.*s.%.*s", (int)MIN(section.n, (size_t)40),
                                     section.p, (int)MIN(word.n, (size_t)40), word.p);
-    int key = config_find(str_of(name));
-    if (key < 0) {
+    struct config_key *key = config_find(r->l->c, str_of(name));
+    if (!key) {
         config_fault(r->l, place(r, k), "%s: no such key", name);
         return;
     }
-    if (r->line_of[key]) {
-        config_fault(r->l, place(r, k), "%s is given twice, first in line %d", name,
-                     r->line_of[key]);
+    int *line = &r->line_of[key - r->l->c->keys];
+    if (*line) {
+        config_fault(r->l, place(r, k), "%s is given twice, first in line %d", name, *line);
         return;
     }
-    r->line_of[key] = line_of(k);
+    *line = line_of(k);
     read_value(r, key, name, v);
 }
 
-static bool section_known(struct str s)
+static bool section_known(const struct config *c, struct str s)
 {
-    for (size_t i = 0; i < config_n_keys; i++)
-        if (strncmp(config_keys[i].name, s.p, s.n) == 0 && config_keys[i].name[s.n] == '.')
+    for (size_t i = 0; i < c->n_keys; i++) {
+        const char *name = c->keys[i].is->name;
+
+        if (strncmp(name, s.p, s.n) == 0 && name[s.n] == '.')
             return true;
+    }
     return false;
 }
 
 static void read_section(struct reading *r, const yaml_node_t *k, const yaml_node_t *v)
 {
-    if (k->type != YAML_SCALAR_NODE || !section_known(scalar(k))) {
+    if (k->type != YAML_SCALAR_NODE || !section_known(r->l->c, scalar(k))) {
         config_fault(r->l, place(r, k), "%.40s: no such section",
                      k->type == YAML_SCALAR_NODE ? (const char *)k->data.scalar.value
                                                  : "(not a word)");
@@ -111,6 +115,8 @@ static void read_section(struct reading *r, const yaml_node_t *k, const yaml_nod
 static void read_document(struct config_load *l, yaml_document_t *doc, const char *file)
 {
     struct reading r = { .l = l, .doc = doc, .file = file };
+
+    r.line_of = arena_new_n(&l->c->arena, int, l->c->n_keys);
     const yaml_node_t *root = yaml_document_get_root_node(doc);
 
     if (!root)

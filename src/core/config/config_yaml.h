@@ -15,10 +15,10 @@ struct config_load {
 /* One line: 'where' (a file and line, a flag …), then the text. */
 void config_fault(struct config_load *l, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* Number of the key of that name, or -1. */
-int config_find(struct str name);
+/* The key of that name, or NULL. */
+struct config_key *config_find(const struct config *c, struct str name);
 /* Checks the text's type and range and sets it; 'origin' is kept. */
-void config_set(struct config_load *l, int key, struct str text, const char *where,
+void config_set(struct config_load *l, struct config_key *key, struct str text, const char *where,
                 const char *origin);
 /* Sections and keys of a YAML text. */
 void config_yaml(struct config_load *l, struct str text, const char *file);

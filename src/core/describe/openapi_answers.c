@@ -10,6 +10,8 @@ bool route_matches(const struct route *r)
 
 bool route_tagged(const struct route *r)
 {
+    if (r->bytes)
+        return true;
     if (r->method != GET || r->work == STREAM || r->work == WRITE || !r->out)
         return false;
     if (r->list || r->rows)
@@ -35,6 +37,8 @@ enum header {
     H_POLICY,
     H_RATE,
     H_REQUEST,
+    H_RANGES,
+    H_PART,
     HEADERS
 };
 #define BIT(h)       (1u << (h))
@@ -57,6 +61,8 @@ static const struct {
     [H_RESET]       = { "rate_limit_reset", "X-RateLimit-Reset", "integer", "When the minute ends, in seconds since 1970." },
     [H_POLICY]      = { "rate_policy", "RateLimit-Policy", "string", "The same as a structured field: the policy." },
     [H_RATE]        = { "rate", "RateLimit", "string", "The same as a structured field: what is left." },
+    [H_RANGES]      = { "accept_ranges", "Accept-Ranges", "string", "bytes: Range may ask for a part." },
+    [H_PART]        = { "content_range", "Content-Range", "string", "Which bytes these are, of how many." },
     [H_REQUEST]     = { "request_id", "X-Request-Id", "string", "Finds the request in the log." },
 };
 
@@ -76,12 +82,14 @@ static const struct answer {
     { ERR_PRECONDITION_FAILED,    "precondition_failed",    NULL, 0 },
     { ERR_TOO_LARGE,              "payload_too_large",      NULL, 0 },
     { ERR_UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", NULL, 0 },
+    { ERR_RANGE,                  "range_not_satisfiable",  NULL, BIT(H_PART) },
     { ERR_IDEMPOTENCY_KEY_REUSED, "idempotency_key_reused", NULL, 0 },
     { ERR_PRECONDITION_REQUIRED,  "precondition_required",  NULL, 0 },
     { ERR_RATE_LIMITED,           "rate_limited",           NULL, BIT(H_RETRY) | RATE_HEADERS },
     { ERR_INTERNAL,               "internal_error",         NULL, 0 },
     { ERR_NOT_IMPLEMENTED,        "not_implemented",        NULL, 0 },
     { ERR_OVERLOADED,             "unavailable",            "Not available at this moment.", BIT(H_RETRY) },
+    { ERR_NO_SPACE,               "insufficient_storage",   NULL, 0 },
 };
 /* clang-format on */
 
@@ -122,14 +130,18 @@ static bool can_answer(const struct entry *en, enum err_code code)
     case ERR_INVALID_STATE:
     case ERR_IDEMPOTENCY_KEY_REUSED:
         return route_keyed(r);
+    case ERR_RANGE:
+        return r->bytes;
     case ERR_PRECONDITION_FAILED:
-        return route_matches(r) && strstr(en->path, "{id}");
+        return r->bytes || (route_matches(r) && strstr(en->path, "{id}"));
     case ERR_PRECONDITION_REQUIRED:
         return r->must_match;
     case ERR_RATE_LIMITED:
         return !r->public || r->limit == LIMIT_AUTH;
     case ERR_NOT_IMPLEMENTED:
         return r->planned || takes(r->in, FF_PLANNED, 0);
+    case ERR_NO_SPACE:
+        return r->body == BODY_RAW;
     case ERR_OVERLOADED:
         return r->also != 503;
     default:
@@ -197,6 +209,8 @@ static unsigned headers_of(const struct entry *en, bool deleted)
         h |= RATE_HEADERS;
     if (!deleted && (route_tagged(r) || (row && route_matches(r))))
         h |= BIT(H_TAG);
+    if (r->bytes)
+        h |= BIT(H_RANGES);
     if (r->list || (r->rows && r->query))
         h |= BIT(H_LINK);
     if (route_keyed(r))
@@ -329,7 +343,7 @@ static void answer(struct doc *d, const struct entry *en, int status, const char
     json_key(&d->o, text);
     json_open(&d->o, '{');
     json_kstr(&d->o, "description", doc);
-    put_headers(d, headers_of(en, deleted));
+    put_headers(d, headers_of(en, deleted) | (status == 206 ? BIT(H_PART) : 0));
     if (!r->planned && !(deleted && en->surface == PLATFORM))
         answer_content(d, en, deleted || r->message);
     json_close(&d->o);
@@ -346,6 +360,8 @@ void operation_answers(struct doc *d, const struct entry *en)
            r->planned ? "Not built yet: this answer does not come."
            : r->doc   ? r->doc
                       : "Done.");
+    if (r->bytes)
+        answer(d, en, 206, "The part that Range asks for.");
     if (route_tagged(r)) {
         json_key(o, "304");
         json_open(o, '{');

@@ -116,7 +116,7 @@ static const char *filter_pattern(struct doc *d, const struct record *r, const s
     switch (f->type) {
     case F_UUID:
     case F_REF:
-        id = schema_id_pattern(&d->arena, target ? target->prefix : NULL);
+        id = schema_id_pattern(&d->arena, f->kinds ? "" : target ? target->prefix : NULL);
         return arena_dup(&d->arena, id + 1, strlen(id) - 2);
     case F_BOOL:
         return "(true|false)";
@@ -177,11 +177,6 @@ static void query_param(struct doc *d, const struct entry *en, const struct fiel
     const char *doc = alias ? arena_printf(&d->arena, "As %s.", f->name) : f->doc;
     const char *name = alias ? f->alias : f->name;
 
-    if (f->flags & FF_PAGE) {
-        param_number(&d->o, name, 1, route_page_max(en->route, en->surface),
-                     route_page(en->route, en->surface), doc);
-        return;
-    }
     param_begin(&d->o, name, "query", f->flags & FF_REQUIRED, doc);
     if (alias)
         schema_alias(&d->o, &d->schemas, en->route->query, f, SCHEMA_QUERY);
@@ -216,10 +211,14 @@ void operation_parameters(struct doc *d, const struct entry *en)
         param_ref(&d->o, "tenant");
     if (route_keyed(r))
         param_ref(&d->o, "idempotency_key");
-    if (route_matches(r) && has_id)
+    if ((route_matches(r) && has_id) || r->bytes)
         param_ref(&d->o, "if_match");
     if (route_tagged(r))
         param_ref(&d->o, "if_none_match");
+    if (r->bytes) {
+        param_ref(&d->o, "range");
+        param_ref(&d->o, "if_range");
+    }
     json_close(&d->o);
 }
 
@@ -235,6 +234,10 @@ void common_parameters(struct json_out *o)
           "The first outcome under this key is kept and replayed." },
         { "if_match", "If-Match", NULL, "Fails with 412 unless the object's ETag is this one." },
         { "if_none_match", "If-None-Match", NULL, "Answers 304 while the ETag is this one." },
+        { "range", "Range", NULL,
+          "One range of bytes: bytes=0-499, bytes=500-, bytes=-500; of several the whole is answered." },
+        { "if_range", "If-Range", NULL,
+          "Range holds while the ETag, or the date in Last-Modified, is this one." },
     };
 
     json_key(o, "parameters");

@@ -3,6 +3,7 @@
  * a record's own, "_create" and "_update" for what clients send, "_page" for lists; a second record
  * of one name gets a number. */
 #include "core/describe/openapi_schema.h"
+#include "codec/url.h"
 
 /* What text_wrong() of codec/record_read.c refuses. */
 #define NO_CONTROLS    "^[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]*$"
@@ -72,7 +73,7 @@ static const char *prefix_of(const struct record *r, const struct field *f)
 {
     const struct record *target = f->type == F_UUID ? r : f->ref;
 
-    return target ? target->prefix : NULL;
+    return f->kinds ? "" : target ? target->prefix : NULL;
 }
 
 static void put_range(struct json_out *o, const struct field *f)
@@ -95,9 +96,13 @@ static void put_text(struct json_out *o, const struct field *f, bool nullable, b
             json_kint(o, "minLength", f->min);
         json_kint(o, "maxLength", field_max(f));
     }
-    if (form && form->format)
+    if (f->flags & FF_URL)
+        json_kstr(o, "format", "uri");
+    else if (form && form->format)
         json_kstr(o, "format", form->format);
-    if (form && form->pattern)
+    if (f->flags & FF_URL)
+        json_kstr(o, "pattern", URL_PATTERN);
+    else if (form && form->pattern)
         json_kstr(o, "pattern", form->pattern);
     else if (in)
         json_kstr(o, "pattern", NO_CONTROLS);
@@ -286,6 +291,15 @@ static void example_text(struct json_out *o, const struct field *f)
                        : field_max(f) < 4 ? "x"
                                           : "text";
 
+    if ((f->flags & FF_URL) && !f->example) { /* of the first scheme */
+        struct buf url = BUF(256);
+
+        buf_printf(&url, "%.*s://example.com/", (int)strcspn(field_schemes(f), " "),
+                   field_schemes(f));
+        json_str(o, buf_cstr(&url));
+        buf_free(&url);
+        return;
+    }
     json_str(o, text);
 }
 

@@ -66,6 +66,7 @@ static const struct route routes[] = {
     { POST,   "/shelves/load",         "shelf:load",   WRITE,  handler, &load_record, S, 201, "Makes many.", .rows = true, .fails = "404" },
     { POST,   "/shelves/{id}/empty",   "shelf:empty",  WRITE,  handler, NULL, NULL, 200, "Empties one.", .message = true, .planned = true },
     { GET,    "/shelves/{id}/events",  "shelf:events", STREAM, handler, NULL, NULL, 200, "Streams.", .public = true, .produces = "text/event-stream" },
+    { GET,    "/shelves/{id}/photo",   "shelf:photo",  READ,   handler, NULL, NULL, 200, "Gives bytes.", .produces = "image/png", .bytes = true },
     { 0 },
 };
 /* clang-format on */
@@ -105,7 +106,7 @@ static void the_document_tells_what_the_tables_tell(void **state _unused_)
         fclose(f);
     }
     assert_string_equal(json_get_str(&a, d, "openapi", ""), "3.1.0");
-    assert_int_equal(json_len(at(d, "paths")), 6 * 2 + 2);
+    assert_int_equal(json_len(at(d, "paths")), 7 * 2 + 2);
     assert_non_null(at(d, "paths|/v1/shelves|post|requestBody"));
     assert_non_null(at(d, "paths|/shelves/{id}/o/{key}|put"));
     assert_true(json_get_bool(at(d, "paths|/old-shelves|get"), "deprecated", false));
@@ -116,6 +117,14 @@ static void the_document_tells_what_the_tables_tell(void **state _unused_)
     assert_int_equal(json_len(at(d, "paths|/shelves/{id}/events|get|security")), 0);
     assert_non_null(at(d, "paths|/v1/shelves/{id}|delete|responses|204"));
     assert_non_null(at(d, "paths|/shelves/{id}|delete|responses|200"));
+
+    const struct json_value *photo = at(d, "paths|/shelves/{id}/photo|get|responses");
+    assert_non_null(at(photo, "206|headers|Content-Range"));
+    assert_non_null(at(photo, "206|content|image/png"));
+    assert_non_null(at(photo, "304"));
+    assert_non_null(at(photo, "412"));
+    assert_non_null(at(photo, "416"));
+    assert_null(at(d, "paths|/shelves/{id}/events|get|responses|416"));
 
     const struct json_value *out = at(d, "components|schemas|shelf|properties");
     assert_int_equal(json_len(out), 5);

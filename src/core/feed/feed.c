@@ -188,9 +188,9 @@ static int send_part(struct feed *f, const struct feed_part *p, struct err *e)
     while (n == PAGE) {
         _cleanup_(arena_free) struct arena a = ARENA(DB_BYTES_MAX);
         const char *sql = arena_printf(&a,
-                                       "SELECT @ FROM %s WHERE (%s) AND id > $1"
+                                       "SELECT @ FROM (%s) AS r WHERE id > $1"
                                        " ORDER BY id COLLATE \"C\" LIMIT %d",
-                                       p->record->table, p->where, PAGE);
+                                       p->rows, PAGE);
         struct rows rows;
 
         TRY(db_query(store_any_reader(f->app->store), &a, p->record, sql,
@@ -260,8 +260,7 @@ static int send_change(struct feed *f, const struct change *x, struct err *e)
 
     if (!p) /* of a service that this release does not have */
         return 0;
-    const char *sql =
-        arena_printf(&a, "SELECT @ FROM %s WHERE (%s) AND id = $1", p->record->table, p->where);
+    const char *sql = arena_printf(&a, "SELECT @ FROM (%s) AS r WHERE id = $1", p->rows);
     TRY(db_query(store_any_reader(f->app->store), &a, p->record, sql, ARGS(A(&x->id)), &rows, e));
     if (rows.n)
         return send_rows(f, p, &rows, x->revision, e);

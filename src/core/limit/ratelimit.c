@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/map.h"
+#include "base/pages.h"
 
 enum { MAX_SHARDS = 64, MIN_PER_SHARD = 256, FORM = 1 };
 static const int64_t WINDOW = SECONDS(60);
@@ -100,10 +101,8 @@ struct ratelimit *ratelimit_new(size_t max_windows)
         pthread_mutex_init(&s->lock, NULL);
         s->max = (uint32_t)(max / shards);
         s->mask = power_of_two(s->max) - 1;
-        s->entries = calloc(s->max, sizeof(*s->entries));
-        s->buckets = calloc(s->mask + 1, sizeof(*s->buckets));
-        if (!s->entries || !s->buckets)
-            abort();
+        s->entries = pages_new(s->max, sizeof(*s->entries));
+        s->buckets = pages_new(s->mask + 1, sizeof(*s->buckets));
     }
     return r;
 }
@@ -119,8 +118,8 @@ void ratelimit_free(struct ratelimit *r)
         return;
     for (size_t i = 0; i < r->n_shards; i++) {
         pthread_mutex_destroy(&r->shards[i].lock);
-        free(r->shards[i].entries);
-        free(r->shards[i].buckets);
+        pages_free(r->shards[i].entries, r->shards[i].max, sizeof(*r->shards[i].entries));
+        pages_free(r->shards[i].buckets, r->shards[i].mask + 1, sizeof(*r->shards[i].buckets));
     }
     if (r->head)
         munmap(r->head, kept_size(r));

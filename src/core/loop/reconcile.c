@@ -718,6 +718,15 @@ static void outside_done(void *ctx, int rc, struct err *e)
     free(o);
 }
 
+const struct reconciler *app_loop(struct app *app, const char *name)
+{
+    for (const struct service *const *s = app->services; *s; s++)
+        for (const struct reconciler *const *l = (*s)->loops; l && *l; l++)
+            if (strcmp((*l)->name, name) == 0)
+                return *l;
+    return NULL;
+}
+
 void reconcile_signal(struct app *app, const struct reconciler *r, const struct uuid *id)
 {
     struct reconcile *rc = app->reconcile;

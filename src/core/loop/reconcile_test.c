@@ -112,8 +112,7 @@ static int step_run(struct visit *v, struct call *c, void *arg, struct err *e)
     assert_int_equal(c->who->mode, t->mode);
     t->steps++;
     t->revision++;
-    return db_update(c->db, c->arena, &thing_record, t,
-                     FIELD_SET(&thing_record, "steps") | FIELD_SET(&thing_record, "revision"), e);
+    return db_update(c->db, c->arena, &thing_record, t, FIELD_SET(thing, steps, revision), e);
 }
 
 static int thing_visit(struct visit *v, struct err *e)

@@ -104,7 +104,7 @@ int visit_write(struct visit *v,
     if (!v->row)
         return 0;
     const struct uuid *tenant = f ? FIELD_CAT(v->row, f, struct uuid) : NULL;
-    int rc = system_call_run(v->app, tenant, row_mode(v), write_row, &w, e);
+    int rc = system_call_run(v->app, tenant, v->mode, write_row, &w, e);
     if (rc < 0 || !w.ran)
         v->row = w.before;
     *ran = rc == 0 && w.ran;
@@ -132,8 +132,7 @@ static int visit_once(struct visit *v, struct err *e)
         rc = row_read(v, v->db, false, &v->row, e);
     db_read_done(v->db);
     TRY(rc);
-    v->compute = app_compute(v->app, row_mode(v));
-    v->images = app_images(v->app, row_mode(v));
+    v->mode = row_mode(v);
     v->again = SETTLED;
     return v->loop->visit(v, e);
 }

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "base/pages.h"
 #include "core/request/request.h"
 
 enum { SHARDS = 16, WAYS = 4, TOUCHED = 4096, TOUCHED_WAYS = 8, CONCURRENT = 100 };
@@ -53,9 +54,7 @@ struct auth_cache *auth_cache_new(size_t entries)
     pthread_mutex_init(&c->turned_away.lock, NULL);
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&c->shards[i].lock, NULL);
-        c->shards[i].slots = calloc(c->sets * WAYS, sizeof(struct known *));
-        if (!c->shards[i].slots)
-            abort();
+        c->shards[i].slots = pages_new(c->sets * WAYS, sizeof(struct known *));
     }
     return c;
 }
@@ -74,7 +73,7 @@ void auth_cache_free(struct auth_cache *c)
     for (size_t i = 0; i < SHARDS; i++) {
         for (size_t j = 0; j < c->sets * WAYS; j++)
             known_free(c->shards[i].slots[j]);
-        free(c->shards[i].slots);
+        pages_free(c->shards[i].slots, c->sets * WAYS, sizeof(struct known *));
         pthread_mutex_destroy(&c->shards[i].lock);
     }
     pthread_mutex_destroy(&c->touched.lock);

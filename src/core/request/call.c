@@ -47,6 +47,7 @@ static void forget_reply(struct call_private *p)
     p->content_type = NULL;
     p->etag = NULL;
     p->etag_weak = false;
+    bytes_forget(p);
     p->code = ERR_NONE;
     buf_clear(&p->buf);
     p->out = JSON_OUT(&p->buf);
@@ -65,8 +66,8 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
-    p->commit.fed = false;
-    p->commit.published = false;
+    p->commit.blobs_dropped = p->commit.fed = false;
+    p->commit.published = p->commit.journaled = false;
     p->matched = false;
     p->refs = NULL;
     p->idem.seq = 0;
@@ -83,8 +84,11 @@ void call_reset(struct call_private *p)
     call_undo(p);
     p->faults = (struct faults){ .arena = p->c.arena };
     p->audit_kind = NULL;
+    p->c.parent = NULL;
     p->commit.audited = p->commit.recorded = p->commit.claimed = p->replay = false;
     p->park.parked = p->park.kept = false;
+    if (!p->streaming)
+        p->park.topic = NULL;
     p->c.parked_until = p->park.until;
     if (p->in_first) /* handlers complete the row they were given */
         memcpy(p->c.in, p->in_first, p->c.route->in->size);
@@ -114,15 +118,20 @@ void call_publish(struct call_private *p)
     idem_committed(p);
     for (struct topic *x = p->commit.topics; x; x = x->next)
         park_signal(app->park, x->name);
+    if (p->commit.blobs_dropped)
+        atomic_store(&app->blobs_dropped, true);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
     if (p->commit.fed)
         app->told.feed(app);
+    if (p->commit.journaled && app->told.journal)
+        app->told.journal(app);
 }
 
 void call_release(struct call_private *p)
 {
     json_free(TAKE(p->json));
+    bytes_forget(p);
     buf_free(&p->buf);
     arena_free(&p->own);
     arena_free(&p->large);
@@ -179,9 +188,13 @@ int call_park(struct call *c, const char *topic, int64_t until, int64_t again)
     struct call_private *p = c->p;
 
     if (c->parked_until && c->now >= c->parked_until)
-        return p->replied ? 0 : -1;
+        return p->replied || p->streaming ? 0 : -1;
     p->park.parked = true;
-    p->park.topic = arena_strdup(c->arena, topic);
+    /* A stream's own arena does not outlast its run; its topic is the same each time. */
+    if (!p->streaming)
+        p->park.topic = arena_strdup(c->arena, topic);
+    else if (!p->park.topic || strcmp(p->park.topic, topic) != 0)
+        p->park.topic = arena_strdup(http_req_arena(p->r), topic);
     p->park.until = c->parked_until ? c->parked_until : until;
     p->park.again = MIN(again, p->park.until);
     return -1;
@@ -213,11 +226,17 @@ int call_faults(struct call *c, struct err *e)
     return err_set(e, ERR_INVALID, "Invalid parameter: %s", f->first->field);
 }
 
-bool call_has(const struct call *c, const char *member)
+/* The bit of a member of the body, which is what the handler takes it for. */
+static uint64_t bit_of(const struct call *c, const struct record *in, size_t offset)
 {
-    const struct record *r = c->route->in;
+    if (c->route->in != in)
+        abort();
+    return record_bit_at(in, offset);
+}
 
-    return r && (c->set & FIELD_SET(r, member));
+bool call_has_at(const struct call *c, const struct record *in, size_t offset)
+{
+    return c->set & bit_of(c, in, offset);
 }
 
 static bool is_given(const struct call *c, const char *name)
@@ -228,14 +247,13 @@ static bool is_given(const struct call *c, const char *name)
     return v && (update || json_type_of(v) != JSON_NULL);
 }
 
-bool call_given(const struct call *c, const char *member)
+bool call_given_at(const struct call *c, const struct record *in, size_t offset)
 {
+    const struct field *f = &in->fields[__builtin_ctzll(bit_of(c, in, offset))];
+
     if (!c->p->json || json_type_of(c->p->json) != JSON_OBJ)
         return false;
-    if (!member)
-        return json_len(c->p->json) > 0;
-    const struct field *f = record_field(c->route->in, member);
-    return f && (is_given(c, f->name) || is_given(c, f->alias));
+    return is_given(c, f->name) || is_given(c, f->alias);
 }
 
 const char *call_param(struct call *c, const char *name)
@@ -352,6 +370,26 @@ bool call_resumed(const struct call *c, struct uuid *object)
     return c->p->idem.resumed;
 }
 
+static int write_events(struct call_private *p, struct db *db, struct err *e)
+{
+    if (!p->commit.events)
+        return 0;
+    TRY(journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e));
+    p->commit.events = NULL;
+    p->commit.events_end = &p->commit.events;
+    return 0;
+}
+
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode, struct err *e)
+{
+    struct call_private *p = c->p;
+
+    TRY(write_events(p, c->db, e));
+    p->who.mode = mode;
+    p->who.tenant_id = c->tenant = tenant ? *tenant : (struct uuid){ "" };
+    return 0;
+}
+
 static int system_attempt(struct db *db, void *ctx, struct err *e)
 {
     struct call_private *p = ctx;
@@ -362,7 +400,7 @@ static int system_attempt(struct db *db, void *ctx, struct err *e)
     int rc = p->system_fn(&p->c, p->system_arg, e);
     p->writing = false;
     TRY(rc);
-    return p->commit.events ? journal_write(p, db, OUTCOME_NONE, IDEM_NONE, e) : 0;
+    return write_events(p, db, e);
 }
 
 int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,

@@ -69,38 +69,109 @@ TEST(a_method_that_is_not_there_is_405_with_allow_and_options_tells)
 
 TEST(a_path_that_is_planned_is_known_by_its_form)
 {
+    static const struct planned rows[] = {
+        { "GET POST", "/cron/jobs" },       { "GET PATCH DELETE", "/cron/{id}" },
+        { "GET", "/docs", CLASSIC },        { "GET PUT DELETE", "/storage/{bucket}/{key...}" },
+        { "GET POST", "/users", PLATFORM }, { 0 },
+    };
+    static const struct service plans = { .name = "plans", .planned = rows };
+    static const struct service *const all_plans[] = { &plans, NULL };
     static const struct {
-        const char *path;
-        unsigned methods;
+        const char *path, *methods;
     } all[] = {
-        { "/volumes", 1u << GET | 1u << POST },
-        { "/v1/volumes", 1u << GET | 1u << POST },
-        { "/volumes/x", 1u << GET | 1u << PATCH | 1u << DELETE },
-        { "/cron/jobs", 1u << GET | 1u << POST },
-        { "/cron/x", 1u << GET | 1u << PATCH | 1u << DELETE },
-        { "/storage/x/a/b//c", 1u << GET | 1u << PUT | 1u << DELETE },
-        { "/storage/x//", 1u << GET | 1u << PUT | 1u << DELETE },
-        { "/v1/users", 1u << GET | 1u << POST },
-        { "/users", 0 },
-        { "/docs", 1u << GET },
-        { "/v1/docs", 0 },
-        { "/v1/v1/volumes", 0 },
-        { "/storage/x/", 0 },
-        { "/volumes/", 0 },
-        { "/volumes//", 0 },
-        { "//volumes", 0 },
-        { "/volumesx", 0 },
-        { "/volume", 0 },
-        { "/v1", 0 },
-        { "/v1/", 0 },
-        { "/", 0 },
-        { "", 0 },
-        { "*", 0 },
+        { "/cron/jobs", "GET POST" },
+        { "/v1/cron/jobs", "GET POST" },
+        { "/cron/x", "GET PATCH DELETE" },
+        { "/storage/x/a/b//c", "GET PUT DELETE" },
+        { "/storage/x//", "GET PUT DELETE" },
+        { "/v1/users", "GET POST" },
+        { "/users", "" },
+        { "/docs", "GET" },
+        { "/v1/docs", "" },
+        { "/v1/v1/users", "" },
+        { "/storage/x/", "" },
+        { "/cron/jobs/", "" },
+        { "/cron/jobs//", "" },
+        { "//cron/jobs", "" },
+        { "/cron/", "" },
+        { "/doc", "" },
+        { "/v1", "" },
+        { "/v1/", "" },
+        { "/", "" },
+        { "", "" },
+        { "*", "" },
+    };
+    struct app app = { .services = all_plans };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        const struct planned want = { .methods = all[i].methods };
+
+        if (planned_methods(&app, str_of(all[i].path)) != planned_row_methods(&want))
+            fail_msg("%s: %x", all[i].path, planned_methods(&app, str_of(all[i].path)));
+    }
+}
+
+TEST(what_is_mounted_is_not_planned)
+{
+    static const struct {
+        struct planned row[2];
+        bool right;
+    } all[] = {
+        { { { "PUT", "/things" } }, true },
+        { { { "GET", "/things/{id}/parts" } }, true },
+        { { { "PUT GET", "/things" } }, false },
+        { { { "PATCH", "/things/{name}" } }, false },
+        { { { "GET", "/stuff" } }, false }, /* an alias */
+        { { { "POST", "/resources", CLASSIC } }, true },
+        { { { "POST", "/resources", PLATFORM } }, false },
+        { { { "POST", "/resources" } }, false },
+        { { { "FETCH", "/other" } }, false },
     };
 
-    for (size_t i = 0; i < ARRAY_LEN(all); i++)
-        if (planned_methods(str_of(all[i].path)) != all[i].methods)
-            fail_msg("%s: %x", all[i].path, planned_methods(str_of(all[i].path)));
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        const struct service plans = { .name = "plans", .planned = all[i].row };
+        const struct service *const services[] = { &test_service, &plans, NULL };
+        struct app app = { .services = services, .arena = ARENA(MIB(4)) };
+        struct err e = { 0 };
+
+        if ((mount_all(&app, &e) == 0) != all[i].right)
+            fail_msg("%s %s: %s", all[i].row[0].methods, all[i].row[0].path, e.msg);
+        router_free(app.router);
+        free(app.infos);
+        arena_free(&app.arena);
+    }
+}
+
+TEST(what_is_owned_is_refused_where_nothing_deletes_it)
+{
+    static const struct route make = { POST, "/others", "thing:create", WRITE, thing_create, TH,
+                                       TH,   201,       "Makes one." };
+    static const struct route shown = { GET, "/others/{id}", "thing:get", QUICK, crud_get, NULL, TH,
+                                        200, "Shows one." };
+    struct route routes[] = {
+        make,
+        shown,
+        { DELETE, "/others/{id}", "thing:delete", WRITE, crud_delete, NULL, NULL, 200, "Deletes." },
+        { 0 },
+    };
+    const struct service other = { .name = "other", .routes = routes };
+    const struct service *const services[] = { &other, NULL };
+
+    for (int i = 0; i < 3; i++) {
+        struct app app = { .services = services, .arena = ARENA(MIB(4)) };
+        struct err e = { 0 };
+
+        if (i == 1)
+            routes[2].work = LONG;
+        if (i == 2)
+            routes[2] = (struct route){ 0 };
+        CHECK_EQ(mount_all(&app, &e), i ? -1 : 0);
+        if (i)
+            CHECK(strstr(e.msg, i == 1 ? "DELETE /others/{id}" : "no route deletes a thing"));
+        router_free(app.router);
+        free(app.infos);
+        arena_free(&app.arena);
+    }
 }
 
 TEST(head_answers_what_get_does_without_its_body_unless_get_writes)

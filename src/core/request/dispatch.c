@@ -176,7 +176,7 @@ static bool head_fits(const struct mount *m)
 static void look_at_methods(struct call_private *p)
 {
     const struct http_head *h = http_req_head(p->r);
-    unsigned planned = planned_methods(h->path), get = 1u << GET;
+    unsigned planned = planned_methods(p->c.app, h->path), get = 1u << GET;
     struct router_match m;
 
     if (!(p->match.methods & get))
@@ -215,7 +215,7 @@ static int not_allowed(struct call_private *p, struct str method, struct err *e)
 static int no_route(struct call_private *p, struct err *e)
 {
     const struct http_head *h = http_req_head(p->r);
-    unsigned planned = planned_methods(h->path), get = 1u << GET;
+    unsigned planned = planned_methods(p->c.app, h->path), get = 1u << GET;
 
     if (!p->match.methods && !planned)
         return err_set(e, ERR_ROUTE_NOT_FOUND, "There is no such path");
@@ -737,8 +737,10 @@ bool dispatch_many(void *ctx, const struct ip *peer)
 
 void dispatch_sent(void *ctx _unused_, struct http_req *r, int status, int64_t sent)
 {
-    const struct call_private *p = http_req_user(r);
+    struct call_private *p = http_req_user(r);
 
+    if (p)
+        call_give(p, SHARE_DOWNLOADS);
     if (!p || !log_on(LOG_INFO))
         return;
     log_event(LOG_INFO, "request", L_STR("method", p->mount ? method_name(p->c.route->method) : ""),

@@ -3,7 +3,6 @@
  * events and idempotency are columns of it, so that a write pays for one row and not for three. */
 #include "base/log.h"
 #include "base/put.h"
-#include "core/limit/lease.h"
 #include "core/request/request.h"
 
 static const char *const outcomes[] = { NULL, "success", "failure", "denied" };
@@ -38,11 +37,14 @@ static const char *user_agent(struct call_private *p)
     return arena_dup(p->c.arena, s.p, utf8_cut(s.p, s.n, 256));
 }
 
-#define COLUMNS                                                                                 \
-    "INSERT INTO journal (id, at, tenant_id, project_id, mode, actor, user_id, key_id, action," \
+/* PostgreSQL: a transaction has its number before it takes one of the journal (journal_settled()).
+ */
+#define COLUMNS                                                                                               \
+    "INSERT INTO journal (/*pg: seq, */ id, at, tenant_id, project_id, mode, actor, user_id, key_id, action," \
     " object_kind, object_id, outcome, status, ip, user_agent, request_id, trace_id, events"
-#define VALUES \
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18"
+#define VALUES                                                                                   \
+    " /*pg: OVERRIDING SYSTEM VALUE */ VALUES (/*pg: CASE WHEN pg_current_xact_id() IS NOT NULL" \
+    " THEN nextval('journal_seq_seq') END, */ $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18"
 static const char sql_plain[] = COLUMNS ")" VALUES ")";
 static const char sql_keyed[] =
     COLUMNS ", idem_scope, idem_key, idem_print, idem_answer, idem_until)" VALUES
@@ -119,115 +121,138 @@ int journal_write(struct call_private *p, struct db *db, enum outcome outcome, e
         A(sealed),
         A(c->now + HOURS(c->app->config->idempotency_hours)),
     };
+    p->commit.journaled = true;
+    if (events) {
+        char topic[JOURNAL_TOPIC];
+
+        journal_topic(&c->tenant, topic);
+        call_signal(c, topic);
+    }
     if (!keyed)
         return db_exec(db, sql_plain, args, 18, e);
     p->idem.step = step;
     return db_int(db, sql_keyed, args, ARRAY_LEN(args), 0, &p->idem.seq, e);
 }
 
-/* ---- what has had its time */
+/* ---- for those who follow it */
 
-/* Idempotency records, each by its own time; a row that was nothing else goes whole.  On SQLite
- * only those before the first that is still good are looked at. */
-#define OVER                                                                          \
-    " WHERE idem_key IS NOT NULL AND idem_until <= $1"                                \
-    " /*lite: AND seq < COALESCE((SELECT seq FROM journal WHERE idem_key IS NOT NULL" \
-    " AND idem_until > $1 ORDER BY seq LIMIT 1), 9223372036854775807) */"
-static const char sql_records_alone[] =
-    "DELETE FROM journal WHERE seq IN (SELECT seq FROM journal" OVER
-    " AND events IS NULL AND outcome IS NULL LIMIT 500)";
-static const char sql_records[] =
-    "UPDATE journal SET idem_scope = NULL, idem_key = NULL, idem_print = NULL, idem_answer = NULL,"
-    " idem_until = NULL WHERE seq IN (SELECT seq FROM journal" OVER " LIMIT 500)";
-
-static int sweep_records(struct call *c, void *arg, struct err *e)
+/* Numbers are given out in order, and their transactions end in any.  Whoever took one before the
+ * row M was seen had his transaction's number before that, so when all transactions have ended that
+ * are older than one begun after M was seen, nothing comes any more before M. */
+int journal_settled(struct app *app, struct db *db, int64_t *seq, bool *more, struct err *e)
 {
-    int64_t *n = arg, alone;
+    static const char sql_last[] = "SELECT COALESCE(max(seq), 0) FROM journal";
+    struct journal_end *j = &app->journal;
+    int64_t last, oldest, mine = 0;
 
-    TRY(db_exec_n(c->db, sql_records_alone, ARGS(A(c->now)), &alone, e));
-    TRY(db_exec_n(c->db, sql_records, ARGS(A(c->now)), n, e));
-    *n += alone;
+    TRY(db_int(db, sql_last, NO_ARGS, 0, &last, e));
+    if (!app->postgres) {
+        *seq = last;
+        *more = false;
+        return 0;
+    }
+    TRY(db_int(db, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint", NO_ARGS, 0,
+               &oldest, e));
+    pthread_mutex_lock(&j->lock);
+    if (j->tx && oldest >= j->tx) {
+        j->settled = j->seen;
+        j->tx = 0;
+    }
+    bool look = !j->tx && last > j->settled;
+    pthread_mutex_unlock(&j->lock);
+    if (look)
+        TRY(db_int(db, "SELECT pg_current_xact_id()::text::bigint", NO_ARGS, 0, &mine, e));
+    pthread_mutex_lock(&j->lock);
+    if (look && !j->tx && last > j->settled) {
+        j->seen = last;
+        j->tx = mine;
+    }
+    *seq = j->settled;
+    *more = last > j->settled;
+    pthread_mutex_unlock(&j->lock);
     return 0;
 }
 
-/* Events and audit, each by its own days, from the oldest on: rows lie in the order of time, so
- * that what has been swept is known by one number.  Who is last takes the row along. */
-static const struct part {
-    const char *name;
-    size_t days; /* the setting's place in struct config */
-    const char *sql;
-} parts[] = {
-    { "events", offsetof(struct config, events_days),
-      "UPDATE journal SET events = NULL WHERE seq > $1 AND seq <= $2 AND events IS NOT NULL" },
-    { "audit", offsetof(struct config, audit_days),
-      "UPDATE journal SET outcome = NULL, action = NULL, actor = NULL, user_id = NULL,"
-      " key_id = NULL, object_kind = NULL, object_id = NULL, ip = NULL, user_agent = NULL,"
-      " trace_id = NULL WHERE seq > $1 AND seq <= $2 AND outcome IS NOT NULL" },
-};
-static const char sql_swept[] = "INSERT INTO core_swept (part, seq) VALUES ($1, 0)"
-                                " ON CONFLICT (part) DO UPDATE SET seq = core_swept.seq"
-                                " RETURNING seq";
-/* The last of the next 500 rows before the first of them that is not old enough. */
-static const char sql_next[] =
-    "WITH next AS (SELECT seq, at FROM journal WHERE seq > $1 ORDER BY seq LIMIT 500)"
-    " SELECT max(seq) FROM next WHERE seq < (SELECT COALESCE(min(seq), 9223372036854775807)"
-    " FROM next WHERE at >= $2)";
-static const char sql_empty[] = "DELETE FROM journal WHERE seq > $1 AND seq <= $2"
-                                " AND events IS NULL AND outcome IS NULL AND idem_key IS NULL";
-
-struct sweep {
-    const struct part *part;
-    bool more;
+struct following {
+    journal_row_fn *fn;
+    void *ctx;
 };
 
-static int sweep_part(struct call *c, void *arg, struct err *e)
+static int follow_row(void *ctx, const struct col *c, size_t n _unused_, struct err *e)
 {
-    struct sweep *s = arg;
-    const char *at = (const char *)c->app->config + s->part->days;
-    int64_t days, from, to;
+    const struct following *f = ctx;
+    struct journal_row row = { .seq = c[0].i,
+                               .at = c[1].i,
+                               .tenant_id = c[2].s,
+                               .project_id = c[3].s,
+                               .mode = c[4].s,
+                               .request_id = c[5].s,
+                               .events = { c[6].s, c[6].n } };
 
-    memcpy(&days, at, sizeof(days));
-    TRY(db_int(c->db, sql_swept, ARGS(A(s->part->name)), 0, &from, e));
-    TRY(db_int(c->db, sql_next, ARGS(A(from), A(c->now - DAYS(days))), 0, &to, e));
-    s->more = to > from;
-    if (!s->more)
-        return 0;
-    TRY(db_exec(c->db, s->part->sql, ARGS(A(from), A(to)), e));
-    TRY(db_exec(c->db, sql_empty, ARGS(A(from), A(to)), e));
-    return db_exec(c->db, "UPDATE core_swept SET seq = $2 WHERE part = $1",
-                   ARGS(A(s->part->name), A(to)), e);
+    return f->fn(f->ctx, &row, e);
 }
 
-static int forget_rates(struct call *c, void *arg, struct err *e)
+int journal_events(struct db *db, int64_t after, int64_t upto, int64_t most, journal_row_fn *fn,
+                   void *ctx, struct err *e)
 {
-    return lease_sweep(c->db, c->now, arg, e);
+    struct following f = { fn, ctx };
+
+    return db_each(db,
+                   "SELECT seq, at, tenant_id, project_id, mode, request_id, events FROM journal"
+                   " WHERE seq > $1 AND seq <= $2 AND events IS NOT NULL ORDER BY seq LIMIT $3",
+                   ARGS(A(after), A(upto), A(most)), follow_row, &f, e);
 }
 
-static int sweep_with(struct app *app, int (*some)(struct call *c, void *arg, struct err *e),
-                      void *arg)
+int journal_events_of(struct db *db, const struct uuid *tenant, enum mode mode, int64_t after,
+                      int64_t upto, int64_t most, journal_row_fn *fn, void *ctx, struct err *e)
 {
+    struct following f = { fn, ctx };
+
+    return db_each(
+        db,
+        "SELECT seq, at, tenant_id, project_id, mode, request_id, events FROM journal"
+        " WHERE tenant_id = $1 AND mode = $2 AND seq > $3 AND seq <= $4"
+        " AND events IS NOT NULL ORDER BY seq LIMIT $5",
+        ARGS(A(tenant), A(enum_to_str(mode_names, (int)mode)), A(after), A(upto), A(most)),
+        follow_row, &f, e);
+}
+
+void journal_topic(const struct uuid *tenant, char out[JOURNAL_TOPIC])
+{
+    snprintf(out, JOURNAL_TOPIC, "events:%s", tenant->s);
+}
+
+/* "123.4" */
+const char *journal_place(struct call *c, const char *kind, int64_t seq, int64_t index)
+{
+    const char *text = arena_printf(c->arena, "%lld.%lld", (long long)seq, (long long)index);
+    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
+
+    return app_seal(c->app, c->arena, str_of(text), str_of(bound));
+}
+
+bool journal_place_open(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                        int64_t *index)
+{
+    const char *bound = arena_printf(c->arena, "%s\n%s", kind, c->tenant.s);
+    struct str plain;
     struct err e;
-    int rc = app->stopping ? -1 : app_write(app, some, arg, &e);
 
-    if (rc < 0 && !app->stopping)
-        log_err(LOG_WARN, "journal_not_swept", &e);
-    return rc;
+    if (app_unseal(c->app, c->arena, cursor, str_of(bound), &plain, &e) < 0)
+        return false;
+    const char *dot = memchr(plain.p, '.', plain.n);
+    return dot && int_parse((struct str){ plain.p, (size_t)(dot - plain.p) }, 0, INT64_MAX, seq) &&
+           int_parse((struct str){ dot + 1, (size_t)(plain.p + plain.n - dot - 1) }, 0, INT64_MAX,
+                     index);
 }
 
-void journal_sweep(struct app *app)
+int journal_place_read(struct call *c, const char *kind, const char *cursor, int64_t *seq,
+                       int64_t *index, struct err *e)
 {
-    int64_t n = 1;
-
-    while (n > 0 && sweep_with(app, sweep_records, &n) == 0)
-        ;
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        struct sweep s = { &parts[i], true };
-
-        while (s.more && sweep_with(app, sweep_part, &s) == 0)
-            ;
-    }
-    n = 1;
-    while (app->leases && n > 0 && sweep_with(app, forget_rates, &n) == 0)
-        ;
-    idem_forget(app, clock_wall(app->clock));
+    *seq = INT64_MAX;
+    *index = INT64_MAX;
+    if (!cursor || journal_place_open(c, kind, cursor, seq, index))
+        return 0;
+    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
+    return call_faults(c, e);
 }

@@ -104,7 +104,7 @@ static bool due(struct call_private *p)
 
     if (!p->live.listed)
         return false;
-    if (atomic_exchange(&p->live.look_again, false))
+    if (atomic_exchange(&p->live.look_again, false) || TAKE(p->live.owed))
         return true;
     if (p->who.expires_at && p->who.expires_at <= clock_wall(app->clock))
         return true;

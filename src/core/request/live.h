@@ -17,6 +17,7 @@ struct live;
 struct live_part {
     bool listed;
     atomic_bool look_again; /* its credential may be no longer what it was */
+    bool owed;              /* the store did not say: its next run asks again */
     int64_t looked;         /* monotonic */
     uint64_t revocations;   /* there were, before its credential was looked up */
     struct uuid user, key;  /* of its credential, while it is in the list */

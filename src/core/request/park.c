@@ -11,6 +11,7 @@ struct park {
     pthread_mutex_t lock;
     size_t n;
     _Atomic uint64_t signals;
+    int64_t soonest;       /* no later than the first time that one of them waits for */
     uint64_t last[TOPICS]; /* number of the last signal of topics that fall here */
     struct call_private *waiting[TOPICS];
 };
@@ -31,6 +32,7 @@ struct park *park_new(struct app *app)
     if (!k)
         abort();
     k->app = app;
+    k->soonest = INT64_MAX;
     pthread_mutex_init(&k->lock, NULL);
     return k;
 }
@@ -56,6 +58,12 @@ size_t park_count(struct park *k)
     return n;
 }
 
+/* When it runs at the latest. */
+static int64_t time_of(const struct call_private *p)
+{
+    return MIN(p->park.again, p->park.until);
+}
+
 static void unlink_call(struct park *k, size_t slot, struct call_private *p)
 {
     if (p->park.prev)
@@ -76,19 +84,20 @@ bool park_add(struct park *k, struct call_private *p)
     pthread_mutex_lock(&k->lock);
     if (p->park.leaving)
         p->park.until = MIN(p->park.until, clock_wall(k->app->clock));
-    bool stays =
-        !p->park.leaving && !atomic_load(&p->live.look_again) && k->last[slot] <= p->park.seen;
+    bool stays = time_of(p) > p->c.now && !p->park.leaving && !p->park.poked &&
+                 !atomic_load(&p->live.look_again) && k->last[slot] <= p->park.seen;
     if (stays) {
         p->park.prev = NULL;
         p->park.next = k->waiting[slot];
         if (p->park.next)
             p->park.next->park.prev = p;
         k->waiting[slot] = p;
-        k->n++;
+        k->soonest = MIN(k->soonest, time_of(p));
         p->park.in_park = true;
     }
+    bool first = stays && k->n++ == 0;
     pthread_mutex_unlock(&k->lock);
-    if (stays) {
+    if (first) { /* the ticker slept long */
         pthread_mutex_lock(&k->app->tick_lock);
         pthread_cond_signal(&k->app->tick_cond);
         pthread_mutex_unlock(&k->app->tick_lock);
@@ -106,6 +115,14 @@ static void run_chain(struct call_private *p)
         dispatch_run(p);
         p = next;
     }
+}
+
+uint64_t park_last(struct park *k, const char *topic)
+{
+    pthread_mutex_lock(&k->lock);
+    uint64_t n = k->last[topic_slot(topic)];
+    pthread_mutex_unlock(&k->lock);
+    return n;
 }
 
 void park_signal(struct park *k, const char *topic)
@@ -142,6 +159,25 @@ void park_leave(struct park *k, struct call_private *p)
         dispatch_run(p);
 }
 
+void park_poke(struct park *k, struct call_private *p)
+{
+    pthread_mutex_lock(&k->lock);
+    bool here = p->park.in_park;
+    p->park.poked = true;
+    if (here)
+        unlink_call(k, topic_slot(p->park.topic), p);
+    pthread_mutex_unlock(&k->lock);
+    if (here)
+        dispatch_run(p);
+}
+
+void park_begin(struct park *k, struct call_private *p)
+{
+    pthread_mutex_lock(&k->lock);
+    p->park.poked = false;
+    pthread_mutex_unlock(&k->lock);
+}
+
 /* Takes out and runs those that 'which' is true of. */
 static void run_those(struct park *k, bool (*which)(struct call_private *p, int64_t now),
                       int64_t now)
@@ -152,8 +188,10 @@ static void run_those(struct park *k, bool (*which)(struct call_private *p, int6
     for (size_t slot = 0; slot < TOPICS && k->n; slot++)
         for (struct call_private *p = k->waiting[slot], *next; p; p = next) {
             next = p->park.next;
-            if (!which(p, now))
+            if (!which(p, now)) {
+                k->soonest = MIN(k->soonest, time_of(p));
                 continue;
+            }
             unlink_call(k, slot, p);
             p->park.next = woken;
             woken = p;
@@ -174,7 +212,7 @@ void park_wake(struct park *k)
 
 static bool is_due(struct call_private *p, int64_t now)
 {
-    return p->park.again <= now || p->park.until <= now || http_req_gone(p->r);
+    return time_of(p) <= now;
 }
 
 static bool at_last(struct call_private *p, int64_t now)
@@ -185,5 +223,13 @@ static bool at_last(struct call_private *p, int64_t now)
 
 void park_tick(struct park *k, bool all)
 {
-    run_those(k, all ? at_last : is_due, clock_wall(k->app->clock));
+    int64_t now = clock_wall(k->app->clock);
+
+    pthread_mutex_lock(&k->lock);
+    bool due = all || now >= k->soonest;
+    if (due)
+        k->soonest = INT64_MAX;
+    pthread_mutex_unlock(&k->lock);
+    if (due)
+        run_those(k, all ? at_last : is_due, now);
 }

@@ -126,25 +126,6 @@ static void one_parameter(struct call_private *p, struct str part, struct parame
     }
 }
 
-/* How many rows are wanted, where a list is no .list. */
-static void read_page(struct call_private *p, void *row, uint64_t set)
-{
-    const struct route *route = p->c.route;
-    int max = route_page_max(route, p->c.surface);
-
-    for (size_t i = 0; i < route->query->n_fields; i++) {
-        const struct field *f = &route->query->fields[i];
-        int64_t *v = FIELD_AT(row, f, int64_t);
-
-        if (!(f->flags & FF_PAGE))
-            continue;
-        if (!(set >> i & 1))
-            *v = route_page(route, p->c.surface);
-        else if (*v < 1 || *v > max)
-            faults_add(&p->faults, f->name, "out_of_range", "must be from 1 to %d", max);
-    }
-}
-
 static void read_parameters(struct call_private *p)
 {
     const struct route *route = p->c.route;
@@ -171,7 +152,6 @@ static void read_parameters(struct call_private *p)
     }
     if (route->query) {
         json_read_absent(route->query, x.given, x.row, &p->faults);
-        read_page(p, x.row, x.right);
         p->c.query = x.row;
     }
 }

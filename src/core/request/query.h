@@ -19,4 +19,6 @@ int query_read(struct call_private *p, struct err *e) _must_check_;
 void spool_run(struct call_private *p);
 void spool_end(struct call_private *p);
 /* Methods (a bit each) of a path that are to be built; 0: it is no such path. */
-unsigned planned_methods(struct str path);
+unsigned planned_methods(const struct app *app, struct str path);
+/* Those of a row. */
+unsigned planned_row_methods(const struct planned *row);

@@ -242,6 +242,8 @@ static const char *title_of(int status)
         return "It is not as the request assumes";
     case 413:
         return "The body is too large";
+    case 416:
+        return "There are no such bytes";
     case 415:
         return "This type of body is not taken";
     case 429:
@@ -250,6 +252,8 @@ static const char *title_of(int status)
         return "This is not built";
     case 503:
         return "Not available at this moment";
+    case 507:
+        return "There is no room for it";
     default:
         return status >= 500 ? "The server failed" : "The request cannot be served";
     }
@@ -273,12 +277,14 @@ static const char *advice_of(enum err_code code)
         { ERR_IDEMPOTENCY_KEY_REUSED,  "Take a new key for each new request" },
         { ERR_PRECONDITION_FAILED,     "It has changed: read it again for its present ETag" },
         { ERR_PRECONDITION_REQUIRED,   "Send If-Match with the ETag that was read" },
+        { ERR_RANGE,                   "Ask for bytes that there are, or without Range for all" },
         { ERR_TOO_LARGE,               "Send less, or in several requests" },
         { ERR_UNSUPPORTED_MEDIA_TYPE,  "Taken here: application/json" },
         { ERR_RATE_LIMITED,            "Ask again after the seconds in Retry-After" },
         { ERR_INTERNAL,                "The fault is not in the request; its request_id finds it in the log" },
         { ERR_NOT_IMPLEMENTED,         "This is planned and not built, or not offered; what is there is in /v1/openapi.json" },
         { ERR_OVERLOADED,              "Ask again after the seconds in Retry-After" },
+        { ERR_NO_SPACE,                "Whoever runs this installation has to make room; nothing of the request was kept" },
         { ERR_BUSY,                    "Ask again after the seconds in Retry-After" },
         { ERR_ENGINE_UNAVAILABLE,      "Ask again after the seconds in Retry-After; /health/ready says what is missing" },
     };
@@ -370,6 +376,7 @@ void reply_error(struct call_private *p, const struct err *e)
         p->headers_kept = p->headers_end; /* they were set for this error */
     headers_undo(p);
     p->etag = NULL;
+    bytes_forget(p);
     buf_clear(&p->buf);
     error_body(&p->buf, e, &p->faults, p->request_id, p->problem_json,
                path.p ? arena_dup(p->c.arena, path.p, MIN(path.n, (size_t)512)) : NULL,

@@ -17,6 +17,7 @@
 #include "core/request/park.h"
 #include "core/request/query.h"
 #include "core/request/reply.h"
+#include "core/request/stream.h"
 
 struct event {
     struct event *next;
@@ -65,10 +66,12 @@ struct commit_part {
     struct topic *topics;
     struct due *dues;
     bool fed; /* what edges follow has changed */
+    bool blobs_dropped; /* their files are to go */
     bool published;
-    bool audited;  /* the call's audit record is written */
-    bool recorded; /* its idempotency record too */
-    bool claimed;  /* LONG: a transaction of this run has committed without the answer */
+    bool journaled; /* it has a row in the journal */
+    bool audited;   /* the call's audit record is written */
+    bool recorded;  /* its idempotency record too */
+    bool claimed;   /* LONG: a transaction of this run has committed without the answer */
 };
 
 struct call_private {
@@ -110,6 +113,14 @@ struct call_private {
     struct idem_part idem;
     struct park_part park;
     struct live_part live;
+    struct stream_part stream;
+
+    struct bytes_part { /* bytes.c: the answer is bytes or a file's */
+        bool known;     /* its conditions have been looked at */
+        bool file;      /* 'fd' is its own, and is to be sent */
+        int fd;
+        int64_t first, n;
+    } bytes;
 
     /* the answer */
     bool replied;
@@ -125,7 +136,6 @@ struct call_private {
     enum err_code code;                 /* of the answer, ERR_NONE on success */
     bool streaming, answered;
     bool replay;        /* the answer is an old one */
-    atomic_bool gone;   /* the peer of a stream, or the server drains */
     bool writer_thread; /* the answer is made on the writer's thread */
     bool on_worker;     /* its body was read by a worker, which goes on with it */
 
@@ -133,7 +143,8 @@ struct call_private {
     struct db_job job;
     struct db *reader; /* LONG: what c.db is outside of call_write() */
     int (*write_fn)(struct call *c, struct err *e);
-    bool writing; /* inside a transaction */
+    bool writing;  /* inside a transaction */
+    bool emptying; /* all of the tenant's goes: rows that hold each other let go */
     int (*system_fn)(struct call *c, void *arg, struct err *e);
     void *system_arg;
     struct err why;
@@ -161,8 +172,19 @@ int system_call_run(struct app *app, const struct uuid *tenant, enum mode mode,
                     int (*fn)(struct call *c, void *arg, struct err *e), void *arg,
                     struct err *e) _must_check_;
 
+/* A system's call goes on in another tenant and mode: what it has told so far is written down for
+ * the one it was in. */
+int system_call_turn(struct call *c, const struct uuid *tenant, enum mode mode,
+                     struct err *e) _must_check_;
+
+/* ---- bytes.c */
+void bytes_forget(struct call_private *p); /* the answer is another one */
+bool dispatch_cold(void *ctx, struct http_req *r);
+
 /* ---- dispatch.c, run.c */
 void dispatch_run(struct call_private *p); /* the handler, wherever its kind of work runs */
+void run_stream(struct call_private *p, struct worker *w); /* a stream's handler, here */
+enum lane lane_of(const struct route *route);
 /* Answers: what the handler replied, or the error. */
 void call_finish(struct call_private *p, int rc, struct err *e);
 void dispatch_head(void *ctx, struct http_req *r, int io);

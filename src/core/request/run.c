@@ -89,7 +89,7 @@ void call_give(struct call_private *p, enum share_kind kind)
 int lane_take(struct call_private *p, enum lane lane, pool_fn *fn, struct err *e)
 {
     static const enum share_kind kinds[LANES] = {
-        [LANE_READ] = SHARE_READS, [LANE_CALL] = SHARE_CALLS, [LANE_STREAM] = SHARE_STREAMS
+        [LANE_READ] = SHARE_READS, [LANE_CALL] = SHARE_CALLS, [LANE_HOST] = SHARE_READS
     };
     struct pool *pool = p->c.app->lanes[lane];
     bool by_tenant = lane >= LANE_BODY;
@@ -118,6 +118,15 @@ void call_finish(struct call_private *p, int rc, struct err *e)
     reply_send(p);
 }
 
+/* As it, of a handler that may have begun a stream. */
+static void run_over(struct call_private *p, int rc, struct err *e)
+{
+    if (p->streaming)
+        stream_finish(p, rc == 0);
+    else
+        call_finish(p, rc, e);
+}
+
 /* ---- parking */
 
 static void left(void *ctx, struct http_req *r _unused_, bool draining _unused_)
@@ -133,7 +142,7 @@ static void park_or_finish(struct call_private *p)
 
     if (http_req_gone(p->r)) {
         err_set(&e, ERR_REQUEST_TIMEOUT, "the peer has gone");
-        call_finish(p, -1, &e);
+        run_over(p, -1, &e);
         return;
     }
     if (!p->park.watched) {
@@ -146,7 +155,9 @@ static void park_or_finish(struct call_private *p)
     if (p->who.expires_at)
         p->park.again = MIN(p->park.again, p->who.expires_at);
     live_add(p);
-    if (!p->held[SHARE_PARKED] && call_take(p, SHARE_PARKED, 1, &e) < 0) {
+    if (p->streaming)
+        stream_rest(p);
+    else if (!p->held[SHARE_PARKED] && call_take(p, SHARE_PARKED, 1, &e) < 0) {
         call_finish(p, -1, &e);
         return;
     }
@@ -154,17 +165,27 @@ static void park_or_finish(struct call_private *p)
         dispatch_run(p);
 }
 
-/* ---- QUICK, READ */
+/* ---- QUICK, READ, STREAM */
 
 static int run_handler(struct call_private *p, struct err *e)
 {
-    int rc = p->writing && p->mount->info->resolve ? p->mount->info->resolve(&p->c, e) : 0;
+    int rc = p->mount->info->resolve ? p->mount->info->resolve(&p->c, e) : 0;
 
     if (rc == 0)
         rc = p->c.route->handler(&p->c, e);
     if (rc < 0 && !p->park.parked && e->code == ERR_NONE)
         return err_cause(e, ERR_INTERNAL, "a handler failed and did not say why", "internal error");
     return rc;
+}
+
+/* A store that does not answer says nothing of a credential: a stream asks again later. */
+static void rest_instead(struct call_private *p, const struct err *e)
+{
+    if (!p->streaming || !p->park.topic || p->park.until <= p->c.now || err_status(e->code) < 500)
+        return;
+    atomic_store(&p->live.look_again, false);
+    p->live.owed = p->park.parked = true;
+    p->park.again = p->c.now + MILLIS(200);
 }
 
 static void run_reading(struct call_private *p, struct db *db)
@@ -178,13 +199,15 @@ static void run_reading(struct call_private *p, struct db *db)
         rc = live_check(p, db, &e);
     if (rc == 0)
         rc = run_handler(p, &e);
+    else
+        rest_instead(p, &e);
     if (p->park.parked && p->c.route->work == QUICK)
         rc = err_cause(&e, ERR_INTERNAL, "a QUICK handler may not park", "internal error");
     else if (rc < 0 && p->park.parked) {
         park_or_finish(p);
         return;
     }
-    call_finish(p, rc, &e);
+    run_over(p, rc, &e);
 }
 
 static void quick(struct call_private *p)
@@ -225,6 +248,22 @@ static void read_on_worker(void *ctx, void *worker)
         run_reading(p, db);
     else
         call_finish(p, -1, &e);
+}
+
+void run_stream(struct call_private *p, struct worker *w)
+{
+    park_begin(p->c.app->park, p);
+    if (!p->c.route->asks_host) {
+        read_on_worker(p, w);
+        return;
+    }
+    http_release();
+    run_reading(p, store_any_reader(p->c.app->store)); /* a host may let it wait */
+}
+
+static void stream_on_worker(void *ctx, void *worker)
+{
+    run_stream(ctx, worker);
 }
 
 /* ---- WRITE */
@@ -316,7 +355,7 @@ static void submit_write(struct call_private *p)
     call_finish(p, -1, &e);
 }
 
-/* ---- LONG, STREAM */
+/* ---- LONG */
 
 struct late {
     struct call_private *p;
@@ -359,7 +398,7 @@ static enum idem_step late_step(struct call_private *p, int rc, const struct err
     bool failed = rc < 0, raw = p->c.route->body == BODY_RAW;
     struct err ignored;
 
-    if (!p->idem.key || p->commit.recorded || p->streaming)
+    if (!p->idem.key || p->commit.recorded)
         return IDEM_NONE;
     if ((!failed || idem_kept(e->code)) && (!raw || body_end(&p->c, &ignored) == 0))
         return failed || idem_fits(p) ? IDEM_KEEP : IDEM_NONE;
@@ -374,25 +413,21 @@ static void long_end(struct call_private *p, int rc, struct err *e)
 {
     const struct route_info *info = p->mount->info;
 
-    if (rc == 0 && !p->replied && !p->streaming)
+    if (rc == 0 && !p->replied)
         rc = err_cause(e, ERR_INTERNAL, "a handler gave no answer", "internal error");
     if (rc == 0 && p->code != ERR_NONE)
         rc = err_set(e, p->code, "The answer is too large: ask for less");
-    if (rc == 0 && info->keyed && p->commit.audited && !p->commit.recorded && !p->idem.spent &&
-        !p->streaming)
+    if (rc == 0 && info->keyed && p->commit.audited && !p->commit.recorded && !p->idem.spent)
         rc = err_cause(e, ERR_INTERNAL, "a LONG handler answered after its last transaction",
                        "internal error");
     enum idem_step step = late_step(p, rc, e);
-    if (rc < 0 && !p->streaming)
+    if (rc < 0)
         reply_error(p, e);
     if (rc < 0 && info->writes)
         write_late(p, outcome_of(p, e), step);
     else if (info->writes && (!p->commit.audited || step != IDEM_NONE))
         write_late(p, p->commit.audited ? OUTCOME_NONE : OUTCOME_SUCCESS, step);
-    if (p->streaming)
-        stream_finish(p, rc == 0);
-    else
-        reply_send(p);
+    reply_send(p);
 }
 
 /* The handler may wait long, so it holds neither a connection nor a round: each of its statements
@@ -425,15 +460,38 @@ static void long_on_worker(void *ctx, void *worker _unused_)
 }
 
 /* Public ones: who signs in waits for no tenant, and health for nobody. */
-static enum lane lane_of(const struct route *route)
+enum lane lane_of(const struct route *route)
 {
-    if (route->work == STREAM)
-        return LANE_STREAM;
+    if (route->work == STREAM && route->asks_host)
+        return LANE_HOST;
     if (route->work != LONG)
         return LANE_READ;
     if (!route->public)
         return LANE_CALL;
     return route->limit == LIMIT_AUTH ? LANE_SIGN : LANE_FRONT;
+}
+
+/* It will be here for long: what it keeps of its head is what it needs. */
+static void settle(struct call_private *p)
+{
+    struct arena *a = http_req_arena(p->r);
+
+    for (size_t i = 0; i < p->match.n_params; i++) {
+        struct str *v = &p->match.params[i].value;
+        v->p = arena_dup(a, v->p, v->n);
+    }
+    if (p->auth.secret.p)
+        p->auth.secret.p = arena_dup(a, p->auth.secret.p, p->auth.secret.n);
+    http_req_settle(p->r);
+}
+
+static int first_of_stream(struct call_private *p, struct err *e)
+{
+    if (!p->held[SHARE_STREAMS]) {
+        TRY(call_take(p, SHARE_STREAMS, 1, e));
+        settle(p);
+    }
+    return lane_take(p, lane_of(p->c.route), stream_on_worker, e);
 }
 
 void dispatch_run(struct call_private *p)
@@ -442,8 +500,12 @@ void dispatch_run(struct call_private *p)
     const struct route *route = p->c.route;
     bool reads = route->work == QUICK || route->work == READ;
     struct err e;
-    int rc = 0;
+    int rc;
 
+    if (p->streaming) {
+        stream_wake(p);
+        return;
+    }
     /* A classic list may be of a thousand rows: not on a thread that others wait for.  And a worker
      * has no part in the I/O thread's connection. */
     if (route->work == QUICK && !app->postgres && !p->on_worker &&
@@ -456,8 +518,8 @@ void dispatch_run(struct call_private *p)
         return;
     }
     if (route->work == STREAM)
-        rc = call_take(p, SHARE_STREAMS, 1, &e);
-    if (rc == 0)
+        rc = first_of_stream(p, &e);
+    else
         rc = lane_take(p, lane_of(route), reads ? read_on_worker : long_on_worker, &e);
     if (rc < 0)
         call_finish(p, -1, &e);

@@ -21,7 +21,7 @@ static struct metric request_seconds = METRIC(METRIC_HISTOGRAM, "brume_http_requ
 
 static const int statuses[STATUS_CELLS] = { 200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403,
                                             404, 405, 406, 408, 409, 412, 413, 414, 415, 416, 422,
-                                            428, 429, 431, 500, 501, 502, 503, 505, 101 };
+                                            428, 429, 431, 500, 501, 502, 503, 505, 507, 101 };
 
 static size_t status_index(int status)
 {
@@ -117,7 +117,8 @@ static bool cors_headers(struct call_private *p)
     http_header(p->r, "Access-Control-Allow-Origin",
                 any ? "*" : arena_dup(p->c.arena, origin.p, origin.n));
     http_header(p->r, "Access-Control-Expose-Headers",
-                "X-Request-Id, ETag, Link, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, "
+                "X-Request-Id, ETag, Link, Retry-After, Accept-Ranges, Content-Range, "
+                "Content-Disposition, X-RateLimit-Limit, X-RateLimit-Remaining, "
                 "X-RateLimit-Reset, Idempotent-Replayed, Deprecation, Sunset");
     return !any;
 }
@@ -157,7 +158,7 @@ void secure_header(struct app *app, struct http_req *r)
         http_headerf(r, "Strict-Transport-Security", "max-age=%lld", (long long)seconds);
 }
 
-static void common_headers(struct call_private *p, int64_t micros, bool vary_coding)
+void reply_headers(struct call_private *p, int64_t micros, bool vary_coding)
 {
     bool vary_origin = cors_headers(p);
 
@@ -170,7 +171,7 @@ static void common_headers(struct call_private *p, int64_t micros, bool vary_cod
         header_int(p->r, "Retry-After", MAX(p->limit.answer.retry_after, (int64_t)1));
     if (p->mount && p->c.route->deprecated)
         deprecation_headers(p, p->c.route);
-    if (p->content_type && (p->body.n || p->streaming))
+    if (p->content_type && (p->body.n || p->streaming || p->bytes.known))
         http_header(p->r, "Content-Type", p->content_type);
     if (vary_coding || vary_origin)
         http_header(p->r, "Vary",
@@ -194,7 +195,7 @@ static enum coding coding_of(const struct call_private *p)
 {
     struct str accept = { NULL, 0 };
 
-    if (p->body.n < COMPRESS_FROM || has_header(p, "Content-Encoding"))
+    if (p->body.n < COMPRESS_FROM || p->bytes.known || has_header(p, "Content-Encoding"))
         return PLAIN;
     accept = http1_header(http_req_head(p->r), "accept-encoding");
     if (!accept.p)
@@ -267,6 +268,16 @@ bool etag_matches(struct str header, const char *tag)
 
 /* ---- the end */
 
+bool leave_crowd(struct call_private *p)
+{
+    bool was = p->limit.entered;
+
+    p->limit.entered = false;
+    if (was)
+        ratelimit_leave(p->c.app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
+    return was;
+}
+
 static void let_go(struct call_private *p)
 {
     struct app *app = p->c.app;
@@ -274,18 +285,19 @@ static void let_go(struct call_private *p)
 
     idem_end(p);
     live_del(p);
+    stream_leave(p);
     spool_end(p);
     for (int kind = 0; kind < SHARE_KINDS; kind++)
-        call_give(p, (enum share_kind)kind);
-    if (!p->limit.entered)
+        if (kind != SHARE_DOWNLOADS || !p->bytes.file) /* else until it is sent */
+            call_give(p, (enum share_kind)kind);
+    if (!leave_crowd(p))
         return;
-    ratelimit_leave(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s));
     if (p->status == 304)
         ratelimit_weight(app->limits, p->who.key_id.s, sizeof(p->who.key_id.s), -1, INT64_MAX,
                          clock_wall(app->clock), &wait);
 }
 
-static void account(struct call_private *p, int64_t micros)
+void reply_account(struct call_private *p, int64_t micros)
 {
     struct app *app = p->c.app;
 
@@ -309,7 +321,9 @@ static void hand_over(struct call_private *p, struct str body, struct buf *packe
     p->own = p->large = ARENA(0);
     p->buf = BUF(0);
     p->c.arena = NULL;
-    if (packed->n)
+    if (p->bytes.file)
+        http_reply_file(r, status, TAKE_FD(p->bytes.fd), p->bytes.first, p->bytes.n);
+    else if (packed->n)
         http_reply_buf(r, status, packed);
     else if (body.n && body.p == buf.p && body.n == buf.n)
         http_reply_buf(r, status, &buf);
@@ -327,9 +341,9 @@ static void send_now(void *ctx)
     enum coding coding = coding_of(p);
     struct buf packed = BUF(p->body.n);
     int64_t micros = clock_mono(clock_system()) - p->began;
-    bool vary = p->body.n >= COMPRESS_FROM;
+    bool vary = p->body.n >= COMPRESS_FROM && !p->bytes.known;
 
-    if (p->etag && p->status == 200) {
+    if (p->etag && p->status == 200 && !p->bytes.known) {
         struct str none = http1_header(http_req_head(p->r), "if-none-match");
         enum method m = http_req_head(p->r)->method;
 
@@ -348,8 +362,8 @@ static void send_now(void *ctx)
         http_header(p->r, "Content-Encoding", coding == GZIP ? "gzip" : "zstd");
     if (p->etag)
         http_header(p->r, "ETag", p->etag);
-    common_headers(p, micros, vary);
-    account(p, micros);
+    reply_headers(p, micros, vary);
+    reply_account(p, micros);
     hand_over(p, p->body, &packed);
 }
 
@@ -364,43 +378,7 @@ void reply_send(struct call_private *p)
         send_now(p);
 }
 
-/* ---- streams */
-
-static void peer_gone(void *ctx, struct http_req *r _unused_, bool draining _unused_)
-{
-    struct call_private *p = ctx;
-
-    atomic_store(&p->gone, true);
-}
-
-int stream_begin(struct call *c, const char *content_type, struct err *e)
-{
-    struct call_private *p = c->p;
-
-    if (p->streaming || !p->r)
-        return err_cause(e, ERR_INTERNAL, "a stream was begun twice", "internal error");
-    p->streaming = true;
-    p->content_type = arena_strdup(c->arena, content_type);
-    p->etag = NULL;
-    common_headers(p, clock_mono(clock_system()) - p->began, false);
-    live_add(p);
-    http_on_gone(p->r, peer_gone, p);
-    http_stream_begin(p->r, p->status);
-    return 0;
-}
-
-int stream_write(struct call *c, struct str data, struct err *e)
-{
-    struct call_private *p = c->p;
-
-    if (!p->streaming)
-        return err_cause(e, ERR_INTERNAL, "no stream was begun", "internal error");
-    if (http_stream_write(p->r, data, true) < 0) {
-        atomic_store(&p->gone, true);
-        return err_set(e, ERR_REQUEST_TIMEOUT, "the peer has gone");
-    }
-    return 0;
-}
+/* ---- who waits for it */
 
 /* A store that does not answer says nothing of a credential: it is looked up again. */
 static bool no_longer_allowed(struct call_private *p)
@@ -408,15 +386,6 @@ static bool no_longer_allowed(struct call_private *p)
     struct err e;
 
     return live_check(p, store_any_reader(p->c.app->store), &e) < 0 && err_status(e.code) < 500;
-}
-
-bool stream_gone(struct call *c)
-{
-    struct call_private *p = c->p;
-
-    if (!atomic_load(&p->gone) && p->streaming && no_longer_allowed(p))
-        atomic_store(&p->gone, true);
-    return atomic_load(&p->gone) || http_req_gone(p->r);
 }
 
 bool call_gone(struct call *c)
@@ -427,23 +396,4 @@ bool call_gone(struct call *c)
         return false;
     live_add(p);
     return http_req_gone(p->r) || no_longer_allowed(p);
-}
-
-void stream_finish(struct call_private *p, bool whole)
-{
-    struct http_req *r = p->r;
-    struct arena own = p->own, large = p->large;
-    struct buf buf = p->buf;
-
-    account(p, clock_mono(clock_system()) - p->began);
-    json_free(TAKE(p->json));
-    p->own = p->large = ARENA(0);
-    p->buf = BUF(0);
-    if (whole)
-        http_stream_end(r);
-    else
-        http_stream_cut(r);
-    buf_free(&buf);
-    arena_free(&own);
-    arena_free(&large);
 }

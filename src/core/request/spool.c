@@ -1,51 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Raw bodies on their way: into a nameless file, a piece at a time as it comes, so that no thread
- * waits for a peer.  The handler runs when all of it is there, and reads the file. */
-#include <fcntl.h>
-#include <sys/statvfs.h>
-
+/* Raw bodies on their way: into a new blob, a piece at a time as it comes, so that no thread waits
+ * for a peer.  The handler runs when all of it is there, and reads it, or keeps it as it is. */
 #include "base/log.h"
+#include "core/blob/blob.h"
 #include "core/request/request.h"
-#include "os/file.h"
+#include "core/service/blobs.h"
 
-enum { PIECE = 64 * 1024, TURN_PIECES = 64, LOOK_EVERY = 8 << 20 };
-/* So much of the disk is not for uploads: the store and the instances have to go on. */
-enum { KEPT_PERCENT = 5 };
-static const uint64_t KEPT_MOST = GIB(4);
+enum { PIECE = 64 * 1024, TURN_PIECES = 64 };
 
 struct spool {
-    int fd;
-    uint64_t size, looked; /* looked: size at which the disk is to be looked at again */
-    off_t at;              /* the handler has read so far */
+    struct blob_new *blob;
+    int64_t most; /* bytes that its quota has left */
+    int64_t at;   /* the handler has read so far */
 };
 
-static int open_nameless(const char *dir, struct err *e)
+static int over_quota(const struct call_private *p, int64_t left, struct err *e)
 {
-    char path[4096];
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
-        return fd >= 0 ? fd : err_sys(e, errno, "open a file for an upload");
-    snprintf(path, sizeof(path), "%s/.upload-XXXXXX", dir);
-    if ((fd = mkostemp(path, O_CLOEXEC)) < 0)
-        return err_sys(e, errno, "open a file for an upload");
-    unlink(path);
-    return fd;
-}
-
-static int look_at_disk(struct spool *s, struct err *e)
-{
-    struct statvfs v;
-
-    if (s->size < s->looked)
-        return 0;
-    s->looked = s->size + LOOK_EVERY;
-    if (fstatvfs(s->fd, &v) < 0)
-        return err_sys(e, errno, "look at the disk of uploads");
-    uint64_t all = (uint64_t)v.f_blocks * v.f_frsize, free = (uint64_t)v.f_bavail * v.f_frsize;
-    if (free < MIN(all / 100 * KEPT_PERCENT, KEPT_MOST) + LOOK_EVERY)
-        return err_set(e, ERR_NO_SPACE, "There is no room for uploads on this disk");
-    return 0;
+    return err_set(e, ERR_QUOTA_EXCEEDED, "quota '%s' has %lld left", p->c.route->body_quota->name,
+                   (long long)left);
 }
 
 static int put(struct call_private *p, const char *bytes, size_t n, struct err *e)
@@ -53,19 +25,9 @@ static int put(struct call_private *p, const char *bytes, size_t n, struct err *
     struct spool *s = p->spool;
 
     TRY(call_take(p, SHARE_UPLOAD_BYTES, (int64_t)n, e));
-    TRY(look_at_disk(s, e));
-    while (n > 0) {
-        ssize_t put = write(s->fd, bytes, n);
-
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return err_sys(e, errno, "write an upload");
-        bytes += put;
-        n -= (size_t)put;
-        s->size += (uint64_t)put;
-    }
-    return 0;
+    if ((int64_t)n > s->most - blob_size(s->blob))
+        return over_quota(p, s->most, e);
+    return blob_append(s->blob, bytes, n, e);
 }
 
 static void spool_turn(void *ctx, void *worker _unused_)
@@ -105,25 +67,39 @@ static void something_came(void *ctx, struct http_req *r _unused_)
         call_finish(p, -1, &e);
 }
 
-static void spool_begin(struct call_private *p)
+static void spool_begin(struct call_private *p, int64_t most)
 {
     const struct route *route = p->c.route;
-    const char *dir = p->c.app->config->state_dir;
+    struct blob_new *blob;
     struct err e;
-    int fd;
 
-    if (call_take(p, SHARE_UPLOADS, 1, &e) < 0 || (fd = open_nameless(dir, &e)) < 0) {
+    if (call_take(p, SHARE_UPLOADS, 1, &e) < 0 ||
+        !(blob = blob_begin(p->c.app->blobs, route->sums, &e))) {
         call_finish(p, -1, &e);
         return;
     }
     p->spool = arena_new(http_req_arena(p->r), struct spool);
-    *p->spool = (struct spool){ .fd = fd };
+    *p->spool = (struct spool){ .blob = blob, .most = most };
     http_body_spool(p->r, route->body_max ? route->body_max : MIB(1), something_came, p);
+}
+
+/* What can be said before the body is asked for. */
+static int admit(struct call_private *p, int64_t *most, struct err *e)
+{
+    const struct route *route = p->c.route;
+
+    if (route->admit)
+        TRY(route->admit(&p->c, e));
+    if (!route->body_quota)
+        return 0;
+    TRY(quota_left(&p->c, route->body_quota, most, e));
+    return http_req_head(p->r)->content_length > *most ? over_quota(p, *most, e) : 0;
 }
 
 static void admit_on_worker(void *ctx, void *worker)
 {
     struct call_private *p = ctx;
+    int64_t most = INT64_MAX;
     struct err e = { 0 };
     struct db *db = worker_db(worker, &e);
 
@@ -132,35 +108,41 @@ static void admit_on_worker(void *ctx, void *worker)
     p->c.db = db;
     int rc = db ? db_read_round(db, &e) : -1;
     if (rc == 0)
-        rc = p->c.route->admit(&p->c, &e);
+        rc = admit(p, &most, &e);
     if (rc < 0)
         call_finish(p, -1, &e);
     else
-        spool_begin(p);
+        spool_begin(p, most);
 }
 
 static void begin_on_worker(void *ctx, void *worker _unused_)
 {
     http_release();
-    spool_begin(ctx);
+    spool_begin(ctx, INT64_MAX);
 }
 
 void spool_run(struct call_private *p)
 {
+    const struct route *route = p->c.route;
     /* A key's record may hold the answer: then what there is now does not matter. */
-    bool admit = p->c.route->admit && !p->idem.key;
+    bool asks = (route->admit || route->body_quota) && !p->idem.key;
     struct err e;
 
     /* To make a file may wait for the disk. */
-    if (lane_take(p, admit ? LANE_READ : LANE_BODY, admit ? admit_on_worker : begin_on_worker, &e) <
+    if (lane_take(p, asks ? LANE_READ : LANE_BODY, asks ? admit_on_worker : begin_on_worker, &e) <
         0)
         call_finish(p, -1, &e);
 }
 
 void spool_end(struct call_private *p)
 {
-    if (p->spool && p->spool->fd >= 0)
-        close(TAKE_FD(p->spool->fd));
+    if (p->spool)
+        blob_new_free(TAKE(p->spool->blob));
+}
+
+static int no_body(struct err *e)
+{
+    return err_cause(e, ERR_INTERNAL, "a route without a raw body reads one", "internal error");
 }
 
 ssize_t body_read(struct call *c, void *to, size_t n, struct err *e)
@@ -168,12 +150,22 @@ ssize_t body_read(struct call *c, void *to, size_t n, struct err *e)
     struct spool *s = c->p->spool;
 
     if (!s)
-        return err_cause(e, ERR_INTERNAL, "a route without a raw body reads one", "internal error");
-    ssize_t got = pread(s->fd, to, n, s->at);
+        return no_body(e);
+    ssize_t got = blob_read(s->blob, to, n, s->at, e);
     if (got < 0)
-        return err_sys(e, errno, "read an upload");
+        return -1;
     s->at += got;
     if (got > 0 || n > 0)
         idem_body_read(c->p, to, (size_t)got);
     return got;
+}
+
+int body_blob(struct call *c, struct kept_blob *out, struct err *e)
+{
+    if (!c->p->spool)
+        return no_body(e);
+    if (c->p->idem.key) /* its record says which body it was for */
+        TRY(body_end(c, e));
+    c->p->body_over = true;
+    return blob_done(c->p->spool->blob, out, e);
 }

@@ -4,6 +4,7 @@
 #include "core/rows/crud.h"
 #include "core/request/request.h"
 #include "core/rows/listing.h"
+#include "core/rows/parent.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
 
@@ -57,10 +58,18 @@ static void put_cached(struct call *c, const struct record *r, const void *row, 
     rowcache_put(c->app->rows, r, &c->id, (int)c->surface, commits, &x);
 }
 
+int reply_shown(struct call *c, const struct record *r, void *row, struct err *e)
+{
+    if (r->show)
+        TRY(r->show(c, row, e));
+    return reply_row(c, r, row);
+}
+
 int crud_get(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
-    bool cached = c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK;
+    bool cached = c->app->rows && !uuid_is_nil(&c->id) && c->route->work == QUICK &&
+                  !c->route->parent && !r->show;
     uint64_t commits = 0;
 
     if (cached) {
@@ -74,7 +83,7 @@ int crud_get(struct call *c, struct err *e)
     }
     void *row = arena_alloc(c->arena, r->size);
     TRY(call_target(c, r, row, e));
-    TRY(reply_row(c, r, row));
+    TRY(reply_shown(c, r, row, e));
     if (cached)
         put_cached(c, r, row, commits);
     return 0;
@@ -86,12 +95,24 @@ int crud_get(struct call *c, struct err *e)
  * a page that grows past PAGE_BYTES ends early and says where it goes on. */
 enum { SLICE = 100 };
 
+/* Rows of a slice: with the one behind it, which tells whether there are more, they fit what the
+ * database gives at once, however large each is. */
+static int slice_rows(const struct record *r)
+{
+    int64_t fit = DB_BYTES_MAX / (int64_t)record_bytes(r) - 1;
+
+    return (int)MAX(MIN(fit, (int64_t)SLICE), (int64_t)1);
+}
+
 struct many {
     struct call *c;
     const struct record *record;
+    const char *from; /* a statement of the service's own, or NULL */
+    const struct arg *args;
+    size_t n_args;
+    const char *bound;
     struct listing_scope scope[4];
     size_t n_scope;
-    int (*show)(struct call *c, void *row, struct err *e);
     int64_t left;       /* rows that still belong to the page */
     const char *next;   /* the cursor to go on from */
     const char *others; /* the query without limit, cursor, offset */
@@ -103,6 +124,11 @@ static void request_of(struct many *m, struct str query, struct listing_request 
 
     *q = (struct listing_request){
         .record = m->record,
+        .from = m->from,
+        .args = m->args,
+        .n_args = m->n_args,
+        .bound = m->bound,
+        .oldest_first = route->oldest_first,
         .scope = m->scope,
         .n_scope = m->n_scope,
         .query = query,
@@ -177,8 +203,8 @@ static int slice(struct many *m, const struct listing_request *q, const struct l
     *more = (int64_t)rows.n > l->limit;
     if (*more)
         rows.n = (size_t)l->limit;
-    for (size_t i = 0; m->show && i < rows.n; i++)
-        TRY(m->show(c, (char *)rows.v + i * r->size, e));
+    for (size_t i = 0; r->show && i < rows.n; i++)
+        TRY(r->show(c, (char *)rows.v + i * r->size, e));
     page_rows(c, r, &rows);
     m->left -= (int64_t)rows.n;
     m->next = NULL;
@@ -203,7 +229,7 @@ static int slices(struct many *m, struct err *e)
 
         c->arena = &own;
         const char *text = arena_printf(&own, "%scursor=%s&limit=%d", m->others, m->next,
-                                        (int)MIN(m->left, (int64_t)SLICE));
+                                        (int)MIN(m->left, (int64_t)slice_rows(m->record)));
         request_of(m, str_of(text), &q);
         listing_plan(&own, &q, &l, &c->p->faults);
         rc = call_faults(c, e);
@@ -229,14 +255,15 @@ static int list_all(struct many *m, struct err *e)
     TRY(call_faults(c, e));
     m->left = l.limit;
     page_open(c, &page);
-    if (l.limit > SLICE) {
+    if (l.limit > slice_rows(m->record)) {
         struct listing_request first;
 
         m->others = without_paging(c->arena, query);
         struct str at = query_value(query, "cursor"), from = query_value(query, "offset");
-        const char *text = arena_printf(
-            c->arena, "%slimit=%d%s%.*s%s%.*s", m->others, SLICE, at.p ? "&cursor=" : "", (int)at.n,
-            at.p ? at.p : "", from.p ? "&offset=" : "", (int)from.n, from.p ? from.p : "");
+        const char *text =
+            arena_printf(c->arena, "%slimit=%d%s%.*s%s%.*s", m->others, slice_rows(m->record),
+                         at.p ? "&cursor=" : "", (int)at.n, at.p ? at.p : "",
+                         from.p ? "&offset=" : "", (int)from.n, from.p ? from.p : "");
         request_of(m, str_of(text), &first);
         listing_plan(c->arena, &first, &l, &c->p->faults);
         TRY(call_faults(c, e));
@@ -248,11 +275,11 @@ static int list_all(struct many *m, struct err *e)
     return page_close(c, &page, m->next);
 }
 
-static int list(struct call *c, const char *column, const struct uuid *value,
-                int (*show)(struct call *c, void *row, struct err *e), struct err *e)
+int crud_list(struct call *c, struct err *e)
 {
     const struct record *r = record_of(c);
-    struct many m = { .c = c, .record = r, .show = show };
+    const struct field *above = parent_field_of(c, r);
+    struct many m = { .c = c, .record = r };
 
     if (record_field(r, "tenant_id"))
         m.scope[m.n_scope++] = (struct listing_scope){ "tenant_id", A(&c->tenant) };
@@ -261,26 +288,18 @@ static int list(struct call *c, const char *column, const struct uuid *value,
             (struct listing_scope){ "mode", A(enum_to_str(mode_names, (int)c->who->mode)) };
     if (record_field(r, "project_id") && !uuid_is_nil(&c->who->project_id))
         m.scope[m.n_scope++] = (struct listing_scope){ "project_id", A(&c->who->project_id) };
-    if (column)
-        m.scope[m.n_scope++] = (struct listing_scope){ column, A(value) };
+    if (above)
+        m.scope[m.n_scope++] = (struct listing_scope){ above->name, A(parent_id(c)) };
     return list_all(&m, e);
 }
 
-int crud_list(struct call *c, struct err *e)
+int list_query(struct call *c, const char *sql, const struct arg *args, size_t n_args,
+               struct err *e)
 {
-    return list(c, NULL, NULL, NULL, e);
-}
+    struct many m = { .c = c, .record = record_of(c), .from = sql, .args = args, .n_args = n_args };
 
-int crud_list_with(struct call *c, int (*show)(struct call *c, void *row, struct err *e),
-                   struct err *e)
-{
-    return list(c, NULL, NULL, show, e);
-}
-
-int crud_list_where(struct call *c, const char *column, const struct uuid *value,
-                    int (*show)(struct call *c, void *row, struct err *e), struct err *e)
-{
-    return list(c, column, value, show, e);
+    m.bound = arena_printf(c->arena, "%s %s %s", c->tenant.s, c->who->user_id.s, c->id.s);
+    return list_all(&m, e);
 }
 
 /* ---- changes */
@@ -304,9 +323,22 @@ static uint64_t take_given(const struct record *to, void *row, const struct reco
         struct record one = { .name = to->name, .size = to->size, .fields = &moved, .n_fields = 1 };
         ptrdiff_t shift = (ptrdiff_t)f->offset - (ptrdiff_t)t->offset;
         record_copy(&one, row, (const char *)in + shift, 1);
-        taken |= FIELD_SET(to, f->name);
+        taken |= record_bit(to, f->name);
     }
     return taken;
+}
+
+int crud_create(struct call *c, struct err *e)
+{
+    const struct record *r = record_of(c);
+    void *row = c->in;
+
+    if (c->route->in != r) {
+        row = arena_alloc(c->arena, r->size);
+        take_given(r, row, c->route->in, c->in, UINT64_MAX);
+    }
+    TRY(call_insert(c, r, row, e));
+    return reply_shown(c, r, row, e);
 }
 
 int crud_patch(struct call *c, struct err *e)
@@ -319,7 +351,7 @@ int crud_patch(struct call *c, struct err *e)
     uint64_t set = take_given(r, row, c->route->in, c->in, c->set);
     if (set)
         TRY(call_update(c, r, old, row, set, e));
-    return reply_row(c, r, row);
+    return reply_shown(c, r, row, e);
 }
 
 int crud_delete(struct call *c, struct err *e)

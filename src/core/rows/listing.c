@@ -246,8 +246,11 @@ static bool filter_id(struct plan *p, const struct field *f, struct str s, struc
 {
     const char *prefix = f->type == F_UUID ? p->q->record->prefix : f->ref ? f->ref->prefix : NULL;
     struct uuid *id = arena_new(p->arena, struct uuid);
+    bool right = id_parse(s, prefix, id) == ID_OK;
 
-    if (id_parse(s, prefix, id) != ID_OK) {
+    for (const struct record *const *k = f->kinds; !right && k && *k; k++)
+        right = id_parse(s, (*k)->prefix, id) == ID_OK;
+    if (!right) {
         faults_add(p->faults, f->name, "malformed", "must be an id%s%s",
                    prefix ? " of prefix " : "", prefix ? prefix : "");
         return false;
@@ -425,6 +428,12 @@ static const struct field *sort_field(const struct listing_request *q, const str
     return l->sort ? l->sort : record_field(q->record, "created_at");
 }
 
+/* The column by which those are ordered that are alike in the sort. */
+static const char *key_of(const struct record *r)
+{
+    return r->key ? r->key : "id";
+}
+
 static bool sorts_as_int(const struct field *f)
 {
     return f->type == F_INT || f->type == F_TIME || f->type == F_MICRO;
@@ -436,7 +445,7 @@ static void read_sort(struct plan *p)
     struct str s = p->own[P_SORT];
     const char *all = "";
 
-    p->out->descending = true;
+    p->out->descending = !p->q->oldest_first;
     if (!s.p)
         return;
     bool down = s.n && s.p[0] == '-';
@@ -445,7 +454,7 @@ static void read_sort(struct plan *p)
         if (!sortable(&r->fields[i]))
             continue;
         if (str_is(name, r->fields[i].name)) {
-            bool usual = down && strcmp(r->fields[i].name, "created_at") == 0;
+            bool usual = down != p->q->oldest_first && strcmp(r->fields[i].name, "created_at") == 0;
             p->out->sort = usual ? NULL : &r->fields[i];
             p->out->descending = down;
             return;
@@ -497,7 +506,7 @@ static void fingerprint(struct plan *p)
     const struct field *f = sort_field(p->q, p->out);
 
     bind_to(p, p->q->record->name, STR(""));
-    bind_to(p, f ? f->name : "id", p->out->descending ? STR("-") : STR("+"));
+    bind_to(p, f ? f->name : key_of(p->q->record), p->out->descending ? STR("-") : STR("+"));
     p->out->fingerprint = hash_sip64(p->q->sign_key, p->canon.p, p->canon.n);
 }
 
@@ -534,7 +543,7 @@ static bool cursor_open(struct plan *p, const struct field *f, struct arg *value
 const char *listing_cursor(struct arena *a, const struct listing_request *q,
                            const struct listing *l, const void *row)
 {
-    const struct field *f = sort_field(q, l), *idf = record_field(q->record, "id");
+    const struct field *f = sort_field(q, l), *idf = record_field(q->record, key_of(q->record));
     uint8_t raw[MAC + ID_BYTES + MAX_CURSOR / 2];
     struct str v = STR("");
     uint8_t bytes[8];
@@ -581,13 +590,15 @@ static void put_keyset(struct plan *p, const struct field *f)
     if (!p->own[P_CURSOR].p || !cursor_open(p, f, &value, id))
         return;
     if (!f) {
-        put_compare(p, "id", op, arg_uuid(id));
+        put_compare(p, key_of(p->q->record), op, arg_uuid(id));
         return;
     }
     put_and(p);
     buf_putc(&p->sql, '(');
     put_column(p, f);
-    buf_puts(&p->sql, ", id)");
+    buf_puts(&p->sql, ", ");
+    buf_puts(&p->sql, key_of(p->q->record));
+    buf_putc(&p->sql, ')');
     buf_puts(&p->sql, op);
     buf_putc(&p->sql, '(');
     put_arg(p, value);
@@ -606,7 +617,7 @@ static void put_order(struct plan *p, const struct field *f)
         buf_puts(&p->sql, way);
         buf_puts(&p->sql, ", ");
     }
-    buf_puts(&p->sql, "id");
+    buf_puts(&p->sql, key_of(p->q->record));
     buf_puts(&p->sql, way);
     buf_puts(&p->sql, " LIMIT ");
     put_arg(p, arg_int(p->out->limit + 1));
@@ -614,6 +625,27 @@ static void put_order(struct plan *p, const struct field *f)
         buf_puts(&p->sql, " OFFSET ");
         put_arg(p, arg_int(p->offset));
     }
+}
+
+/* What is listed: the arguments of a statement of its own are the first. */
+static void put_from(struct plan *p)
+{
+    const struct listing_request *q = p->q;
+    struct listing *l = p->out;
+
+    buf_puts(&p->sql, "SELECT @ FROM ");
+    if (!q->from) {
+        buf_puts(&p->sql, q->record->table ? q->record->table : "");
+        return;
+    }
+    buf_putc(&p->sql, '(');
+    buf_puts(&p->sql, q->from);
+    buf_puts(&p->sql, ") AS listed");
+    for (size_t i = 0; i < q->n_args; i++) {
+        l->args = arena_more(p->arena, l->args, l->n_args, &p->cap_args, sizeof(*l->args));
+        l->args[l->n_args++] = q->args[i];
+    }
+    bind_to(p, q->from, str_of(q->bound));
 }
 
 /* All but what stands behind the conditions. */
@@ -624,8 +656,7 @@ static void begin(struct plan *p)
     read_query(p);
     read_sort(p);
     read_bounds(p);
-    buf_puts(&p->sql, "SELECT @ FROM ");
-    buf_puts(&p->sql, p->q->record->table);
+    put_from(p);
     put_conditions(p);
 }
 

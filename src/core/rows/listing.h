@@ -19,6 +19,12 @@ struct listing_scope { /* conditions that the caller cannot influence */
 };
 struct listing_request {
     const struct record *record;
+    /* A statement whose rows are listed, with its arguments $1…; NULL: the record's table. */
+    const char *from;
+    const struct arg *args;
+    size_t n_args;
+    const char *bound; /* whose list it is, where the scope does not say it; may be NULL */
+    bool oldest_first; /* where no order is asked for */
     const struct listing_scope *scope;
     size_t n_scope;
     struct str query; /* raw query string */
@@ -33,7 +39,7 @@ struct listing {
     struct arg *args;
     size_t n_args;
     int64_t limit;
-    const struct field *sort; /* NULL: created_at, newest first, then id */
+    const struct field *sort; /* NULL: created_at, then id (or the record's .key) */
     bool descending;
     uint64_t fingerprint; /* of record, sort and filters: bound into the cursor */
 };

@@ -118,6 +118,43 @@ static void the_usual_list_is_newest_first(void **state _unused_)
     assert_null(t.l.sort);
 }
 
+static void a_statement_of_ones_own_is_listed_as_a_table_is(void **state _unused_)
+{
+    static const char sql[] = "SELECT b.id FROM boxes b WHERE b.owner = $1 AND b.size > $2";
+    struct record pairs = box_record;
+    const struct arg args[] = { A("ada"), A(7) };
+    const struct uuid row = { "01900000-0000-7000-8000-0000000000bb" };
+    TRIAL(t);
+
+    pairs.key = "shelf_id";
+    t.q.record = &pairs;
+    t.q.from = sql;
+    t.q.args = args;
+    t.q.n_args = 2;
+    t.q.n_scope = 0;
+    t.q.bound = "ada";
+    t.q.oldest_first = true;
+    plan(&t, "name=x");
+    assert_string_equal(t.l.sql, "SELECT @ FROM (SELECT b.id FROM boxes b WHERE b.owner = $1"
+                                 " AND b.size > $2) AS listed WHERE name = $3"
+                                 " ORDER BY created_at, shelf_id LIMIT $4");
+    assert_int_equal(t.l.n_args, 4);
+    assert_string_equal(t.l.args[0].s, "ada");
+    assert_string_equal(t.l.args[2].s, "x");
+
+    struct box box = { .created_at = 5, .shelf_id = row };
+    const char *next = listing_cursor(&t.arena, &t.q, &t.l, &box);
+    plan(&t, arena_printf(&t.arena, "name=x&cursor=%s", next));
+    assert_string_equal(t.l.sql, "SELECT @ FROM (SELECT b.id FROM boxes b WHERE b.owner = $1"
+                                 " AND b.size > $2) AS listed WHERE name = $3"
+                                 " AND (created_at, shelf_id) > ($4, $5)"
+                                 " ORDER BY created_at, shelf_id LIMIT $6");
+    assert_int_equal(t.l.args[3].i, 5);
+    assert_string_equal(t.l.args[4].s, row.s);
+    t.q.bound = "bob";
+    fault_is(&t, arena_printf(&t.arena, "name=x&cursor=%s", next), "cursor", "malformed");
+}
+
 static void one_shape_has_one_text(void **state _unused_)
 {
     TRIAL(t);
@@ -394,6 +431,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_usual_list_is_newest_first),
+        cmocka_unit_test(a_statement_of_ones_own_is_listed_as_a_table_is),
         cmocka_unit_test(one_shape_has_one_text),
         cmocka_unit_test(bad_parameters_are_faults_that_name_them),
         cmocka_unit_test(more_than_fifty_values_are_refused),

@@ -31,3 +31,12 @@ int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e)
     return err_set(e, ERR_QUOTA_EXCEEDED, "quota '%s' is %lld and %lld are in use", q->name,
                    (long long)limit, (long long)used);
 }
+
+int quota_left(struct call *c, const struct quota *q, int64_t *out, struct err *e)
+{
+    int64_t limit = config_quota(c->app->config, c->who->plan, q), used;
+
+    TRY(db_int(c->db, sql_used, ARGS(A(&c->tenant), A(q->name)), 0, &used, e));
+    *out = MAX(limit - used, (int64_t)0);
+    return 0;
+}

@@ -21,6 +21,13 @@ struct label { /* goes with its shelf */
     struct uuid shelf_id;
 };
 
+struct note { /* on a shelf or a book */
+    OWNED_MEMBERS;
+    const char *name;
+    struct uuid on_id, by_id;
+    const char *on_kind, *by_kind;
+};
+
 /* clang-format off */
 static const struct field shelf_fields[] = {
     OWNED_FIELDS(struct shelf),
@@ -42,6 +49,16 @@ static const struct field label_fields[] = {
     FIELD_REF(struct label, shelf_id, shelf_record, FF_CREATE, .on_delete = REF_CASCADE, .doc = "What it is on."),
 };
 static const struct record label_record = RECORD(label, "labels", label_fields, .prefix = "label", .quota = &quota_labels);
+static const struct record *const note_kinds[] = { &shelf_record, &book_record, NULL };
+static const struct field note_fields[] = {
+    OWNED_FIELDS(struct note),
+    FIELD_STR(struct note, name, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .doc = "Unique."),
+    FIELD_REF_ANY(struct note, on_id, on_kind, note_kinds, FF_CREATE | FF_UPDATE | FF_CLEAR | FF_FILTER, .on_delete = REF_CLEAR, .doc = "What it is on."),
+    FIELD_REF_ANY(struct note, by_id, by_kind, note_kinds, FF_CREATE, .on_delete = REF_CASCADE, .doc = "What it came with."),
+    FIELD_STR(struct note, on_kind, 0, .doc = "What that is."),
+    FIELD_STR(struct note, by_kind, FF_HIDDEN, .doc = "What that is."),
+};
+static const struct record note_record = RECORD(note, "notes", note_fields, .prefix = "note");
 /* clang-format on */
 
 /* What core does before a handler is all that these rely on. */
@@ -68,7 +85,9 @@ static int make_slowly(struct call *c, struct err *e)
 static const struct migration shelf_migrations[] = {
     { "0001_shelf", "CREATE TABLE shelves " OWNED_SQL ");"
                     "CREATE TABLE books " OWNED_SQL ", shelf_id TEXT, next_to TEXT);"
-                    "CREATE TABLE labels " OWNED_SQL ", shelf_id TEXT);\n" },
+                    "CREATE TABLE labels " OWNED_SQL ", shelf_id TEXT);"
+                    "CREATE TABLE notes " OWNED_SQL ", on_id TEXT, by_id TEXT, on_kind TEXT,"
+                    " by_kind TEXT);\n" },
     { 0 },
 };
 
@@ -76,6 +95,7 @@ static const struct migration shelf_migrations[] = {
 #define SHELF &shelf_record
 #define BOOK  &book_record
 #define LABEL &label_record
+#define NOTE  &note_record
 static const struct route shelf_routes[] = {
     { POST,   "/shelves",      "shelf:create", WRITE, make,        SHELF, SHELF, 201, "Makes one." },
     { GET,    "/shelves/{id}", "shelf:get",    QUICK, crud_get,    NULL,  SHELF, 200, "Shows one." },
@@ -86,7 +106,13 @@ static const struct route shelf_routes[] = {
     { PATCH,  "/books/{id}",   "book:update",  WRITE, crud_patch,  BOOK,  BOOK,  200, "Changes one." },
     { DELETE, "/books/{id}",   "book:delete",  WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
     { POST,   "/labels",       "label:create", WRITE, make,        LABEL, LABEL, 201, "Makes one." },
+    { POST,   "/notes",        "note:create",  WRITE, crud_create, NOTE, NOTE,  201, "Makes one." },
+    { GET,    "/notes",        "note:list",    QUICK, crud_list,   NULL, NOTE,  200, "Lists them.", .list = true },
+    { DELETE, "/notes/{id}",   "note:delete",  WRITE, crud_delete, NULL, NULL,  200, "Deletes one." },
+    { GET,    "/notes/{id}",   "note:get",     QUICK, crud_get,    NULL, NOTE,  200, "Shows one." },
+    { PATCH,  "/notes/{id}",   "note:update",  WRITE, crud_patch,  NOTE, NOTE,  200, "Changes one." },
     { GET,    "/labels/{id}",  "label:get",    QUICK, crud_get,    NULL,  LABEL, 200, "Shows one." },
+    { DELETE, "/labels/{id}",  "label:delete", WRITE, crud_delete, NULL,  NULL,  200, "Deletes one." },
     { 0 },
 };
 /* clang-format on */
@@ -160,5 +186,54 @@ TEST(a_deletion_is_refused_goes_on_or_clears_as_each_column_says)
     CHECK_EQ(post(w, "/labels", "{'name':'o'}").status, 403);
 }
 
-TESTS(refs, what_a_body_refers_to_is_the_tenants,
+TEST(a_reference_may_be_to_one_of_several_kinds)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *shelf = made(w, "/shelves", "{'name':'a'}"),
+               *book = made(w, "/books", "{'name':'b'}");
+    const char *typed = member(get(w, "/v1/books/%s", book), "id");
+    const char *label = made(w, "/labels", "{'name':'l'}");
+    const char *note = made(w, "/notes", fmt("{'name':'n','on_id':'%s'}", shelf));
+    struct reply r = get(w, "/notes/%s", note);
+
+    CHECK_STR(member(r, "on_id"), shelf);
+    CHECK_STR(member(r, "on_kind"), "shelf");
+    CHECK(strncmp(member(get(w, "/v1/notes/%s", note), "on_id"), "shelf_", 6) == 0);
+    r = patch(w, fmt("/notes/%s", note), fmt("{'on_id':'%s'}", typed));
+    CHECK_EQ(r.status, 200);
+    CHECK_STR(member(r, "on_kind"), "book");
+    CHECK_STR(member(get(w, "/v1/notes/%s", note), "on_id"), typed);
+    CHECK_EQ(get(w, "/notes?on_id=%s", typed).len, 1);
+    CHECK_EQ(get(w, "/notes?on_id=%s", shelf).len, 0);
+    CHECK_EQ(get(w, "/notes?on_id=label_x").status, 400);
+
+    /* A label is none of them, and another tenant's is none either. */
+    r = post(w, "/notes", fmt("{'name':'x','on_id':'%s','by_id':'%s'}", label, label));
+    CHECK_EQ(r.status, 404);
+    CHECK(said(r, "shelf or book") && said(r, "on_id") && said(r, "by_id"));
+    CHECK_EQ(post(w, "/notes", "{'name':'x','on_id':'label_01h455vb4pex5vsknk084sn02q'}").status,
+             400);
+    CHECK_EQ(post(w, "/notes", "{'name':'x','on_id':7}").status, 400);
+    r = as(w, AS_STRANGER, POST, "/notes", fmt("{'name':'x','on_id':'%s'}", shelf));
+    CHECK_EQ(r.status, 404);
+    /* The right id of a shelf in the words of a book is no book. */
+    const char *wrong = fmt("book_%s", member(get(w, "/v1/shelves/%s", shelf), "id") + 6);
+    CHECK_EQ(post(w, "/notes", fmt("{'name':'x','on_id':'%s'}", wrong)).status, 404);
+
+    /* What is pointed to goes: one forgets it, the other goes with it. */
+    const char *gone = made(w, "/notes", fmt("{'name':'g','by_id':'%s'}", book));
+    CHECK_EQ(del(w, "/books/%s", book).status, 200);
+    r = get(w, "/notes/%s", note);
+    CHECK_EQ(r.status, 200);
+    CHECK(!said(r, "on_id") && !said(r, "on_kind"));
+    CHECK_EQ(get(w, "/notes/%s", gone).status, 404);
+    CHECK_STR(member(patch(w, fmt("/notes/%s", note), fmt("{'on_id':'%s'}", shelf)), "on_kind"),
+              "shelf");
+    r = patch(w, fmt("/notes/%s", note), "{'on_id':null}");
+    CHECK_EQ(r.status, 200);
+    CHECK(!said(r, "on_id") && !said(r, "on_kind"));
+    CHECK_EQ(world_int(w, "SELECT count(*) FROM notes WHERE on_kind IS NOT NULL"), 0);
+}
+
+TESTS(refs, a_reference_may_be_to_one_of_several_kinds, what_a_body_refers_to_is_the_tenants,
       a_deletion_is_refused_goes_on_or_clears_as_each_column_says)

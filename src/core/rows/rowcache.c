@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <sodium.h>
 
+#include "base/pages.h"
+
 enum { SHARDS = 16, MIN_BUCKETS = 16, BYTES_PER_BUCKET = 1024 };
 
 struct item {
@@ -54,9 +56,7 @@ struct rowcache *rowcache_new(size_t max_bytes)
 
         pthread_mutex_init(&s->lock, NULL);
         s->max_bytes = max_bytes / SHARDS;
-        s->buckets = calloc(buckets, sizeof(*s->buckets));
-        if (!s->buckets)
-            abort();
+        s->buckets = pages_new(buckets, sizeof(*s->buckets));
     }
     return c;
 }
@@ -72,7 +72,7 @@ void rowcache_free(struct rowcache *c)
             next = it->older;
             free(it);
         }
-        free(s->buckets);
+        pages_free(s->buckets, c->mask + 1, sizeof(*s->buckets));
         pthread_mutex_destroy(&s->lock);
     }
     free(c);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows as handlers see them: bound to the caller's tenant, mode and project, stamped, counted by
  * revision, followed by their events.  Hides how ownership is checked: here and in crud.c only. */
+#include "codec/id.h"
 #include "core/request/request.h"
+#include "core/rows/parent.h"
 #include "core/rows/refs.h"
 
 static const struct uuid *uuid_in(const struct record *r, const void *row, const char *name)
@@ -44,18 +46,18 @@ int call_stays(const struct record *r, const void *row, struct err *e)
 }
 
 /* How PostgreSQL locks what a handler is about to read. */
-static const char *lock_of(const struct call *c, bool shared)
+static const char *lock_of(const struct call *c, enum row_lock lock)
 {
-    if (!c->p->writing)
+    if (!c->p->writing || lock == ROW_FREE)
         return "";
-    return shared ? " /*pg: FOR SHARE */" : " /*pg: FOR UPDATE */";
+    return lock == ROW_SHARED ? " /*pg: FOR SHARE */" : " /*pg: FOR UPDATE */";
 }
 
-static int row_read(struct call *c, const struct record *r, const struct uuid *id, bool shared,
-                    void *row, struct err *e)
+static int row_read(struct call *c, const struct record *r, const struct uuid *id,
+                    enum row_lock lock, void *row, struct err *e)
 {
     const char *sql =
-        arena_printf(c->arena, "SELECT @ FROM %s WHERE id = $1%s", r->table, lock_of(c, shared));
+        arena_printf(c->arena, "SELECT @ FROM %s WHERE id = $1%s", r->table, lock_of(c, lock));
 
     if (uuid_is_nil(id))
         return no_such(r, e);
@@ -103,79 +105,138 @@ static int match_check(struct call *c, const struct record *r, const void *row, 
 
 /* ---- reading */
 
-static int target_by_id(struct call *c, const struct record *r, const struct uuid *id, bool shared,
-                        void *row, struct err *e)
+static int target_by_id(struct call *c, const struct record *r, const struct uuid *id,
+                        enum row_lock lock, void *row, struct err *e)
 {
     bool own = !uuid_is_nil(&c->id) && uuid_eq(id, &c->id);
 
     if (own && c->p->id_prefix && (!r->prefix || strcmp(r->prefix, c->p->id_prefix) != 0))
         return no_such(r, e);
-    TRY(row_read(c, r, id, shared, row, e));
+    TRY(row_read(c, r, id, lock, row, e));
     if (!own)
         return 0;
     if (!c->p->audit_kind)
         call_audit_object(c, r->name, id);
-    return shared ? 0 : match_check(c, r, row, e);
+    return lock == ROW_ALONE ? match_check(c, r, row, e) : 0;
 }
 
 /* A name that has been given anew means its new owner; else the one that was deleted last. */
 static const char sql_newest[] = " ORDER BY deleted_at > 0, deleted_at DESC LIMIT 1";
 
-static int target_by_name(struct call *c, const struct record *r, bool shared, void *row,
-                          struct err *e)
+/* Below the route's parent, if it is of those that hang there. */
+static int row_named(struct call *c, const struct record *r, const char *name, enum row_lock lock,
+                     void *row, struct err *e)
 {
+    const struct field *above = parent_field_of(c, r);
     bool project = !uuid_is_nil(&c->who->project_id) && record_field(r, "project_id");
-    const char *sql = arena_printf(
-        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND name = $3%s%s%s",
-        r->table, project ? " AND project_id = $4" : "",
-        record_field(r, "deleted_at") ? sql_newest : " LIMIT 2", lock_of(c, shared));
-    struct arg args[] = { A(&c->tenant), A(enum_to_str(mode_names, (int)c->who->mode)),
-                          A(c->id_name), A(&c->who->project_id) };
+    struct arg args[5] = { A(&c->tenant), A(enum_to_str(mode_names, (int)c->who->mode)), A(name) };
+    const char *more = "";
+    size_t n = 3;
     struct rows got;
 
-    TRY(db_query(c->db, c->arena, r, sql, args, project ? 4 : 3, &got, e));
+    if (project) {
+        args[n++] = A(&c->who->project_id);
+        more = arena_printf(c->arena, " AND project_id = $%zu", n);
+    }
+    if (above) {
+        args[n++] = A(parent_id(c));
+        more = arena_printf(c->arena, "%s AND %s = $%zu", more, above->name, n);
+    }
+    const char *sql = arena_printf(
+        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND name = $3%s%s%s",
+        r->table, more, record_field(r, "deleted_at") ? sql_newest : " LIMIT 2", lock_of(c, lock));
+    TRY(db_query(c->db, c->arena, r, sql, args, n, &got, e));
     if (got.n == 0)
         return no_such(r, e);
     if (got.n > 1)
         return err_set(e, ERR_INVALID_STATE, "More than one %s is named '%.64s': use its id",
-                       r->name, c->id_name);
+                       r->name, name);
     memcpy(row, got.v, r->size);
+    return 0;
+}
+
+static int target_by_name(struct call *c, const struct record *r, enum row_lock lock, void *row,
+                          struct err *e)
+{
+    TRY(row_named(c, r, c->id_name, lock, row, e));
     c->id = *uuid_in(r, row, "id");
     if (!c->p->audit_kind)
         call_audit_object(c, r->name, &c->id);
-    return shared ? 0 : match_check(c, r, row, e);
+    return lock == ROW_ALONE ? match_check(c, r, row, e) : 0;
 }
 
 int call_get(struct call *c, const struct record *r, const struct uuid *id, void *row,
              struct err *e)
 {
-    return target_by_id(c, r, id, false, row, e);
+    return target_by_id(c, r, id, ROW_ALONE, row, e);
+}
+
+/* What the last parameter of the path names, below the route's parent. */
+static int target_below(struct call *c, const struct record *r, enum row_lock lock, void *row,
+                        struct err *e)
+{
+    const struct router_match *m = &c->p->match;
+    const struct field *above = parent_field_of(c, r);
+    struct uuid id;
+
+    if (m->n_params < 2 || !above || !field_has_column(above))
+        return err_cause(e, ERR_INTERNAL, r->name, "a route names no row below its parent");
+    struct str v = m->params[m->n_params - 1].value;
+    if (id_parse(v, r->prefix, &id) == ID_OK) {
+        TRY(row_read(c, r, &id, lock, row, e));
+        if (!uuid_eq(FIELD_CAT(row, above, struct uuid), parent_id(c)))
+            return no_such(r, e);
+    } else if (c->route->by_name && c->surface == CLASSIC && record_field(r, "name") &&
+               v.n <= FIELD_TEXT_MAX && utf8_valid(v)) {
+        TRY(row_named(c, r, arena_dup(c->arena, v.p, v.n), lock, row, e));
+    } else {
+        return no_such(r, e);
+    }
+    call_audit_object(c, r->name, uuid_in(r, row, "id"));
+    return lock == ROW_ALONE ? match_check(c, r, row, e) : 0;
 }
 
 /* What is being deleted takes no more changes, but another deletion. */
-static int target(struct call *c, const struct record *r, bool shared, void *row, struct err *e)
+int row_target(struct call *c, const struct record *r, enum row_lock lock, void *row, struct err *e)
 {
-    if (c->id_name && record_field(r, "name"))
-        TRY(target_by_name(c, r, shared, row, e));
+    if (c->route->parent && r != c->route->parent)
+        TRY(target_below(c, r, lock, row, e));
+    else if (c->id_name && record_field(r, "name"))
+        TRY(target_by_name(c, r, lock, row, e));
     else
-        TRY(target_by_id(c, r, &c->id, shared, row, e));
+        TRY(target_by_id(c, r, &c->id, lock, row, e));
     return c->p->writing && c->route->method != DELETE ? call_stays(r, row, e) : 0;
 }
 
 int call_target(struct call *c, const struct record *r, void *row, struct err *e)
 {
-    return target(c, r, false, row, e);
+    return row_target(c, r, ROW_ALONE, row, e);
 }
 
 int call_target_shared(struct call *c, const struct record *r, void *row, struct err *e)
 {
-    return target(c, r, true, row, e);
+    return row_target(c, r, ROW_SHARED, row, e);
+}
+
+int call_find_at(struct call *c, const struct record *r, size_t offset, const char *value,
+                 void *row, struct err *e)
+{
+    const struct field *f = &r->fields[__builtin_ctzll(record_bit_at(r, offset))];
+    const char *sql = arena_printf(
+        c->arena, "SELECT @ FROM %s WHERE tenant_id = $1 AND mode = $2 AND %s = $3%s%s", r->table,
+        f->name, record_field(r, "deleted_at") ? " AND deleted_at = 0" : "", lock_of(c, ROW_ALONE));
+
+    if (db_one(c->db, c->arena, r, sql,
+               ARGS(A(&c->tenant), A(enum_to_str(mode_names, (int)c->who->mode)), A(value)), row,
+               e) < 0)
+        return e->code == ERR_NOT_FOUND ? 0 : -1;
+    return 1;
 }
 
 int row_for_ref(struct call *c, const struct record *r, const struct uuid *id, bool shared,
                 void *row, struct err *e)
 {
-    TRY(row_read(c, r, id, shared, row, e));
+    TRY(row_read(c, r, id, shared ? ROW_SHARED : ROW_ALONE, row, e));
     return call_stays(r, row, e);
 }
 
@@ -256,7 +317,7 @@ static void event_add(struct call *c, const char *type, const struct record *r, 
     buf_free(&b);
 }
 
-int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
+int call_event(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e)
 {
     if (!c->p->writing)
@@ -270,7 +331,7 @@ static void event_of(struct call *c, const struct record *r, const char *verb, c
 {
     char type[128];
 
-    if (c->route->no_audit)
+    if (c->route->no_audit || r->quiet)
         return;
     snprintf(type, sizeof(type), "%s.%s", r->name, verb);
     event_add(c, type, r, row, previous);
@@ -316,7 +377,7 @@ static int duplicate(const struct record *r, const void *row, struct err *e)
 int call_insert(struct call *c, const struct record *r, void *row, struct err *e)
 {
     const struct field *id = record_field(r, "id");
-    const struct field *mode = record_field(r, "mode");
+    const struct field *mode = record_field(r, "mode"), *above = parent_field_of(c, r);
 
     if (id && uuid_is_nil(FIELD_CAT(row, id, struct uuid)))
         uuid_new(c->app->clock, FIELD_AT(row, id, struct uuid));
@@ -325,14 +386,18 @@ int call_insert(struct call *c, const struct record *r, void *row, struct err *e
     stamp_uuid(r, row, "tenant_id", &c->tenant);
     stamp_uuid(r, row, "user_id", &c->who->user_id);
     stamp_uuid(r, row, "project_id", &c->who->project_id);
+    if (above && c->parent && uuid_is_nil(FIELD_CAT(row, above, struct uuid)))
+        *FIELD_AT(row, above, struct uuid) = *parent_id(c);
     if (mode && mode->type == F_ENUM && mode->names == mode_names)
         *FIELD_AT(row, mode, int) = (int)c->who->mode;
+    if (r->fill)
+        TRY(r->fill(c, row, e));
     stamp_int(r, row, "revision", 1);
     stamp_int(r, row, "created_at", c->now);
     stamp_int(r, row, "updated_at", c->now);
     if (db_insert(c->db, c->arena, r, row, e) < 0)
         return duplicate(r, row, e);
-    if (id && !c->p->audit_kind && uuid_is_nil(&c->id))
+    if (id && !r->quiet && !c->p->audit_kind && uuid_is_nil(&c->id))
         call_audit_object(c, r->name, FIELD_CAT(row, id, struct uuid));
     event_of(c, r, "created", row, NULL);
     return 0;
@@ -351,7 +416,7 @@ static const char *verb_of(const struct record *r, const void *old, const void *
 {
     const struct field *f = record_field(r, "status");
 
-    if (!old || !f || !(set & FIELD_SET(r, "status")))
+    if (!old || !f || !(set & record_bit(r, "status")))
         return "updated";
     if (f->type == F_ENUM && *FIELD_CAT(old, f, int) != *FIELD_CAT(row, f, int))
         return enum_to_str(f->names, *FIELD_CAT(row, f, int));
@@ -374,11 +439,11 @@ int call_update(struct call *c, const struct record *r, const void *old, void *r
         int64_t was = *FIELD_CAT(old ? old : row, rev, int64_t);
 
         *FIELD_AT(row, rev, int64_t) = was + 1;
-        set |= FIELD_SET(r, "revision");
+        set |= record_bit(r, "revision");
     }
     if (record_field(r, "updated_at")) {
         stamp_int(r, row, "updated_at", c->now);
-        set |= FIELD_SET(r, "updated_at");
+        set |= record_bit(r, "updated_at");
     }
     set = columns_only(r, set);
     if (set && db_update(c->db, c->arena, r, row, set, e) < 0)

@@ -13,17 +13,19 @@ struct call {
     const struct route *route;
     const struct principal *who; /* never NULL; all nil on a public route */
     struct arena *arena;         /* lives until the answer is sent */
-    struct db *db;        /* WRITE: inside the shared transaction; QUICK, READ: a reader, all of one
-                             moment;        LONG, STREAM: each statement sees what is there when it runs */
-    struct uuid tenant;   /* who->tenant_id */
-    int64_t now;          /* microseconds since the epoch, fixed for the whole call */
-    struct uuid id;       /* {id} in the path; nil if it was a name */
-    const char *id_name;  /* {id} as a name, or NULL */
-    void *in;             /* body, decoded and checked by .in */
-    uint64_t set;         /* which members of .in were given (bit per field) */
-    struct str body;      /* BODY_FREE */
-    const void *query;    /* decoded .query, or NULL */
-    void *checked;        /* what the route's .check left, or NULL */
+    struct db *db;       /* WRITE: inside the shared transaction; QUICK, READ, STREAM: a reader, all
+                            of one moment; LONG, .asks_host: each statement sees what is there when
+                            it runs */
+    struct uuid tenant;  /* who->tenant_id */
+    int64_t now;         /* microseconds since the epoch, fixed for the whole call */
+    struct uuid id;      /* {id} in the path; nil if it was a name */
+    const char *id_name; /* {id} as a name, or NULL */
+    void *in;            /* body, decoded and checked by .in */
+    uint64_t set;        /* which members of .in were given (bit per field) */
+    struct str body;     /* BODY_FREE */
+    const void *query;   /* decoded .query, or NULL */
+    const void *parent;  /* the row of the route's .parent, or NULL */
+    void *checked;       /* what the route's .check left, or NULL */
     struct json_out *out; /* free answers: write, then reply_json() */
     enum surface surface;
     const char *request_id;
@@ -40,10 +42,13 @@ int call_param_id(struct call *c, const char *name, const struct record *r, stru
 void fault_add(struct call *c, const char *field, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 int call_faults(struct call *c, struct err *e) _must_check_;
-/* True if the body had this member. */
-bool call_has(const struct call *c, const char *member);
-/* In a route's .check: the body names this member, rightly or not; NULL: any at all. */
-bool call_given(const struct call *c, const char *member);
+/* True if the body, a struct queue of queue_record, had this member and it was right: call_has(c,
+ * queue, tags).  What is no member of the struct does not compile. */
+#define call_has(c, T, m) call_has_at((c), &T##_record, offsetof(struct T, m))
+bool call_has_at(const struct call *c, const struct record *in, size_t offset);
+/* In a route's .check: the body names this member, rightly or not. */
+#define call_given(c, T, m) call_given_at((c), &T##_record, offsetof(struct T, m))
+bool call_given_at(const struct call *c, const struct record *in, size_t offset);
 
 /* Names: letters, digits, '_' and '-', a letter or digit first, and nothing that reads as an id. */
 extern const struct form form_name;
@@ -56,10 +61,10 @@ void call_audit_object(struct call *c, const char *kind, const struct uuid *id);
 
 /* Wakes whoever is parked on 'topic', after the commit. */
 void call_signal(struct call *c, const char *topic);
-/* Return this from a READ or WRITE handler: what it wrote is undone, signals and dues with it, and
- * it runs again when 'topic' is signalled or at 'again' (wall time), whichever comes first; at
- * 'until' for the last time, when it must answer.  In the next run c->parked_until is 'until' and
- * c->now is new. */
+/* Return this from a READ, WRITE or STREAM handler: what it wrote is undone, signals and dues with
+ * it, and it runs again when 'topic' is signalled or at 'again' (wall time), whichever comes first;
+ * at 'until' for the last time, when it must answer.  In the next run c->parked_until is 'until'
+ * and c->now is new. */
 int call_park(struct call *c, const char *topic, int64_t until, int64_t again);
 /* WRITE: what this run writes is committed also if it parks, and its signals and dues leave.  Only
  * for what the next run does not do again: a handler that wakes its own topic each time never

@@ -8,8 +8,8 @@
 
 struct feed_part {
     const char *name;            /* "names" */
-    const struct record *record; /* what an edge sees of a row; has an "id" and a table */
-    const char *where;           /* SQL: the rows of that table that edges know */
+    const struct record *record; /* what an edge sees of a row; has an "id" */
+    const char *rows;            /* SQL: those that edges know, "SELECT @ FROM …" */
 };
 /* The row has come, changed or gone, or will have when this transaction commits: edges hear of it
  * then.  The last statement of a handler, for on PostgreSQL all that changes what edges follow goes

@@ -13,9 +13,8 @@ struct visit {
     struct uuid id; /* of the row that is due */
     void *row;      /* the row itself, or NULL if it is gone */
     int64_t now;
-    int64_t attempts;        /* visits that failed in a row before this one */
-    struct compute *compute; /* of the row's mode: real or simulated */
-    struct image_store *images;
+    int64_t attempts; /* visits that failed in a row before this one */
+    enum mode mode;   /* of the row, for app_driver() */
     struct call
         *call;     /* inside visit_write's fn only: for call_update() and the like, as the system */
     int64_t again; /* set by visit_again() */
@@ -46,5 +45,7 @@ int visit_forget(struct visit *v);
 int visit_write(struct visit *v,
                 int (*fn)(struct visit *v, struct call *c, void *arg, struct err *e), void *arg,
                 bool *ran, struct err *e) _must_check_;
+/* The loop of that name, of any service; NULL: none has it (any more). */
+const struct reconciler *app_loop(struct app *app, const char *name);
 /* Wakes a loop from outside of any call (an agent's report). Any thread. */
 void reconcile_signal(struct app *app, const struct reconciler *r, const struct uuid *id);

@@ -34,6 +34,8 @@ extern const struct record tenant_ref, user_ref, project_ref; /* prefixes only: 
     FIELD_INT (T, revision,                FF_HIDDEN, .doc = "Counts its changes."),               \
     FIELD_TIME(T, created_at,              FF_SORT | FF_ALWAYS, .doc = "When it was made."),       \
     FIELD_TIME(T, updated_at,              FF_SORT | FF_ALWAYS, .doc = "When it was last changed.")
+/* A table's record that begins with OWNED_FIELDS. */
+bool record_is_owned(const struct record *r);
 /* Columns of an owned table, for schema files:
  *   id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT NOT NULL, user_id TEXT, project_id TEXT,
  *   mode TEXT NOT NULL, revision BIGINT NOT NULL, created_at BIGINT NOT NULL,

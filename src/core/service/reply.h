@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Answers, streams, raw bodies. */
+/* Answers, raw bodies. */
 
 #include "core/service/call.h"
 
@@ -22,14 +22,22 @@ void reply_status(struct call *c, int status); /* instead of the route's */
  * but for what belonged to an answer it had given. */
 void reply_header(struct call *c, const char *name, const char *value);
 
-/* STREAM handlers (and LONG ones that send much): begin, write as it comes, end.  content_type e.g.
- * "text/event-stream" or "text/plain; charset=utf-8".  stream_write blocks while the peer is slow;
- * -1: it has gone.  A handler that returns -1 after its stream began has given a part: the peer
- * sees that the answer is cut. */
-int stream_begin(struct call *c, const char *content_type, struct err *e) _must_check_;
-int stream_write(struct call *c, struct str data, struct err *e) _must_check_;
-/* Also when the server drains, and when the stream's credential no longer allows it. */
-bool stream_gone(struct call *c);
+/* What is known of bytes that are there whole. */
+struct bytes_known {
+    const char *type; /* media type; NULL: the route's .produces */
+    const char *etag; /* of these bytes and no others, such as their digest; without quotes */
+    int64_t modified; /* microseconds since the epoch; 0: not known */
+    const char *name; /* of a download's file, of letters, digits, '.', '_' and '-'; or NULL */
+};
+/* Answers of routes with .bytes: all of it, or by the request's conditions and its Range a part
+ * (206), nothing (304), or -1 with 412 or 416 (RFC 9110 13.2.2, 14; codec/partial.h).  Of several
+ * ranges the whole.  The bytes are copied; the file is taken, also on failure, and goes out as the
+ * peer takes it, with no thread held: who reads slowly holds one of his tenant's downloads. */
+int reply_bytes(struct call *c, const struct bytes_known *k, struct str bytes,
+                struct err *e) _must_check_;
+int reply_file(struct call *c, const struct bytes_known *k, int fd, int64_t size,
+               struct err *e) _must_check_;
+
 /* Raw bodies (BODY_RAW, LONG), which have come whole before the handler runs: 0 at the end.  They
  * are read to their end before the handler replies
  * in its last call_write(): a key's record says which body it was for. */

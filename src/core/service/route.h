@@ -39,11 +39,23 @@ struct route {
                                    least 18 months lie between them */
     const char *successor;      /* path of what replaces it, or NULL */
     bool must_match;            /* 428 without If-Match */
-    bool list;                  /* answers a list of .out: paging, filters, sort, fields of .out */
-    bool public;                /* no credential */
-    bool operator;              /* operators only */
-    bool planned;               /* answers 501, after all checks: what it is for is not built */
+    /* What {id} names, where the route is about what hangs below it: core loads it in the tenant
+     * before the handler (404 that names it) into c->parent, with the row locked FOR SHARE where
+     * the route writes; it is the audit's object, unless one below it is.  The record's column that
+     * refers to it narrows lists, is filled by call_insert(), and call_target() means the row that
+     * the last parameter of the path names below it. */
+    const struct record *parent;
+    /* Whether who writes below that parent is alone there (FOR UPDATE); NULL: nobody is. */
+    bool (*alone)(const void *parent);
+    bool list;         /* answers a list of .out: paging, filters, sort, fields of .out */
+    bool oldest_first; /* the order of a list where none is asked for; else newest first */
+    bool public;       /* no credential */
+    bool operator;     /* operators only */
+    bool planned;      /* answers 501, after all checks: what it is for is not built */
     bool own_account; /* acts on the caller's own account: the role in the tenant does not matter */
+    bool asks_host;   /* STREAM: its runs call a driver, so that none of them takes a thread that
+                         reads wait for */
+    bool upgrades;    /* STREAM: comes as a WebSocket to who asks for one */
     bool by_name;     /* {id} may be a name (classic; the record has a 'name') */
     bool no_audit;    /* data, not administration (messages, samples): no audit record, no events of
                          rows */
@@ -56,13 +68,18 @@ struct route {
     /* BODY_RAW: what can be said before the body is asked for, so that nobody sends it in vain;
      * only reads.  May be NULL; not run for who sends an Idempotency-Key. */
     int (*admit)(struct call *c, struct err *e);
+    unsigned sums; /* BODY_RAW: BLOB_SHA256, BLOB_MD5: taken as it comes, for body_blob() */
+    /* BODY_RAW: no more comes than is left of it; what is kept is taken when it is kept.  NULL: no
+     * bound but the others; not for who sends an Idempotency-Key. */
+    const struct quota *body_quota;
     uint64_t body_max;       /* 0: 1 MiB; raw: no limit but this */
     enum action_class class; /* AUTO: QUICK, READ, STREAM read; WRITE, LONG write */
     enum limit_class limit;
-    int page, page_max;   /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
-    const char *cli;      /* command's words where the path does not say it: "instance logs" */
-    bool rows;            /* answers a list of .out that is no .list: what it takes is in .query */
-    bool message;         /* answers {"message":…} alone */
+    int page, page_max; /* 0: 20 and 100 on the platform, 1000 and 1000 on the classic surface */
+    const char *cli;    /* command's words where the path does not say it: "instance logs" */
+    bool rows;          /* answers a list of .out that is no .list: what it takes is in .query */
+    bool bytes;   /* answers reply_file() or reply_bytes(): ranges, 304, 412; GET, .produces */
+    bool message; /* answers {"message":…} alone */
     const char *produces; /* media type, where it is not JSON; of a STREAM and of a free answer */
     const char *name;     /* operation's name where path and action do not say it: "sendMessages" */
     int also;             /* a second status of the same answer: 503 of a health check */
@@ -70,18 +87,33 @@ struct route {
     const char *example;  /* of a raw body's or a free answer's text; may be NULL */
 };
 
+/* For .alone: all are. */
+bool held_alone(const void *parent);
+
+/* A route that is described and not built yet: it answers 501.  A row leaves its table when its
+ * route is mounted: what is both is refused at start. */
+struct planned {
+    const char *methods; /* "GET POST" */
+    const char *path;    /* as a route's; {key...} is any number of segments */
+    unsigned on;         /* CLASSIC, PLATFORM; 0: both */
+};
+
 /* ---- a service */
 
+struct consumer;
 struct feed_part;
 struct reconciler;
+struct settings; /* base/setting.h */
 struct service {
     const char *name, *doc;
-    const struct migration *migrations;    /* ends with { 0 } */
-    const struct route *routes;            /* ends with { 0 } */
-    const struct reconciler *const *loops; /* ends with NULL; may be NULL */
-    const struct feed_part *const
-        *feeds;                        /* what edges are told of it; ends with NULL; may be NULL */
+    const struct migration *migrations;      /* ends with { 0 } */
+    const struct route *routes;              /* ends with { 0 } */
+    const struct planned *planned;           /* ends with { 0 }; may be NULL */
+    const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
+    const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
+    const struct feed_part *const *feeds;    /* what edges are told of it; likewise */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
+    const struct settings *settings;   /* what an operator may set of it; may be NULL */
     const struct auth_class *auth;     /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
     void (*stop)(struct app *app);

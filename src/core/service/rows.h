@@ -28,6 +28,13 @@ int call_target_shared(struct call *c, const struct record *r, void *row,
 /* A row named in the body: 404 naming 'field' if it is not the tenant's. */
 int call_ref(struct call *c, const struct record *r, const char *field, const struct uuid *id,
              void *row, struct err *e) _must_check_;
+/* The tenant's row (whichever project's) of which a column that has one value once, among those
+ * that stay, is 'value': call_find(c, image, name, "nginx", &image, e) is 1, or 0 where there is
+ * none. In a transaction it is locked, FOR UPDATE. */
+#define call_find(c, T, m, value, row, e) \
+    call_find_at((c), &T##_record, offsetof(struct T, m), (value), (row), (e))
+int call_find_at(struct call *c, const struct record *r, size_t offset, const char *value,
+                 void *row, struct err *e) _must_check_;
 /* Stamps id, tenant, user, project, mode, revision 1, times; inserts; event "<record>.created". A
  * duplicate is 409 "a <record> named … exists already". */
 int call_insert(struct call *c, const struct record *r, void *row, struct err *e) _must_check_;
@@ -38,9 +45,8 @@ int call_update(struct call *c, const struct record *r, const void *old, void *r
 /* Deletes; event "<record>.deleted". */
 int call_delete(struct call *c, const struct record *r, const void *row,
                 struct err *e) _must_check_;
-#define FIELD_SET(r, name) (UINT64_C(1) << record_index((r), (name)))
 /* A further event in the same transaction (a verb's past: "queue.purged"). */
-int outbox_put(struct call *c, const char *event, const struct record *r, const void *row,
+int call_event(struct call *c, const char *event, const struct record *r, const void *row,
                struct err *e) _must_check_;
 /* The row was changed by SQL of your own: caches forget it at the commit. */
 void call_changed(struct call *c, const struct record *r, const struct uuid *id);
@@ -50,15 +56,20 @@ void call_changed(struct call *c, const struct record *r, const struct uuid *id)
  * give. */
 int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e) _must_check_;
 
+/* How much of it there is still. */
+int quota_left(struct call *c, const struct quota *q, int64_t *out, struct err *e) _must_check_;
+
 /* ---- ready-made handlers for owned records (.out is the record) */
-int crud_list(struct call *c, struct err *e);  /* filters, sort, cursor, limit, offset */
-int crud_get(struct call *c, struct err *e);   /* from the row cache */
+int crud_list(struct call *c, struct err *e); /* filters, sort, cursor, limit, offset */
+/* Inserts what the body gives, as call_insert() does; answers with the row. */
+int crud_create(struct call *c, struct err *e);
+/* crud_list() over a statement of your own instead of the record's table and its owner: what it
+ * selects has a name for each column of .out's record, and all of its rows may be shown.
+ *     list_query(c, "SELECT @ FROM tenants WHERE owner_id = $1", ARGS(A(&user)), e) */
+int list_query(struct call *c, const char *sql, const struct arg *args, size_t n_args,
+               struct err *e) _must_check_;
+int crud_get(struct call *c, struct err *e);   /* from the row cache, but what .show completes */
 int crud_patch(struct call *c, struct err *e); /* every FF_UPDATE field given */
 int crud_delete(struct call *c, struct err *e);
-/* crud_list that lets 'show' complete each row (FF_VIRTUAL fields) before it goes out. */
-int crud_list_with(struct call *c, int (*show)(struct call *c, void *row, struct err *e),
-                   struct err *e) _must_check_;
-/* crud_list narrowed to rows whose column 'column' is 'value'; 'show' as above, or NULL. */
-int crud_list_where(struct call *c, const char *column, const struct uuid *value,
-                    int (*show)(struct call *c, void *row, struct err *e),
-                    struct err *e) _must_check_;
+/* As reply_row(), after the record's .show. */
+int reply_shown(struct call *c, const struct record *r, void *row, struct err *e) _must_check_;

@@ -16,6 +16,12 @@ const struct enum_name compute_status_names[] = {
     { COMPUTE_FAILED, "failed" }, { COMPUTE_STOPPING, "stopping" }, { 0 },
 };
 
+const struct enum_name compute_probe_names[] = {
+    { COMPUTE_PROBE_TCP, "tcp" },
+    { COMPUTE_PROBE_HTTP, "http" },
+    { 0 },
+};
+
 /* clang-format off */
 #define T struct compute_spec
 static const struct field spec_fields[] = {
@@ -41,6 +47,10 @@ static const struct field spec_fields[] = {
     FIELD_STR (T, gateway,      0, .doc = "Its default route."),
     FIELD_STR (T, dns,          0, .doc = "Its name server."),
     FIELD_JSON(T, ports,        0, .doc = "Published ports."),
+    FIELD_JSON(T, files,        0, .max = 1 << 20, .doc = "Files it finds at its start."),
+    FIELD_INT (T, files_revision, 0, .doc = "Number of these files."),
+    FIELD_STR (T, data,         0, .max = 4096, .doc = "Folder that outlives its root."),
+    FIELD_INT (T, root,         0, .doc = "Number of its root."),
 };
 #undef T
 const struct record compute_spec_record = RECORD(compute_spec, NULL, spec_fields);
@@ -121,6 +131,12 @@ int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
                     const struct compute_exec *x, struct compute_exec_result *out, struct err *e)
 {
     return h->class->exec(h, a, id, x, out, e);
+}
+
+int compute_probe_in(struct compute *h, struct arena *a, const struct uuid *id,
+                     const struct compute_probe *p, const char **fault, struct err *e)
+{
+    return h->class->probe(h, a, id, p, fault, e);
 }
 
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e)

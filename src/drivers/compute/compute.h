@@ -6,8 +6,15 @@
  * memory, scripted), oci.c (containers, in the agent), remote.c (in the api role: speaks to an
  * agent). */
 
-#include "base/base.h"
+#include "base/driver.h"
 #include "base/record.h"
+
+struct compute_settings {
+    const char *runtime; /* auto, crun, runc */
+};
+extern const struct settings compute_settings;
+extern const struct driver_class compute_driver;
+#define app_compute(app, mode) ((struct compute *)app_driver((app), &compute_driver, (mode)))
 
 enum compute_want { COMPUTE_WANT_RUNNING, COMPUTE_WANT_STOPPED, COMPUTE_WANT_PAUSED };
 extern const struct enum_name compute_want_names[]; /* running, stopped, paused */
@@ -29,8 +36,29 @@ struct compute_spec {
     struct uuid vpc_id;
     const char *vpc_cidr, *subnet_cidr, *ip, *gateway, *dns;
     const char *ports; /* JSON: [{"host":8080,"port":80,"protocol":"tcp"}] host 0: picked */
+    /* What compute_files_text() makes, or NULL: files that it finds in COMPUTE_FILES, which it may
+     * not write to; replaced one by one, also while it runs, by an order with another number.  A
+     * host keeps them where only memory is, if it can, and nowhere else. */
+    const char *files;
+    int64_t files_revision;
+    const char *data; /* absolute; a folder on its disk that outlives its root.  NULL: none */
+    int64_t root;     /* greater than the one done: its next start finds the image's root anew */
 };
 extern const struct record compute_spec_record;
+
+#define COMPUTE_FILES "/run/brume"
+enum { COMPUTE_FILES_MAX = 32, COMPUTE_FILE_BYTES = 64 << 10, COMPUTE_FILES_BYTES = 256 << 10 };
+struct compute_file {
+    const char *name; /* letters, digits, '.', '_', '-'; no '.' first; at most 64 */
+    struct str content;
+    int64_t mode, uid, gid; /* 0 to 0777; ids inside of the instance */
+};
+/* NULL and '*e' (ERR_INVALID) where they are more, or larger, or named otherwise than above. */
+const char *compute_files_text(struct arena *a, const struct compute_file *f, size_t n,
+                               struct err *e) _must_check_;
+/* The way back; as strict. */
+int compute_files_read(struct arena *a, const char *text, struct compute_file **out, size_t *n,
+                       struct err *e) _must_check_;
 
 enum compute_status {
     COMPUTE_ABSENT, /* the host knows nothing of it */
@@ -71,17 +99,16 @@ struct compute_log_place {
     int64_t file[2], at[2];
 };
 struct compute_log_opts {
-    int64_t tail;                  /* last lines; < 0: all */
-    int64_t since;                 /* only lines that ended then or later (wall time), 0: all */
-    bool follow;                   /* go on until on_line says stop or the instance is gone */
+    int64_t tail;  /* last lines; < 0: all */
+    int64_t since; /* only lines that ended then or later (wall time), 0: all */
+    bool follow;   /* as it is there now; then watch() says once that there is more */
     struct compute_log_place from; /* go on behind this line instead of 'tail' */
 };
 enum compute_line_kind {
     COMPUTE_LINE,      /* a whole line */
     COMPUTE_LINE_PART, /* its rest is in the next of its stream (over 1 MiB), or not there */
     COMPUTE_LINE_GAP,  /* output is missing here: no longer kept, or never written */
-    COMPUTE_LINE_IDLE, /* 'follow' has nothing more for now, at least once a second: time to pass on
-                          what was kept back, and the chance to say -1 */
+    COMPUTE_LINE_IDLE, /* 'follow' has nothing more for now: the last, for the place behind it */
 };
 struct compute_line {
     enum compute_line_kind kind;
@@ -90,7 +117,8 @@ struct compute_line {
     struct str text; /* as it was printed, any bytes */
     struct compute_log_place after;
 };
-/* What is there when the call begins, in order, then what 'follow' brings; -1 ends it. */
+/* What is there when the call begins, in order; -1 ends it.  A line that is being printed is a part
+ * of that, but not for who follows: it comes whole, by the next call. */
 typedef int compute_line_fn(void *ctx, const struct compute_line *line);
 
 struct compute_exec {
@@ -111,6 +139,26 @@ struct compute_exec_result {
     bool timed_out, out_cut, err_cut; /* there was more */
     const char *cwd_fault; /* why 'cwd' cannot be entered ("does not exist"); then nothing ran */
 };
+
+enum compute_event {
+    COMPUTE_NOTHING,
+    COMPUTE_CHANGED, /* an instance's status, by no order (an exit) */
+    COMPUTE_PRINTED, /* one whose log is followed has printed something */
+};
+
+/* A question to what listens in an instance, asked from inside of its network. */
+enum compute_probe_kind {
+    COMPUTE_PROBE_TCP,  /* does the port accept? */
+    COMPUTE_PROBE_HTTP, /* does GET 'path' answer 200 to 399? */
+};
+extern const struct enum_name compute_probe_names[]; /* tcp, http */
+struct compute_probe {
+    enum compute_probe_kind kind;
+    int64_t port;
+    const char *path;
+    int64_t timeout; /* microseconds; at most COMPUTE_PROBE_MAX */
+};
+#define COMPUTE_PROBE_MAX SECONDS(10)
 
 struct compute;
 struct compute_class {
@@ -139,8 +187,12 @@ struct compute_class {
                  struct err *e);
     int (*exec)(struct compute *h, struct arena *a, const struct uuid *id,
                 const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
-    /* The next change of any instance's status that no order brought at once (an exit): its id;
-     * waits at most 'timeout'. 1: *id is set, 0: nothing happened, -1: lost contact. */
+    /* 0: yes, '*fault' is NULL; or no, and it says why in plain words (in 'a').  -1: nobody could
+     * ask; ERR_INVALID_STATE: it does not run. */
+    int (*probe)(struct compute *h, struct arena *a, const struct uuid *id,
+                 const struct compute_probe *p, const char **fault, struct err *e);
+    /* The next event of any instance and, unless nothing happened within 'timeout', its id: an enum
+     * compute_event.  -1: lost contact.  Events may be lost with it, or when there are too many. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
     void (*free)(struct compute *h);
 };
@@ -163,12 +215,19 @@ int compute_stats_of(struct compute *h, const struct uuid *id, struct compute_st
 int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
                     const struct compute_exec *x, struct compute_exec_result *out,
                     struct err *e) _must_check_;
+int compute_probe_in(struct compute *h, struct arena *a, const struct uuid *id,
+                     const struct compute_probe *p, const char **fault, struct err *e) _must_check_;
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
 void compute_free(struct compute *h);
 DEFINE_CLEANUP(struct compute *, compute_free)
 
 /* In memory: an instance runs at once, unless its env has SIMULATE=fail (fails), exit (exits with 1
- * at once).  Logs are two lines. */
+ * at once); SIMULATE=sick: it answers no probe.  Logs are two lines. */
 struct compute *compute_fake(void);
+/* Fake only: the last order's, in 'a'; id nil: none is there. */
+void compute_fake_order(struct compute *h, struct arena *a, const struct uuid *id,
+                        struct compute_spec *out);
+/* Fake only: from now on it answers probes and its commands end well, or neither. */
+void compute_fake_sick(struct compute *h, const struct uuid *id, bool sick);
 /* Fake only: the instance's process ends now. */
 void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code);

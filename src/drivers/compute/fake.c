@@ -17,6 +17,9 @@ struct fake_instance {
     struct compute_state state; /* its ports and reason are below */
     char *ports, *env;
     const char *reason; /* a literal */
+    bool sick;
+    struct arena arena; /* of 'spec' */
+    struct compute_spec spec;
 };
 
 struct fake {
@@ -52,6 +55,7 @@ static void fake_instance_free(struct fake_instance *i)
 {
     free(i->ports);
     free(i->env);
+    arena_free(&i->arena);
     free(i);
 }
 
@@ -138,6 +142,22 @@ static void fake_start(struct fake *f, struct fake_instance *i, int64_t boot)
         fake_end(i, COMPUTE_EXITED, 1);
 }
 
+static void fake_keep(struct fake_instance *i, const struct compute_spec *s)
+{
+    struct err e;
+    struct buf b = BUF(MIB(2));
+    struct json_out o = JSON_OUT(&b);
+
+    arena_free(&i->arena);
+    i->arena = ARENA(MIB(4));
+    json_dump_row(&o, &compute_spec_record, s);
+    _cleanup_(json_freep) struct json_value *v = json_parse(buf_str(&b), &e);
+    if (json_done(&o) < 0 || !v ||
+        json_load_row(&i->arena, &compute_spec_record, v, &i->spec, &e) < 0)
+        abort();
+    buf_free(&b);
+}
+
 static void fake_step(struct fake *f, struct fake_instance *i, const struct compute_spec *s)
 {
     bool alive = i->state.status == COMPUTE_RUNNING || i->state.status == COMPUTE_PAUSED;
@@ -179,6 +199,7 @@ static int fake_ensure(struct compute *h, struct arena *a, const struct compute_
     i->state.revision = s->revision;
     free(i->env);
     i->env = fake_copy(s->env);
+    fake_keep(i, s);
     fake_step(f, i, s);
     fake_show(a, i, out);
     return 0;
@@ -241,19 +262,6 @@ static int fake_known(struct fake *f, const struct uuid *id, struct fake_instanc
     return 0;
 }
 
-/* False once the instance is gone; true after a second, or when something changed. */
-static bool fake_wait_gone(struct fake *f, const struct uuid *id)
-{
-    FAKE_LOCK(f);
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec++;
-    if (fake_find(f, id))
-        pthread_cond_timedwait(&f->wake, lock_, &until);
-    return fake_find(f, id) != NULL;
-}
-
 static int fake_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
                      compute_line_fn *fn, void *ctx, struct err *e)
 {
@@ -277,8 +285,8 @@ static int fake_logs(struct compute *h, const struct uuid *id, const struct comp
     }
     l = (struct compute_line){ .kind = COMPUTE_LINE_IDLE,
                                .after = { .file = { 1, 1 }, .at = { 2, 2 } } };
-    while (o->follow && fake_wait_gone(f, id) && fn(ctx, &l) == 0)
-        ;
+    if (o->follow)
+        (void)fn(ctx, &l);
     return 0;
 }
 
@@ -320,9 +328,25 @@ static int fake_exec(struct compute *h, struct arena *a, const struct uuid *id,
         buf_puts(&b, word ? word : "");
     }
     buf_putc(&b, '\n');
-    *out = (struct compute_exec_result){ .err = STR("") };
+    *out = (struct compute_exec_result){ .err = STR(""), .exit_code = i->sick };
     out->out = (struct str){ arena_dup(a, buf_cstr(&b), b.n), b.n };
     buf_free(&b);
+    return 0;
+}
+
+static int fake_probe(struct compute *h, struct arena *a, const struct uuid *id,
+                      const struct compute_probe *p, const char **fault, struct err *e)
+{
+    struct fake *f = fake_of(h);
+    FAKE_LOCK(f);
+    struct fake_instance *i;
+
+    TRY(fake_known(f, id, &i, e));
+    if (i->state.status != COMPUTE_RUNNING)
+        return err_set(e, ERR_INVALID_STATE, "the instance is not running");
+    *fault = i->sick || fake_simulates(i->env, "sick")
+                 ? arena_printf(a, "port %lld refuses connections", (long long)p->port)
+                 : NULL;
     return 0;
 }
 
@@ -342,7 +366,7 @@ static int fake_watch(struct compute *h, int64_t timeout, struct uuid *id, _unus
     *id = f->events[f->first];
     f->first = (f->first + 1) % FAKE_EVENTS;
     f->count--;
-    return 1;
+    return COMPUTE_CHANGED;
 }
 
 static void fake_free(struct compute *h)
@@ -369,6 +393,7 @@ static const struct compute_class fake_class = {
     .logs = fake_logs,
     .stats = fake_stats,
     .exec = fake_exec,
+    .probe = fake_probe,
     .watch = fake_watch,
     .free = fake_free,
 };
@@ -404,4 +429,33 @@ void compute_fake_exit(struct compute *h, const struct uuid *id, int exit_code)
     if (f->count < FAKE_EVENTS)
         f->events[(f->first + f->count++) % FAKE_EVENTS] = *id;
     pthread_cond_broadcast(&f->wake);
+}
+
+void compute_fake_order(struct compute *h, struct arena *a, const struct uuid *id,
+                        struct compute_spec *out)
+{
+    struct fake *f = fake_of(h);
+    FAKE_LOCK(f);
+    const struct fake_instance *i = fake_find(f, id);
+
+    *out = i ? i->spec : (struct compute_spec){ 0 };
+    out->image = arena_strdup(a, out->image);
+    out->env = arena_strdup(a, out->env);
+    out->cmd = arena_strdup(a, out->cmd);
+    out->files = arena_strdup(a, out->files);
+    out->data = arena_strdup(a, out->data);
+    out->ip = arena_strdup(a, out->ip);
+    out->name = arena_strdup(a, out->name);
+    out->vpc_cidr = out->subnet_cidr = out->gateway = out->dns = out->ports = NULL;
+    out->entrypoint = out->user_data = NULL;
+}
+
+void compute_fake_sick(struct compute *h, const struct uuid *id, bool sick)
+{
+    struct fake *f = fake_of(h);
+    FAKE_LOCK(f);
+    struct fake_instance *i = fake_find(f, id);
+
+    if (i)
+        i->sick = sick;
 }

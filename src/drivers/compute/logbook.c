@@ -225,7 +225,7 @@ struct chain { /* a line so far */
 };
 
 struct reader {
-    const struct logbook *book;
+    const char *dir;
     const struct compute_log_opts *o;
     compute_line_fn *fn;
     void *ctx;
@@ -359,12 +359,12 @@ static int open_from(struct reader *r, int64_t number, struct err *e)
     for (int tries = 0; tries < MAX_FILES; tries++) {
         size_t k = 0;
         int fd;
-        TRY(list_files(r->book->dir, &f, e));
+        TRY(list_files(r->dir, &f, e));
         while (k < f.n && f.number[k] < number)
             k++;
         if (k == f.n)
             return 0;
-        int there = open_file(r->book->dir, f.number[k], &fd, e);
+        int there = open_file(r->dir, f.number[k], &fd, e);
         TRY(there);
         if (!there)
             continue; /* it has just left */
@@ -399,7 +399,7 @@ static int read_all(struct reader *r, struct err *e)
     }
     while (!r->stop) {
         int64_t was = r->next.file;
-        TRY(list_files(r->book->dir, &f, e));
+        TRY(list_files(r->dir, &f, e));
         bool last = f.n == 0 || f.number[f.n - 1] <= was;
         TRY(read_on(r, e));
         if (last || r->stop || (r->end.file && r->end.file <= was))
@@ -411,46 +411,6 @@ static int read_all(struct reader *r, struct err *e)
             gap_between_files(r);
     }
     return 0;
-}
-
-/* True if not all could be read, which is logged once; it is opened anew at the next look. */
-static bool look_on(struct reader *r, bool failed)
-{
-    struct err e;
-
-    if (read_all(r, &e) == 0)
-        return false;
-    if (!failed)
-        log_err(LOG_WARN, "log_not_read", &e);
-    if (r->fd >= 0)
-        close(r->fd);
-    r->fd = -1;
-    return true;
-}
-
-static void follow(struct reader *r)
-{
-    _cleanup_close_ int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    char events[4096];
-    int watched = -1;
-    bool failed = false;
-
-    for (;;) {
-        struct pollfd p = { .fd = watch, .events = POLLIN };
-        if (watched < 0) /* before the look, so that nothing comes in between unheard of */
-            watched = inotify_add_watch(watch, r->book->dir, IN_MODIFY | IN_CREATE);
-        failed = look_on(r, failed);
-        if (!failed)
-            tell_gap(r, 0);
-        if (r->stop || !r->book->lives(r->book->ctx))
-            return;
-        tell(r, COMPUTE_LINE_IDLE, 0, 0, STR(""));
-        if (r->stop)
-            return;
-        int n = poll(&p, 1, IDLE_MS);
-        while (n > 0 && read(watch, events, sizeof(events)) > 0)
-            ;
-    }
 }
 
 /* Where to begin: a place that was given, or the last lines. */
@@ -468,7 +428,7 @@ static int choose_start(struct reader *r, const struct files *f, struct err *e)
         r->next = is_before(r->of[0], r->of[1]) ? r->of[0] : r->of[1];
     }
     s.done = resumes || o->tail < 0 || (o->tail == 0 && !o->follow);
-    TRY(scan_all(&s, r->book->dir, f, r->block, e));
+    TRY(scan_all(&s, r->dir, f, r->block, e));
     if (!o->follow)
         r->end = s.end;
     if (resumes || f->n == 0)
@@ -486,10 +446,12 @@ static int read_book(struct reader *r, struct err *e)
 {
     struct files f;
 
-    TRY(list_files(r->book->dir, &f, e));
+    TRY(list_files(r->dir, &f, e));
     TRY(choose_start(r, &f, e));
     if (r->o->follow) {
-        follow(r);
+        TRY(read_all(r, e));
+        tell_gap(r, 0);
+        tell(r, COMPUTE_LINE_IDLE, 0, 0, STR(""));
         return 0;
     }
     if (!r->end.file)
@@ -501,10 +463,10 @@ static int read_book(struct reader *r, struct err *e)
     return done;
 }
 
-int logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
-                 void *ctx, struct err *e)
+int logbook_read(const char *dir, const struct compute_log_opts *o, compute_line_fn *fn, void *ctx,
+                 struct err *e)
 {
-    struct reader r = { .book = b, .o = o, .fn = fn, .ctx = ctx, .fd = -1 };
+    struct reader r = { .dir = dir, .o = o, .fn = fn, .ctx = ctx, .fd = -1 };
 
     r.block = malloc(BLOCK);
     if (!r.block)

@@ -18,13 +18,7 @@ struct log_record {
 /* 'line' is without its newline; false if it is no record. */
 bool log_record_parse(struct str line, struct log_record *out);
 
-struct logbook {
-    const char *dir;
-    bool (*lives)(void *ctx); /* false ends who follows */
-    void *ctx;
-};
-/* What compute_logs() promises, of the instance whose folder this is.  A folder that is not there
- * is one of no files; what is there and cannot be read is an error, and while it is followed is
- * tried again at each look. */
-int logbook_read(const struct logbook *b, const struct compute_log_opts *o, compute_line_fn *fn,
-                 void *ctx, struct err *e) _must_check_;
+/* What compute_logs() promises, of the instance whose folder 'dir' is.  A folder that is not there
+ * is one of no files; what is there and cannot be read is an error. */
+int logbook_read(const char *dir, const struct compute_log_opts *o, compute_line_fn *fn, void *ctx,
+                 struct err *e) _must_check_;

@@ -72,6 +72,7 @@ struct inst *oci_add(struct oci *o, const struct uuid *id)
     i->id = *id;
     i->refs = 1;
     i->range = i->shim_fd = i->init_fd = -1;
+    i->files_revision = -1;
     i->arena = ARENA(MIB(4));
     i->state = (struct compute_state){ .id = *id, .status = COMPUTE_CREATING, .boot = -1 };
     map_set(o->instances, id->s, strlen(id->s), i);
@@ -172,6 +173,8 @@ static int check_spec(const struct compute_spec *s, struct err *e)
     if (s->cpu_milli < 0 || s->memory_mb < 0 || s->disk_mb < 0 || s->pids < 0 ||
         s->cpu_milli > 1000000 || s->memory_mb > 1 << 30 || s->disk_mb > 1 << 30)
         return err_set(e, ERR_INVALID, "a limit is out of range");
+    if (s->data && (s->data[0] != '/' || !s->data[1] || strstr(s->data, "..")))
+        return err_set(e, ERR_INVALID, "the folder of data must begin with '/' and not lead up");
     TRY(check_json(s->entrypoint, JSON_ARR, "entrypoint", e));
     TRY(check_json(s->cmd, JSON_ARR, "cmd", e));
     TRY(check_json(s->env, JSON_OBJ, "env", e));
@@ -183,7 +186,8 @@ static const char *keep(struct inst *i, const char *s)
     return arena_strdup(&i->arena, s);
 }
 
-/* The order becomes the instance's: its strings are copied. */
+/* The order becomes the instance's: its strings are copied, but for its files, which are the
+ * order's and not kept. */
 static void keep_spec(struct inst *i, const struct compute_spec *s)
 {
     struct arena was = i->arena;
@@ -202,6 +206,7 @@ static void keep_spec(struct inst *i, const struct compute_spec *s)
     i->spec.gateway = keep(i, s->gateway);
     i->spec.dns = keep(i, s->dns);
     i->spec.ports = keep(i, s->ports);
+    i->spec.data = keep(i, s->data);
     arena_free(&was);
 }
 
@@ -309,6 +314,14 @@ static bool limits_differ(const struct compute_spec *x, const struct compute_spe
     return x->cpu_milli != y->cpu_milli || x->memory_mb != y->memory_mb || x->pids != y->pids;
 }
 
+/* What a start finds, or what runs shall see from now on. */
+static int place_files(struct oci *o, struct inst *i, bool starts, struct err *e)
+{
+    bool differ = i->files_revision != i->spec.files_revision;
+
+    return i->spec.files && (starts || differ) ? oci_files_write(o, i, e) : 0;
+}
+
 /* 1: what runs has to end first. */
 static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struct compute_spec *s,
                      struct err *e)
@@ -333,7 +346,10 @@ static int carry_out(struct oci *o, struct arena *a, struct inst *i, const struc
             TRY(o->net ? net_sync(o->net, &i->id, e) : 0);
         }
     }
-    int r = step(o, a, i, resized, e);
+    int r = place_files(o, i, boots(o, i), e);
+    if (r == 0)
+        r = step(o, a, i, resized, e);
+    i->spec.files = NULL;
     {
         OCI_LOCK(o);
         if (r == 0)
@@ -404,6 +420,7 @@ static int destroy_taken(struct oci *o, struct arena *a, struct inst *i, int64_t
     if (ending)
         return ending;
     TRY(oci_clean(o, i, e));
+    TRY(oci_files_remove(o, &i->id, e));
     TRY(dir_remove(oci_path(o, a, &i->id, NULL), e));
     if (o->images)
         image_local_release(o->images, &i->id);
@@ -444,10 +461,11 @@ static int oci_watch(struct compute *h, int64_t timeout, struct uuid *id, _unuse
     while (o->n_events == 0)
         if (pthread_cond_timedwait(&o->changed, lock_, &until) == ETIMEDOUT)
             return 0;
-    *id = o->events[o->first_event];
+    struct oci_event ev = o->events[o->first_event];
     o->first_event = (o->first_event + 1) % OCI_EVENTS;
     o->n_events--;
-    return 1;
+    *id = ev.id;
+    return (int)ev.what;
 }
 
 /* ---- birth and end ---- */
@@ -507,7 +525,10 @@ static int prepare(struct oci *o, const struct compute_oci_opts *opts, struct er
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "brume-init is missing beside brume-shim");
     TRY(find_runtime(o, opts->runtime, e));
     o->runtime_root = arena_printf(&o->arena, "%s/.runtime", o->dir);
+    o->files_dir = opts->files_dir ? arena_strdup(&o->arena, opts->files_dir)
+                                   : arena_printf(&o->arena, "%s/.files", o->dir);
     TRY(dir_make(o->dir, 0711, e));
+    TRY(dir_make(o->files_dir, 0700, e));
     TRY(dir_make(o->runtime_root, 0700, e));
     oci_seccomp_begin(o);
     o->groups = cgroups_open(e);
@@ -530,6 +551,7 @@ static const struct compute_class oci_class = {
     .logs = oci_logs,
     .stats = oci_stats,
     .exec = oci_exec,
+    .probe = oci_probe,
     .watch = oci_watch,
     .free = oci_free,
 };
@@ -543,7 +565,7 @@ struct compute *compute_oci(const struct compute_oci_opts *opts, struct err *e)
         abort();
     o->base.class = &oci_class;
     o->arena = ARENA(MIB(16));
-    o->epoll = o->quit = -1;
+    o->epoll = o->quit = o->printed = -1;
     o->instances = map_new();
     pthread_mutex_init(&o->lock, NULL);
     pthread_condattr_init(&attr);

@@ -267,7 +267,7 @@ static void write_mount(struct json_out *j, const char *to, const char *type, co
     json_close(j);
 }
 
-static void write_mounts(struct json_out *j, struct oci_boot *b)
+static void write_mounts(struct json_out *j, const struct inst *i, struct oci_boot *b)
 {
     static const char *const files[] = { "hosts", "hostname", "resolv.conf" };
 
@@ -278,6 +278,13 @@ static void write_mounts(struct json_out *j, struct oci_boot *b)
     for (size_t k = 0; k < ARRAY_LEN(files); k++)
         write_mount(j, arena_printf(b->a, "/etc/%s", files[k]), "bind",
                     arena_printf(b->a, OCI_BUNDLE "/%s", files[k]), "bind,rprivate");
+    if (b->files >= 0)
+        write_mount(j, COMPUTE_FILES, "bind", OCI_BUNDLE "/files",
+                    "bind,rprivate,ro,nosuid,nodev,noexec");
+    if (i->spec.data)
+        write_mount(j, i->spec.data, "bind",
+                    b->loop >= 0 ? OCI_BUNDLE "/disk/data" : OCI_BUNDLE "/data",
+                    "bind,rprivate,nosuid,nodev");
     json_close(j);
 }
 
@@ -329,7 +336,7 @@ static int write_owned(struct oci *o, struct inst *i, struct oci_boot *b, const 
                        const char *text, struct err *e)
 {
     const char *path = oci_path(o, b->a, &i->id, name);
-    uid_t owner = OCI_FIRST_ID + (uid_t)i->range * OCI_RANGE_IDS;
+    uid_t owner = oci_base_id(i);
 
     TRY(file_write(path, text, strlen(text), 0644, e));
     return lchown(path, owner, owner) < 0 ? err_sys(e, errno, "chown %s", path) : 0;
@@ -341,10 +348,18 @@ static int write_names(struct oci *o, struct inst *i, struct oci_boot *b, const 
     _cleanup_close_ int fd =
         open(oci_path(o, b->a, &i->id, "userns"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     const char *dns = i->spec.dns ? i->spec.dns : "";
+    /* The second and third are where the shim places what it is handed. */
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } folders[] = { { "root", 0755 }, { "files", 0755 }, { "disk", 0755 }, { "log", 0700 } };
 
-    if (fd < 0 || (mkdir(oci_path(o, b->a, &i->id, "root"), 0755) < 0 && errno != EEXIST) ||
-        (mkdir(oci_path(o, b->a, &i->id, "log"), 0700) < 0 && errno != EEXIST))
-        return err_sys(e, errno, "make the instance's folder");
+    for (size_t k = 0; k < ARRAY_LEN(folders); k++)
+        if (mkdir(oci_path(o, b->a, &i->id, folders[k].name), folders[k].mode) < 0 &&
+            errno != EEXIST)
+            return err_sys(e, errno, "make the instance's folder");
+    if (fd < 0)
+        return err_sys(e, errno, "make the file of its user namespace");
     TRY(write_owned(o, i, b, "hostname", arena_printf(b->a, "%s\n", host), e));
     TRY(write_owned(o, i, b, "hosts",
                     arena_printf(b->a,
@@ -403,6 +418,7 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
     if (!filter)
         return -1;
     TRY(write_names(o, i, b, host, e));
+    TRY(oci_data_make(i, b->disk, u.uid, u.gid, e));
     json_open(&j, '{');
     json_kstr(&j, "ociVersion", "1.0.0");
     write_process(&j, i, b, &u, host);
@@ -419,7 +435,7 @@ int oci_config_write(struct oci *o, struct inst *i, struct oci_boot *b, const ch
     if (b->config.stop_signal && *b->config.stop_signal)
         json_kstr(&j, STOP_SIGNAL, b->config.stop_signal);
     json_close(&j);
-    write_mounts(&j, b);
+    write_mounts(&j, i, b);
     write_linux(o, &j, i, b);
     json_close(&j);
     r = json_done(&j) < 0

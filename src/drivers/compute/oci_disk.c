@@ -20,17 +20,14 @@
 
 enum { MIN_DISK_MB = 16, MAX_WALK = 200000, LOOP_TRIES = 64 };
 
-static uid_t base_id(const struct inst *i)
+/* Owned by the instance's root. */
+int oci_disk_work(const struct inst *i, int disk, struct err *e)
 {
-    return OCI_FIRST_ID + (uid_t)i->range * OCI_RANGE_IDS;
-}
+    uid_t owner = oci_base_id(i);
 
-/* work/ in the folder 'fd', owned by the instance's root. */
-static int make_work(int fd, uid_t owner, struct err *e)
-{
-    if (mkdirat(fd, "work", 0755) < 0)
+    if (mkdirat(disk, "work", 0755) < 0)
         return errno == EEXIST ? 0 : err_sys(e, errno, "mkdir work");
-    return fchownat(fd, "work", owner, owner, AT_SYMLINK_NOFOLLOW) < 0
+    return fchownat(disk, "work", owner, owner, AT_SYMLINK_NOFOLLOW) < 0
                ? err_sys(e, errno, "chown work")
                : 0;
 }
@@ -50,8 +47,8 @@ int oci_disk_root(const struct inst *i, int disk, const char *layer, struct err 
     _cleanup_close_ int to = openat(disk, raw, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (to < 0)
         return err_sys(e, errno, "open %s", raw);
-    st.st_uid += base_id(i);
-    st.st_gid += base_id(i);
+    st.st_uid += oci_base_id(i);
+    st.st_gid += oci_base_id(i);
     TRY(below_copy_attributes(from, &st, to, e));
     return renameat(disk, raw, disk, "upper") < 0 ? err_sys(e, errno, "rename %s", raw) : 0;
 }
@@ -164,8 +161,7 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *
 
     if (i->spec.disk_mb == 0 && access(image, F_OK) < 0) {
         *fd = open(oci_path(o, a, &i->id, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return *fd < 0 ? err_sys(e, errno, "open the instance's folder")
-                       : make_work(*fd, base_id(i), e);
+        return *fd < 0 ? err_sys(e, errno, "open the instance's folder") : oci_disk_work(i, *fd, e);
     }
     if (access(image, F_OK) < 0)
         TRY(make_image(o, a, MAX(i->spec.disk_mb, (int64_t)MIN_DISK_MB), image, e));
@@ -176,7 +172,7 @@ int oci_disk_open(struct oci *o, struct inst *i, struct arena *a, int *fd, int *
     if (loop < 0)
         return -1;
     *fd = mount_new("ext4", arena_printf(a, "source=%s,discard", device), e);
-    TRY(*fd < 0 ? -1 : make_work(*fd, base_id(i), e));
+    TRY(*fd < 0 ? -1 : oci_disk_work(i, *fd, e));
     *kept = TAKE_FD(loop);
     return 0;
 }
@@ -244,9 +240,14 @@ int64_t oci_disk_used(struct oci *o, struct inst *i)
     }
     if (i->disk_at && now - i->disk_at < SECONDS(30))
         return copies + i->disk_bytes;
+    static const char *const parts[] = { "upper", "data" };
     int left = MAX_WALK;
-    int fd = open(oci_path(o, &a, &i->id, "upper"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    i->disk_bytes = fd >= 0 ? walk(fd, 0, &left) : 0;
+    i->disk_bytes = 0;
+    for (size_t k = 0; k < ARRAY_LEN(parts); k++) {
+        int fd = open(oci_path(o, &a, &i->id, parts[k]),
+                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        i->disk_bytes += fd >= 0 ? walk(fd, 0, &left) : 0;
+    }
     i->disk_at = now;
     return copies + i->disk_bytes;
 }

@@ -281,7 +281,7 @@ static int run(struct oci *o, struct arena *a, const struct uuid *id, const stru
     return done;
 }
 
-static int must_run(struct oci *o, const struct uuid *id, struct err *e)
+int oci_must_run(struct oci *o, const struct uuid *id, struct err *e)
 {
     OCI_LOCK(o);
     const struct inst *i = map_get(o->instances, id->s, strlen(id->s));
@@ -304,7 +304,7 @@ static void forget(const struct running *r)
 static int make_place(struct oci *o, struct arena *a, const struct inst *i,
                       const struct compute_exec *x, struct running *r, struct err *e)
 {
-    TRY(must_run(o, &i->id, e));
+    TRY(oci_must_run(o, &i->id, e));
     r->first_id = OCI_FIRST_ID + (int64_t)i->range * OCI_RANGE_IDS;
     TRY(dir_make(r->dir, 0700, e));
     if (write_process(a, oci_path(o, a, &i->id, "config.json"), x, r, e) == 0 &&
@@ -319,7 +319,7 @@ static int make_place(struct oci *o, struct arena *a, const struct inst *i,
 static int prepare(struct oci *o, struct arena *a, const struct uuid *id,
                    const struct compute_exec *x, struct running *r, struct err *e)
 {
-    TRY(must_run(o, id, e)); /* what is being started is not waited for */
+    TRY(oci_must_run(o, id, e)); /* what is being started is not waited for */
     struct inst *i = oci_take(o, id);
     if (!i)
         return err_set(e, ERR_NOT_FOUND, "the host has no such instance");

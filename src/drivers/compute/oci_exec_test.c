@@ -26,7 +26,7 @@ static const char *processes(struct host *h, const struct uuid *id)
 
 static bool goes(struct host *h, const struct uuid *id, const char *what)
 {
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 500; i++) {
         if (!strstr(processes(h, id), what))
             return true;
         pause_ms(20);

@@ -50,12 +50,14 @@ struct inst {
     int64_t disk_bytes, disk_at; /* measured, when (monotonic) */
     int64_t copies_bytes;        /* of its own copies of layers, once copies_known */
     bool copies_known;
+    int64_t root;           /* of its last start */
+    int64_t files_revision; /* what lies there; -1: unknown */
 };
 
 struct oci {
     struct compute base;
     struct arena arena; /* of the strings here */
-    const char *dir, *installation, *shim, *init, *runtime_path, *runtime_root;
+    const char *dir, *files_dir, *installation, *shim, *init, *runtime_path, *runtime_root;
     enum oci_runtime runtime;
     struct { /* the filter's program for crun, made beside the start */
         pthread_t thread;
@@ -73,9 +75,14 @@ struct oci {
     pthread_cond_t changed; /* some state changed; an event came */
     struct map *instances;
     uint8_t ranges[OCI_RANGES]; /* taken */
-    struct uuid events[OCI_EVENTS];
+    struct oci_event {
+        struct uuid id;
+        enum compute_event what;
+    } events[OCI_EVENTS];
     size_t first_event, n_events;
-    int epoll, quit; /* the monitor's */
+    int epoll, quit;      /* the monitor's */
+    int printed;          /* inotify, of folders of logs */
+    struct map *followed; /* struct uuid by its watch */
     pthread_t monitor;
     bool monitoring;
 };
@@ -83,6 +90,12 @@ struct oci {
 static inline struct oci *oci_of(struct compute *h)
 {
     return (struct oci *)(void *)h;
+}
+
+/* The host's id of its root. */
+static inline uid_t oci_base_id(const struct inst *i)
+{
+    return OCI_FIRST_ID + (uid_t)i->range * OCI_RANGE_IDS;
 }
 
 static inline void oci_unlockp(pthread_mutex_t **m)
@@ -116,6 +129,8 @@ int oci_save_state(struct oci *o, struct inst *i, struct err *e);
 /* All folders of 'dir' become instances. */
 int oci_adopt(struct oci *o, struct err *e);
 /* Hears of this shim's end from now on; takes the descriptors. */
+/* With the lock held. */
+void oci_push_event(struct oci *o, const struct uuid *id, enum compute_event what);
 void oci_watch_shim(struct oci *o, struct inst *i, int shim_fd, int init_fd);
 void oci_unpublish(struct oci *o, const struct uuid *id);
 int oci_monitor_start(struct oci *o, struct err *e);
@@ -127,7 +142,8 @@ bool oci_wait_ended(struct oci *o, struct inst *i, int64_t timeout);
 /* What an instance is made of while it starts; descriptors are closed by oci_boot_free(). */
 struct oci_boot {
     struct arena *a;
-    int userns, netns, root;
+    int userns, netns, root, files;
+    int disk; /* what oci_disk_open() gave */
     int loop; /* of its disk */
     int listen[OCI_MAX_PORTS];
     struct net_publish publish[OCI_MAX_PORTS];
@@ -168,7 +184,22 @@ int oci_disk_root(const struct inst *i, int disk, const char *layer, struct err 
 /* From now on past the host's cache.  That waits for the disk, so it is not done while a start
  * waits for it: a fresh file system would be written and read back first. */
 void oci_disk_direct(int loop);
+/* work/ in it, where it is missing. */
+int oci_disk_work(const struct inst *i, int disk, struct err *e);
 int64_t oci_disk_used(struct oci *o, struct inst *i);
+
+/* ---- oci_files.c: what an instance has beside its root */
+/* Its order's files, each whole; others go.  None given: 0. */
+int oci_files_write(struct oci *o, struct inst *i, struct err *e);
+/* A detached mount of them, for the shim. */
+int oci_files_open(struct oci *o, struct inst *i, struct arena *a, struct err *e);
+int oci_files_remove(struct oci *o, const struct uuid *id, struct err *e);
+/* Files of no instance go. */
+void oci_files_sweep(struct oci *o);
+/* data/ on its disk, its user's from its making on. */
+int oci_data_make(struct inst *i, int disk, int64_t uid, int64_t gid, struct err *e);
+/* Where the order says so, what was written over the image goes; data/ stays. */
+int oci_root_renew(struct oci *o, struct inst *i, struct arena *a, int disk, struct err *e);
 
 /* ---- oci_layers.c: where layers cannot be shown under an instance's ids */
 /* Makes what is missing of the instance's own copies; b->layers are those then.  On failure none
@@ -193,10 +224,17 @@ void oci_seccomp_end(struct oci *o);
 const char *oci_seccomp_program(struct oci *o, struct err *e);
 
 /* ---- oci_log.c, oci_exec.c */
+int oci_logs_begin(struct oci *o, struct err *e) _must_check_;
+void oci_logs_end(struct oci *o);
+/* Something was written to a log that is followed. */
+void oci_printed(struct oci *o);
 int oci_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *o,
              compute_line_fn *fn, void *ctx, struct err *e);
 int oci_stats(struct compute *h, const struct uuid *id, struct compute_stats *out, struct err *e);
 int oci_exec(struct compute *h, struct arena *a, const struct uuid *id,
              const struct compute_exec *x, struct compute_exec_result *out, struct err *e);
+int oci_probe(struct compute *h, struct arena *a, const struct uuid *id,
+              const struct compute_probe *p, const char **fault, struct err *e);
+int oci_must_run(struct oci *o, const struct uuid *id, struct err *e);
 /* Removes what commands of an agent that is gone have left in the instance's folder. */
 void oci_exec_forget(struct oci *o, const struct uuid *id);

@@ -281,6 +281,9 @@ static int shim_words(struct oci *o, struct inst *i, struct oci_boot *b, int rea
     add_fd(a, w, "-m", b->root);
     add_fd(a, w, "-u", b->userns);
     add_fd(a, w, "-n", b->netns);
+    add_fd(a, w, "-f", b->files);
+    if (i->spec.data && b->loop >= 0) /* else it lies in the instance's folder */
+        add_fd(a, w, "-v", b->disk);
     for (size_t k = 0; k < b->n_publish; k++)
         add_fd(a, w, "-c", b->listen[k]);
     if (cgroups_hybrid(o->groups))
@@ -316,6 +319,8 @@ static int spawn_shim(struct oci *o, struct inst *i, struct oci_boot *b, int rea
     inherit(&actions, b->root);
     inherit(&actions, b->userns);
     inherit(&actions, b->netns);
+    inherit(&actions, b->files);
+    inherit(&actions, b->loop >= 0 ? b->disk : -1);
     for (size_t k = 0; k < b->n_publish; k++)
         inherit(&actions, b->listen[k]);
     int r = posix_spawn(pid, o->shim, &actions, NULL, argv, env);
@@ -547,18 +552,23 @@ static int start(struct oci *o, struct inst *i, struct oci_boot *b, const char *
     if (side_end(&side, r < 0 ? &later : e) < 0 && !*failed)
         r = -1;
     b->loop = side.loop;
+    b->disk = side.disk;
     if (r == 0 && !*failed)
-        r = make_root(o, i, b, side.disk, e);
+        r = oci_root_renew(o, i, b->a, b->disk, e);
+    if (r == 0 && !*failed)
+        r = make_root(o, i, b, b->disk, e);
+    if (r == 0 && !*failed && i->spec.files)
+        r = (b->files = oci_files_open(o, i, b->a, e)) < 0 ? -1 : 0;
     if (r == 0 && !*failed && oci_config_write(o, i, b, failed, e) != 0)
         r = *failed ? 0 : -1;
-    if (side.disk >= 0)
-        close(side.disk);
     return r < 0 || *failed ? r : launch(o, i, b, failed, e);
 }
 
 int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **failed, struct err *e)
 {
-    struct oci_boot b = { .a = a, .userns = -1, .netns = -1, .root = -1, .loop = -1 };
+    struct oci_boot b = {
+        .a = a, .userns = -1, .netns = -1, .root = -1, .files = -1, .disk = -1, .loop = -1
+    };
 
     for (size_t k = 0; k < OCI_MAX_PORTS; k++)
         b.listen[k] = -1;
@@ -566,14 +576,10 @@ int oci_start(struct oci *o, struct arena *a, struct inst *i, const char **faile
     int r = start(o, i, &b, failed, e);
     if (r < 0 || *failed)
         oci_unpublish(o, &i->id);
-    if (b.userns >= 0)
-        close(b.userns);
-    if (b.netns >= 0)
-        close(b.netns);
-    if (b.root >= 0)
-        close(b.root);
-    if (b.loop >= 0)
-        close(b.loop);
+    const int made[] = { b.userns, b.netns, b.root, b.files, b.disk, b.loop };
+    for (size_t k = 0; k < ARRAY_LEN(made); k++)
+        if (made[k] >= 0)
+            close(made[k]);
     for (size_t k = 0; k < OCI_MAX_PORTS; k++)
         if (b.listen[k] >= 0)
             close(b.listen[k]);

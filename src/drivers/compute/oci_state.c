@@ -31,11 +31,13 @@ int oci_save_order(struct oci *o, struct inst *i, struct err *e)
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
     struct buf b = BUF(FILE_MAX);
     struct json_out j = JSON_OUT(&b);
+    struct compute_spec kept = i->spec;
 
+    kept.files = NULL; /* secrets; a start's order brings them */
     json_open(&j, '{');
     json_kint(&j, "range", i->range);
     json_key(&j, "spec");
-    json_dump_row(&j, &compute_spec_record, &i->spec);
+    json_dump_row(&j, &compute_spec_record, &kept);
     json_close(&j);
     int r = json_done(&j) < 0
                 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
@@ -67,6 +69,7 @@ int oci_save_state(struct oci *o, struct inst *i, struct err *e)
     json_open(&j, '{');
     json_kint(&j, "range", i->range);
     json_kbool(&j, "attached", i->attached);
+    json_kint(&j, "root", i->root);
     json_key(&j, "state");
     json_dump_row(&j, &compute_state_record, &s);
     json_close(&j);
@@ -119,13 +122,16 @@ static void read_exit(struct oci *o, struct arena *a, const struct uuid *id, int
         log_err(LOG_WARN, "instance_kill_failed", &e);
 }
 
-static void push_event(struct oci *o, const struct uuid *id)
+void oci_push_event(struct oci *o, const struct uuid *id, enum compute_event what)
 {
+    /* What was printed never makes a change be forgotten. */
+    if (what == COMPUTE_PRINTED && o->n_events >= OCI_EVENTS / 2)
+        return;
     if (o->n_events == OCI_EVENTS) { /* the oldest goes: whoever missed it looks at the list */
         o->first_event = (o->first_event + 1) % OCI_EVENTS;
         o->n_events--;
     }
-    o->events[(o->first_event + o->n_events++) % OCI_EVENTS] = *id;
+    o->events[(o->first_event + o->n_events++) % OCI_EVENTS] = (struct oci_event){ *id, what };
 }
 
 /* Nobody is behind its published ports any more. */
@@ -163,7 +169,7 @@ static void ended(struct oci *o, struct inst *i)
     if (i->init_fd >= 0)
         close(i->init_fd);
     i->shim_fd = i->init_fd = -1;
-    push_event(o, &i->id);
+    oci_push_event(o, &i->id, COMPUTE_CHANGED);
     pthread_cond_broadcast(&o->changed);
     oci_unref_locked(o, i);
 }
@@ -190,7 +196,10 @@ static void *monitor(void *ctx)
         for (int k = 0; k < n; k++) {
             if (!ev[k].data.ptr)
                 return NULL;
-            ended(o, ev[k].data.ptr);
+            if (ev[k].data.ptr == &o->printed)
+                oci_printed(o);
+            else
+                ended(o, ev[k].data.ptr);
         }
     }
 }
@@ -203,6 +212,7 @@ int oci_monitor_start(struct oci *o, struct err *e)
     o->quit = eventfd(0, EFD_CLOEXEC);
     if (o->epoll < 0 || o->quit < 0 || epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->quit, &ev) < 0)
         return err_sys(e, errno, "epoll");
+    TRY(oci_logs_begin(o, e));
     o->monitor = thread_start("compute", monitor, o);
     o->monitoring = true;
     return 0;
@@ -214,6 +224,7 @@ void oci_monitor_stop(struct oci *o)
 
     if (o->monitoring && write(o->quit, &one, sizeof(one)) == sizeof(one))
         pthread_join(o->monitor, NULL);
+    oci_logs_end(o);
     if (o->epoll >= 0)
         close(o->epoll);
     if (o->quit >= 0)
@@ -315,7 +326,7 @@ static void adopt_dead(struct oci *o, struct arena *a, struct inst *i)
     i->state.oom_killed = cgroup_oom_killed(o->groups, oci_group(o, a, &i->id));
     OCI_LOCK(o);
     i->state.status = COMPUTE_EXITED;
-    push_event(o, &i->id);
+    oci_push_event(o, &i->id, COMPUTE_CHANGED);
 }
 
 /* Groups of commands that an agent made and was killed before anybody was in them; what still runs
@@ -364,6 +375,7 @@ static void adopt_state(struct oci *o, struct arena *a, struct inst *i,
     if (!state && !exists(o, a, &i->id, "state.json"))
         return;
     i->attached = json_get_bool(state, "attached", true);
+    i->root = json_get_int(state, "root", i->spec.root);
     if (!state) {
         err_set(&e, ERR_INVALID, "the state of instance %s cannot be read", i->id.s);
     } else if (json_load_row(a, &compute_state_record, json_get(state, "state"), &i->state, &e) ==
@@ -482,6 +494,7 @@ int oci_adopt(struct oci *o, struct err *e)
             log_err(LOG_WARN, "instance_folder_stays", &why);
     }
     closedir(d);
+    oci_files_sweep(o);
     TRY(sweep_groups(o, e));
     return sweep_net(o, e);
 }

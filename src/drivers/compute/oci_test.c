@@ -141,9 +141,17 @@ TEST_HOST(a_follower_sees_new_lines)
     struct lines l = { .b = BUF(KIB(4)), .want = 5 };
     struct compute_log_opts o = { .tail = -1, .follow = true };
     struct err e = { 0 };
+    struct uuid id;
 
     ensure(h, &s);
-    assert_int_equal(compute_logs(h->c, &s.id, &o, on_line, &l, &e), 0);
+    for (int heard = 0; l.n < l.want; heard++) {
+        if (heard > 0) {
+            assert_int_equal(compute_watch(h->c, SECONDS(5), &id, &e), COMPUTE_PRINTED);
+            assert_true(uuid_eq(&id, &s.id));
+        }
+        assert_int_equal(compute_logs(h->c, &s.id, &o, on_line, &l, &e), 0);
+        o.from = l.after;
+    }
     assert_string_equal(buf_cstr(&l.b), "1:1\n1:2\n1:3\n1:4\n1:5\n");
     buf_free(&l.b);
 }

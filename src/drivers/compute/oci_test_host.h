@@ -315,12 +315,14 @@ static inline struct compute_state await(struct host *h, const struct uuid *id,
 struct lines {
     struct buf b;
     int n, want;
+    struct compute_log_place after;
 };
 
 static inline int on_line(void *ctx, const struct compute_line *line)
 {
     struct lines *l = ctx;
 
+    l->after = line->after;
     if (line->kind == COMPUTE_LINE_IDLE)
         return 0;
     buf_printf(&l->b, "%d:" STR_FMT "%s\n", line->stream, STR_ARG(line->text),

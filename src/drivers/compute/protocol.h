@@ -7,6 +7,10 @@
 #include "drivers/compute/compute.h"
 #include "os/link.h"
 
+enum {
+    PROTOCOL_FILES = 3
+}; /* the first version whose orders may have files, a data folder, probes */
+
 /* The lines of a log are BYTES without regard to frames: 1 byte of kind, 1 of stream, 8 each of
  * time and the four numbers of the place, 4 of the text's length (at most LINE_TEXT_MAX), the text;
  * numbers big-endian. */

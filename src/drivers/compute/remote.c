@@ -12,8 +12,6 @@
 #include "os/thread.h"
 #include "os/unixsock.h"
 
-enum { RESUME_S = 30 }; /* how long who reads logs waits for an agent that ended */
-
 static const int64_t GONE_LOOK = MILLIS(500);
 
 struct remote {
@@ -233,12 +231,15 @@ int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
 
     if (!s)
         return -1;
-    int r = stream_order(s, o->json, e);
+    bool old = s->link->version < o->needs;
+    int r = old ? err_set(e, ERR_ENGINE_UNAVAILABLE,
+                          "the agent is of an older release, which does not know this order")
+                : stream_order(s, o->json, e);
     if (r == 0)
         r = upload(s, o, e);
     if (r == 0)
         r = await(s, o, e);
-    if (r < 0 && !link_broken(s->link))
+    if (r < 0 && !old && !link_broken(s->link))
         (void)link_send(s->link, FRAME_CANCEL, s->id, STR(""), &ignored);
     stream_close(s);
     return r;
@@ -246,7 +247,7 @@ int remote_do(struct compute *h, const struct remote_order *o, struct err *e)
 
 /* ---- the class ---- */
 
-static struct json_out begin(struct buf *b, const char *order, int64_t timeout)
+struct json_out remote_begin(struct buf *b, const char *order, int64_t timeout)
 {
     struct json_out o = JSON_OUT(b);
 
@@ -286,12 +287,14 @@ static int take_row(void *ctx, const struct json_value *json, _unused_ struct st
 }
 
 /* Sends what 'b' holds, expects one row. */
-static int order_row(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
-                     const struct record *record, void *row, struct err *e)
+static int order_row_of(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
+                        int64_t needs, const struct record *record, void *row, struct err *e)
 {
     char *fresh = arena_alloc(a, record->size);
     struct got g = { .a = a, .record = record, .row = fresh };
-    struct remote_order order = { .json = o->b, .timeout = timeout, .answer = take_row, .ctx = &g };
+    struct remote_order order = {
+        .json = o->b, .timeout = timeout, .needs = needs, .answer = take_row, .ctx = &g
+    };
 
     json_close(o);
     int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
@@ -304,22 +307,29 @@ static int order_row(struct compute *h, struct arena *a, struct json_out *o, int
     return r;
 }
 
+static int order_row(struct compute *h, struct arena *a, struct json_out *o, int64_t timeout,
+                     const struct record *record, void *row, struct err *e)
+{
+    return order_row_of(h, a, o, timeout, 0, record, row, e);
+}
+
 static int remote_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
                          struct compute_state *out, struct err *e)
 {
     struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "ensure", SECONDS(90));
+    struct json_out o = remote_begin(&b, "ensure", SECONDS(90));
+    int64_t needs = s->files || s->data || s->root ? PROTOCOL_FILES : 0;
 
     json_key(&o, "spec");
     json_dump_row(&o, &compute_spec_record, s);
-    return order_row(h, a, &o, SECONDS(90), &compute_state_record, out, e);
+    return order_row_of(h, a, &o, SECONDS(90), needs, &compute_state_record, out, e);
 }
 
 static int remote_inspect(struct compute *h, struct arena *a, const struct uuid *id,
                           struct compute_state *out, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "inspect", SECONDS(15));
+    struct json_out o = remote_begin(&b, "inspect", SECONDS(15));
 
     json_kstr(&o, "id", id->s);
     return order_row(h, a, &o, SECONDS(15), &compute_state_record, out, e);
@@ -330,7 +340,7 @@ static int remote_destroy(struct compute *h, const struct uuid *id, int64_t revi
 {
     _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "destroy", SECONDS(60));
+    struct json_out o = remote_begin(&b, "destroy", SECONDS(60));
     struct compute_state st = { 0 };
 
     json_kstr(&o, "id", id->s);
@@ -344,7 +354,7 @@ static int remote_list(struct compute *h, struct arena *a, struct compute_state 
                        struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "list", SECONDS(30));
+    struct json_out o = remote_begin(&b, "list", SECONDS(30));
     void *all = NULL;
     struct got g = { .a = a, .record = &compute_state_record, .all = &all };
     struct remote_order order = {
@@ -364,18 +374,9 @@ static int remote_list(struct compute *h, struct arena *a, struct compute_state 
 struct lines {
     compute_line_fn *fn;
     void *ctx;
-    struct buf text;               /* not yet a whole line */
-    struct compute_log_place last; /* behind the last line that was given on */
-    bool begun, enough;
+    struct buf text; /* not yet a whole line */
+    bool enough;
 };
-
-static int give_line(struct lines *l, const struct compute_line *line)
-{
-    l->begun = true;
-    l->last = line->after;
-    l->enough = l->fn(l->ctx, line) < 0;
-    return l->enough ? -1 : 0;
-}
 
 static int take_lines(void *ctx, _unused_ const struct json_value *json, struct str bytes,
                       struct err *e)
@@ -389,7 +390,8 @@ static int take_lines(void *ctx, _unused_ const struct json_value *json, struct 
     while ((r = line_decode((struct str){ l->text.p + at, l->text.n - at }, &line, &used, e)) ==
            1) {
         at += used;
-        if (give_line(l, &line) < 0) {
+        l->enough = l->fn(l->ctx, &line) < 0;
+        if (l->enough) {
             e->code = ERR_NONE;
             return -1;
         }
@@ -402,7 +404,7 @@ static int order_logs(struct compute *h, const struct uuid *id, const struct com
                       struct lines *l, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "logs", 0);
+    struct json_out o = remote_begin(&b, "logs", 0);
     struct remote_order order = {
         .json = &b, .timeout = SECONDS(30), .answer = take_lines, .ctx = l
     };
@@ -414,49 +416,22 @@ static int order_logs(struct compute *h, const struct uuid *id, const struct com
     json_key(&o, "from");
     json_open(&o, '[');
     for (int k = 0; k < 2; k++) {
-        json_int(&o, l->last.file[k]);
-        json_int(&o, l->last.at[k]);
+        json_int(&o, lo->from.file[k]);
+        json_int(&o, lo->from.at[k]);
     }
     json_close(&o);
     json_close(&o);
     int r = remote_do(h, &order, e);
     buf_free(&b);
-    buf_clear(&l->text);
-    return l->enough ? 0 : r;
+    return r;
 }
 
-/* Waits for the agent a little; false when it has been long enough, or nobody listens. */
-static bool wait_for_agent(struct lines *l, int64_t until)
-{
-    struct compute_line idle = { .kind = COMPUTE_LINE_IDLE, .after = l->last };
-    struct timespec t = { .tv_nsec = 200000000 };
-
-    if (clock_mono(clock_system()) > until || give_line(l, &idle) < 0)
-        return false;
-    nanosleep(&t, NULL);
-    return true;
-}
-
-/* An agent that ends in between is asked again, from behind the last line that it gave. */
 static int remote_logs(struct compute *h, const struct uuid *id, const struct compute_log_opts *lo,
                        compute_line_fn *fn, void *ctx, struct err *e)
 {
     struct lines l = { .fn = fn, .ctx = ctx, .text = BUF(LINE_TEXT_MAX + FRAME_MAX) };
-    int64_t until = 0;
-    int r;
+    int r = order_logs(h, id, lo, &l, e);
 
-    l.last = lo->from;
-    for (;;) {
-        bool was = l.begun;
-        struct compute_log_place place = l.last;
-        r = order_logs(h, id, lo, &l, e);
-        if (r == 0 || e->code != ERR_ENGINE_UNAVAILABLE || !l.begun)
-            break;
-        if (!was || memcmp(&place, &l.last, sizeof(place)) != 0 || until == 0)
-            until = clock_mono(clock_system()) + SECONDS(RESUME_S);
-        if (!wait_for_agent(&l, until))
-            break;
-    }
     buf_free(&l.text);
     return l.enough ? 0 : r;
 }
@@ -465,90 +440,11 @@ static int remote_stats(struct compute *h, const struct uuid *id, struct compute
                         struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "stats", SECONDS(15));
+    struct json_out o = remote_begin(&b, "stats", SECONDS(15));
     _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
 
     json_kstr(&o, "id", id->s);
     return order_row(h, &a, &o, SECONDS(15), &compute_stats_record, out, e);
-}
-
-struct ran {
-    struct arena *a;
-    struct compute_exec_result *out;
-    struct buf text[2];
-};
-
-static int take_output(void *ctx, const struct json_value *json, struct str bytes,
-                       _unused_ struct err *e)
-{
-    struct ran *r = ctx;
-
-    if (json) {
-        r->out->exit_code = json_get_int(json, "exit_code", -1);
-        r->out->timed_out = json_get_bool(json, "timed_out", false);
-        r->out->out_cut = json_get_bool(json, "out_cut", false);
-        r->out->err_cut = json_get_bool(json, "err_cut", false);
-        r->out->cwd_fault = json_get_str(r->a, json, "cwd_fault", NULL);
-    } else if (bytes.n > 1) {
-        buf_put(&r->text[bytes.p[0] == 2], bytes.p + 1, bytes.n - 1);
-    }
-    return 0;
-}
-
-struct input {
-    struct str left;
-};
-
-static ssize_t read_input(void *ctx, void *p, size_t n, _unused_ struct err *e)
-{
-    struct input *in = ctx;
-    size_t part = MIN(n, in->left.n);
-
-    if (part)
-        memcpy(p, in->left.p, part);
-    in->left.p += part;
-    in->left.n -= part;
-    return (ssize_t)part;
-}
-
-static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id,
-                       const struct compute_exec *x, struct compute_exec_result *out, struct err *e)
-{
-    int64_t timeout = (x->timeout ? x->timeout : SECONDS(60)) + SECONDS(15);
-    struct buf b = BUF(FRAME_MAX);
-    struct json_out o = begin(&b, "exec", timeout);
-    struct compute_exec_result result = { 0 };
-    struct ran ran = { .a = a, .out = &result, .text = { BUF(MIB(1) + 1), BUF(MIB(1) + 1) } };
-    struct input in = { x->input };
-    struct remote_order order = { .json = &b,
-                                  .timeout = timeout,
-                                  .read = read_input,
-                                  .read_ctx = &in,
-                                  .answer = take_output,
-                                  .ctx = &ran,
-                                  .gone = x->gone,
-                                  .gone_ctx = x->gone_ctx };
-
-    json_kstr(&o, "id", id->s);
-    json_kstr(&o, "cmd", x->cmd);
-    json_kstr(&o, "env", x->env);
-    json_kstr(&o, "cwd", x->cwd);
-    json_kint(&o, "timeout", x->timeout);
-    json_kbool(&o, "kill_background", x->kill_background);
-    json_close(&o);
-    int r = json_done(&o) < 0 ? err_set(e, ERR_TOO_LARGE, "the command is too large")
-                              : remote_do(h, &order, e);
-    if (r == 0) {
-        result.out =
-            (struct str){ arena_dup(a, buf_cstr(&ran.text[0]), ran.text[0].n), ran.text[0].n };
-        result.err =
-            (struct str){ arena_dup(a, buf_cstr(&ran.text[1]), ran.text[1].n), ran.text[1].n };
-        *out = result;
-    }
-    buf_free(&b);
-    buf_free(&ran.text[0]);
-    buf_free(&ran.text[1]);
-    return r;
 }
 
 /* ---- watching: one stream for as long as the connection lasts ---- */
@@ -556,7 +452,7 @@ static int remote_exec(struct compute *h, struct arena *a, const struct uuid *id
 static int open_watch(struct remote *r, struct err *e)
 {
     struct buf b = BUF(KIB(4));
-    struct json_out o = begin(&b, "watch", 0);
+    struct json_out o = remote_begin(&b, "watch", 0);
 
     r->watch = open_stream(r, e);
     if (!r->watch) {
@@ -591,6 +487,8 @@ static int remote_watch(struct compute *h, int64_t timeout, struct uuid *id, str
     if (got == 1) {
         _cleanup_(json_freep) struct json_value *v = json_parse((struct str){ m->p, m->n }, e);
         const char *s = v ? json_str_of(json_get(v, "id"), NULL) : NULL;
+        bool printed = v && json_get_bool(v, "printed", false);
+        got = printed ? COMPUTE_PRINTED : COMPUTE_CHANGED;
         if (m->kind == FRAME_JSON && s && strlen(s) < sizeof(id->s))
             memcpy(id->s, s, strlen(s) + 1);
         else
@@ -632,6 +530,7 @@ static const struct compute_class remote_class = {
     .logs = remote_logs,
     .stats = remote_stats,
     .exec = remote_exec,
+    .probe = remote_probe,
     .watch = remote_watch,
     .free = remote_free,
 };

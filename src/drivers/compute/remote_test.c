@@ -157,7 +157,7 @@ static void lines_and_output_come_as_they_are(void **state)
     assert_int_equal(compute_logs(p->remote, &s.id, &o, add_line, &b, &e), 0);
     assert_string_equal(buf_cstr(&b), "1:simulated instance started\n1:ready\n");
     buf_clear(&b);
-    o.follow = true; /* until the first idle second, where add_line says enough */
+    o.follow = true;
     assert_int_equal(compute_logs(p->remote, &s.id, &o, add_line, &b, &e), 0);
     assert_string_equal(buf_cstr(&b), "1:simulated instance started\n1:ready\n0:\n");
     buf_free(&b);
@@ -220,6 +220,7 @@ struct slow {
     struct pair *p;
     struct uuid id;
     pthread_mutex_t door; /* held as long as it shall not read on */
+    struct compute_log_place last;
     _Atomic int64_t lines;
     bool in_order;
     int result;
@@ -231,6 +232,7 @@ static int read_slowly(void *ctx, const struct compute_line *l)
 
     if (l->kind == COMPUTE_LINE_IDLE)
         return 0;
+    s->last = l->after;
     s->in_order = s->in_order && l->time == atomic_fetch_add(&s->lines, 1) + 1;
     pthread_mutex_lock(&s->door);
     pthread_mutex_unlock(&s->door);
@@ -243,7 +245,11 @@ static void *slow_reader(void *ctx)
     struct compute_log_opts o = { .tail = -1 };
     struct err e = { 0 };
 
-    s->result = compute_logs(s->p->remote, &s->id, &o, read_slowly, s, &e);
+    while ((s->result = compute_logs(s->p->remote, &s->id, &o, read_slowly, s, &e)) < 0 &&
+           e.code == ERR_ENGINE_UNAVAILABLE) {
+        o.from = s->last;
+        usleep(10000);
+    }
     return NULL;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Takes orders at a socket.  Hides who does them: short ones a pool, those that stream a thread
- * each, so that a hundred followed logs never keep an instance from starting. */
+ * each, so that a hundred long logs never keep an instance from starting. */
 #include "drivers/compute/server_impl.h"
 
 #include <poll.h>
@@ -211,10 +211,11 @@ static void *watch_thread(void *ctx)
     while (!server_closing(s)) {
         int r = compute_watch(s->compute, MILLIS(250), &id, &e);
         memory_settle();
-        if (r != 1)
+        if (r <= 0)
             continue;
         pthread_mutex_lock(&s->lock);
-        s->events[s->n_events++ % SERVER_EVENTS] = id;
+        s->events[s->n_events++ % SERVER_EVENTS] =
+            (struct server_event){ id, (enum compute_event)r };
         pthread_cond_broadcast(&s->cond);
         pthread_mutex_unlock(&s->lock);
     }

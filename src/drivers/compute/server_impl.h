@@ -42,7 +42,10 @@ struct compute_server {
     bool closing;
     int links, streaming; /* threads */
     struct link *link[64];
-    struct uuid events[SERVER_EVENTS]; /* the last ones */
-    uint64_t n_events;                 /* ever */
+    struct server_event {
+        struct uuid id;
+        enum compute_event what;
+    } events[SERVER_EVENTS]; /* the last ones */
+    uint64_t n_events;       /* ever */
 };
 bool server_closing(struct compute_server *s);

@@ -282,13 +282,41 @@ static int run_exec(struct job *j, struct err *e)
     return r;
 }
 
-static int send_event(struct job *j, const struct uuid *id, struct err *e)
+static int run_probe(struct job *j, struct err *e)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct compute_probe p = { .path = text(j, &a, "path") };
+    const char *kind, *fault = NULL;
+    struct buf b = BUF(KIB(4));
+    struct json_out o = JSON_OUT(&b);
+    struct uuid id;
+
+    TRY(need_id(j, "id", &id, e));
+    TRY(need_text(j, &a, "kind", &kind, e));
+    int which = enum_from_str(compute_probe_names, kind);
+    if (which < 0)
+        return err_set(e, ERR_INVALID, "the probe is of no known kind");
+    p.kind = (enum compute_probe_kind)which;
+    p.port = json_get_int(j->order, "port", 0);
+    p.timeout = json_get_int(j->order, "timeout", 0);
+    TRY(compute_probe_in(j->server->compute, &a, &id, &p, &fault, e));
+    json_open(&o, '{');
+    if (fault)
+        json_kstr(&o, "fault", fault);
+    json_close(&o);
+    int done = stream_json(j->stream, &b, e);
+    buf_free(&b);
+    return done;
+}
+
+static int send_event(struct job *j, const struct server_event *ev, struct err *e)
 {
     struct buf b = BUF(KIB(1));
     struct json_out o = JSON_OUT(&b);
 
     json_open(&o, '{');
-    json_kstr(&o, "id", id->s);
+    json_kstr(&o, "id", ev->id.s);
+    json_kbool(&o, "printed", ev->what == COMPUTE_PRINTED);
     json_close(&o);
     int r = stream_json(j->stream, &b, e);
     buf_free(&b);
@@ -311,10 +339,10 @@ static int run_watch(struct job *j, struct err *e)
         if (s->n_events - seen > SERVER_EVENTS)
             seen = s->n_events - SERVER_EVENTS;
         bool any = seen < s->n_events;
-        struct uuid id = s->events[seen % SERVER_EVENTS];
+        struct server_event ev = s->events[seen % SERVER_EVENTS];
         seen += any;
         pthread_mutex_unlock(&s->lock);
-        if (stream_cancelled(j->stream) || (any && send_event(j, &id, e) < 0))
+        if (stream_cancelled(j->stream) || (any && send_event(j, &ev, e) < 0))
             return 0;
         pthread_mutex_lock(&s->lock);
     }
@@ -393,6 +421,7 @@ static const struct order_kind kinds[] = {
     { "stats",         false, run_stats },
     { "logs",          true,  run_logs },
     { "exec",          true,  run_exec },
+    { "probe",         true,  run_probe },
     { "watch",         true,  run_watch },
     { "image_ensure",  false, run_image_ensure },
     { "image_inspect", false, run_image_inspect },

@@ -85,19 +85,13 @@ static bool is_listed(const char *one, const char *host, int port, const struct 
 
 bool gate_lists(const char *allowed, const char *host, int port, const struct ip *ip)
 {
+    struct str rest = str_of(allowed), part;
     char one[300];
 
-    for (const char *p = allowed ? allowed : ""; *p;) {
-        size_t n = strcspn(p, ",");
-        const char *from = p;
-        p += n + (p[n] == ',');
-        for (; n && *from == ' '; n--)
-            from++;
-        while (n && from[n - 1] == ' ')
-            n--;
-        if (n == 0 || n >= sizeof(one))
+    while (str_part(&rest, ',', &part)) {
+        if (part.n == 0 || part.n >= sizeof(one))
             continue;
-        snprintf(one, sizeof(one), "%.*s", (int)n, from);
+        snprintf(one, sizeof(one), STR_FMT, STR_ARG(part));
         if (is_listed(one, host, port, ip))
             return true;
     }

@@ -7,8 +7,17 @@
 
 #include <sys/types.h>
 
-#include "base/base.h"
+#include "base/driver.h"
 #include "base/record.h"
+
+struct image_settings {
+    const char *mirror;     /* Debian mirror for recipes; "": the host's sources */
+    const char *registries; /* that may be at internal addresses: hosts (with :port or without) and
+                               networks, separated by commas */
+};
+extern const struct settings image_settings;
+extern const struct driver_class image_driver;
+#define app_images(app, mode) ((struct image_store *)app_driver((app), &image_driver, (mode)))
 
 enum image_status { IMAGE_ABSENT, IMAGE_BUILDING, IMAGE_READY, IMAGE_FAILED };
 extern const struct enum_name image_status_names[]; /* absent, building, ready, failed */

@@ -3,7 +3,6 @@
  * named by its digest) and what `docker save` writes.  Every blob is verified against its name
  * before it is used. */
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
@@ -11,6 +10,7 @@
 #include "codec/text.h"
 #include "drivers/image/local.h"
 #include "drivers/image/unpack.h"
+#include "os/digest.h"
 #include "os/file.h"
 #include "os/process.h"
 
@@ -83,20 +83,18 @@ static int blob_document(int dir, const char *folder, struct arena *a, const cha
 
 static int verify(int fd, const char *hex, struct err *e)
 {
-    EVP_MD_CTX *c = EVP_MD_CTX_new();
+    _cleanup_digest_ struct digest *d = digest_new(DIGEST_SHA256, e);
     char block[BLOCK], got[IMAGE_HEX];
     uint8_t hash[32];
-    unsigned len = sizeof(hash);
     ssize_t n;
 
-    if (!c || EVP_DigestInit_ex(c, EVP_sha256(), NULL) != 1)
-        abort();
+    if (!d)
+        return -1;
     while ((n = read(fd, block, sizeof(block))) > 0)
-        EVP_DigestUpdate(c, block, (size_t)n);
-    EVP_DigestFinal_ex(c, hash, &len);
-    EVP_MD_CTX_free(c);
+        digest_add(d, block, (size_t)n);
     if (n < 0 || lseek(fd, 0, SEEK_SET) < 0)
         return err_sys(e, errno, "read a blob");
+    digest_end(d, hash);
     hex_encode(hash, sizeof(hash), got);
     return strcmp(hex, got) == 0 ? 0 : mismatch(hex, e);
 }

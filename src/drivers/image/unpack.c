@@ -3,27 +3,19 @@
  * apart here, each parent is opened by openat2(RESOLVE_IN_ROOT), and the last step is an *at() call
  * that follows nothing. An outer reader undoes the compression so that the bytes of the tar itself
  * can be hashed; an inner one reads the tar. */
-#include "drivers/image/unpack.h"
-#include "drivers/image/archive.h"
+#include "drivers/image/unpack_private.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h> /* RESOLVE_NO_XDEV */
 #include <malloc.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "base/map.h"
 #include "os/file.h"
 
 #define WHITEOUT ".wh."
 #define OPAQUE   WHITEOUT WHITEOUT ".opq"
 
 enum {
-    PATH_BYTES = 4096,
-    BLOCK = 65536,
-    LINKS_MAX = 40,
-    UPS_MAX = 400,
     ID_MAX = 65535,
     TAR_BLOCK = 512,
 };
@@ -35,21 +27,6 @@ const struct unpack_counts unpack_most = {
     .entries = 2000000,
     .steps = 64000000,
     .copies = 100000,
-};
-
-struct unpack {
-    const struct unpack_opts *o;
-    int root;
-    struct archive *outer, *inner;
-    EVP_MD_CTX *hash;
-    struct err source; /* what 'read' said when it failed */
-    bool source_failed;
-    struct map *copied; /* entries that came from below: whiteouts hide them too */
-    bool opaque;
-    struct unpack_counts *counts, own;
-    const struct unpack_counts *most;
-    uint64_t given; /* bytes of the uncompressed archive so far */
-    char in[BLOCK], mid[BLOCK];
 };
 
 /* ---- reading ---- */
@@ -68,7 +45,7 @@ static la_ssize_t give_outer(struct archive *a, void *ctx, const void **p)
 }
 
 /* '*sum' grows by 'n'; 'what' says in words what has come to too much. */
-static int count(const struct unpack *u, int64_t *sum, int64_t n, int64_t most, const char *what,
+int unpack_count(const struct unpack *u, int64_t *sum, int64_t n, int64_t most, const char *what,
                  struct err *e)
 {
     if (n > most - *sum)
@@ -78,14 +55,14 @@ static int count(const struct unpack *u, int64_t *sum, int64_t n, int64_t most, 
     return 0;
 }
 
-static int count_bytes(struct unpack *u, int64_t n, struct err *e)
+int unpack_count_bytes(struct unpack *u, int64_t n, struct err *e)
 {
-    return count(u, &u->counts->bytes, n, u->most->bytes, "holds more bytes than", e);
+    return unpack_count(u, &u->counts->bytes, n, u->most->bytes, "holds more bytes than", e);
 }
 
-static int count_entry(struct unpack *u, struct err *e)
+int unpack_count_entry(struct unpack *u, struct err *e)
 {
-    return count(u, &u->counts->entries, 1, u->most->entries, "holds more files than", e);
+    return unpack_count(u, &u->counts->entries, 1, u->most->entries, "holds more files than", e);
 }
 
 static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
@@ -97,8 +74,8 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         archive_set_error(a, EIO, "%s", archive_error_string(u->outer));
         return -1;
     }
-    if (n > 0 && EVP_DigestUpdate(u->hash, u->mid, (size_t)n) != 1)
-        abort();
+    if (n > 0)
+        digest_add(u->hash, u->mid, (size_t)n);
     *p = u->mid;
     if (n == 0 && u->given % TAR_BLOCK != 0) {
         /* Some writers (umoci) leave the last file's padding out; the blob's own digest has been
@@ -107,7 +84,8 @@ static la_ssize_t give_inner(struct archive *a, void *ctx, const void **p)
         memset(u->mid, 0, (size_t)n);
     }
     u->given += (uint64_t)n;
-    if (count(u, &u->counts->read, n, u->most->read, "is, unpacked, longer than", &u->source) < 0) {
+    if (unpack_count(u, &u->counts->read, n, u->most->read, "is, unpacked, longer than",
+                     &u->source) < 0) {
         u->source_failed = true;
         archive_set_error(a, EFBIG, "too long");
         return -1;
@@ -154,232 +132,6 @@ static int clean(const char *name, char path[PATH_BYTES], struct err *e)
     return 0;
 }
 
-static int open_in(int root, const char *path, int flags)
-{
-    return fd_open_in(root, *path ? path : ".", flags, RESOLVE_NO_XDEV);
-}
-
-/* An entry of a folder. */
-struct place {
-    ino_t dir;
-    char name[256];
-};
-
-static size_t place_of(const struct stat *dir, const char *name, struct place *out)
-{
-    *out = (struct place){ .dir = dir->st_ino };
-    return offsetof(struct place, name) +
-           (size_t)snprintf(out->name, sizeof(out->name), "%s", name);
-}
-
-/* What is made in a folder does not change its time. */
-static void keep_time(int dir, const struct stat *before)
-{
-    const struct timespec t[2] = { { .tv_nsec = UTIME_OMIT }, before->st_mtim };
-
-    futimens(dir, t);
-}
-
-/* 1: it is there, 0: it is not. */
-static int look(int dir, const char *name, struct stat *st, struct err *e)
-{
-    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) == 0)
-        return 1;
-    return errno == ENOENT || errno == ENAMETOOLONG ? 0
-                                                    : err_sys(e, errno, "stat a file of a layer");
-}
-
-static int no_folder(struct err *e)
-{
-    return err_set(e, ERR_INVALID, "a file in the archive lies in what is no folder");
-}
-
-/* On the way along a name: 'at' is where it is, in which there is no link. */
-struct way {
-    char at[PATH_BYTES], rest[2 * PATH_BYTES];
-    int links, ups;
-    bool hidden; /* nothing of what lies below shows there */
-};
-
-/* The way goes on at 'target', seen from 'from', and then on as it would have. */
-static int turn(struct way *w, const char *from, const char *target, struct err *e)
-{
-    char rest[2 * PATH_BYTES];
-
-    if (w->links > LINKS_MAX || w->ups > UPS_MAX ||
-        snprintf(rest, sizeof(rest), "%s/%s/%s", *target == '/' ? "" : from, target, w->rest) >=
-            (int)sizeof(rest))
-        return err_set(e, ERR_INVALID, "a name in the archive leads in circles");
-    memcpy(w->rest, rest, strlen(rest) + 1);
-    return 0;
-}
-
-static int count_steps(struct unpack *u, int64_t n, struct err *e)
-{
-    return count(u, &u->counts->steps, n, u->most->steps,
-                 "leads through more folders and links than", e);
-}
-
-static int open_below(struct unpack *u, const char *path, int *fd, struct stat *st, struct err *e)
-{
-    int64_t looked = 0;
-
-    TRY(below_open(&u->o->below, path, fd, st, &looked, e));
-    return count_steps(u, looked, e);
-}
-
-/* Makes the folder 'name' in 'dir', as it is below. */
-static int make_folder(struct unpack *u, const struct way *w, int dir, const char *name,
-                       const char *path, bool replaces, struct err *e)
-{
-    struct stat before, st;
-
-    TRY(count_entry(u, e));
-    if (fstat(dir, &before) < 0 || mkdirat(dir, name, 0755) < 0)
-        return err_sys(e, errno, "mkdir in a layer");
-    _cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return err_sys(e, errno, "open a folder of a layer");
-    _cleanup_close_ int from = -1;
-    if (!w->hidden && !replaces)
-        TRY(open_below(u, path, &from, &st, e));
-    if (replaces)
-        TRY(below_hide(fd, e));
-    if (from >= 0 && S_ISDIR(st.st_mode))
-        TRY(below_copy_attributes(from, &st, fd, e));
-    keep_time(dir, &before);
-    return TAKE_FD(fd);
-}
-
-/* Something of below becomes the layer's own; 0 if there is nothing that can. */
-static int copy_up(struct unpack *u, const struct way *w, int dir, const char *name,
-                   const char *path, bool only_links, struct stat *st, struct err *e)
-{
-    struct stat before;
-    struct place place;
-    _cleanup_close_ int from = -1;
-
-    if (!w->hidden)
-        TRY(open_below(u, path, &from, st, e));
-    if (from < 0 || S_ISDIR(st->st_mode) || (only_links && !S_ISLNK(st->st_mode)))
-        return 0;
-    TRY(count(u, &u->counts->copies, 1, u->most->copies, "copies more files than", e));
-    TRY(count_entry(u, e));
-    TRY(count_bytes(u, S_ISREG(st->st_mode) ? st->st_size : 0, e));
-    if (fstat(dir, &before) < 0)
-        return err_sys(e, errno, "stat a folder of a layer");
-    TRY(below_copy(from, st, dir, name, e));
-    keep_time(dir, &before);
-    if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) < 0)
-        return err_sys(e, errno, "stat a copied file of a layer");
-    map_set(u->copied, &place, place_of(&before, name, &place), u);
-    return 1;
-}
-
-enum step { STEP_IN, STEP_TURN };
-
-/* One part of a name, from the folder '*dir' on. */
-static int step(struct unpack *u, struct way *w, int *dir, const char *name, struct err *e)
-{
-    char path[PATH_BYTES], target[PATH_BYTES];
-    struct stat st = { 0 };
-
-    TRY(count_steps(u, 1, e));
-    if (snprintf(path, sizeof(path), "%s%s%s", w->at, *w->at ? "/" : "", name) >= PATH_BYTES)
-        return err_set(e, ERR_INVALID, "a name in the archive is too long");
-    int there = look(*dir, name, &st, e);
-    TRY(there);
-    bool white = there && below_is_whiteout(&st);
-    if (!there)
-        TRY(there = copy_up(u, w, *dir, name, path, true, &st, e));
-    if (there && S_ISLNK(st.st_mode)) {
-        ssize_t n = readlinkat(*dir, name, target, sizeof(target) - 1);
-        if (n < 0)
-            return err_sys(e, errno, "read a link of a layer");
-        target[n] = '\0';
-        w->links++;
-        return turn(w, w->at, target, e) < 0 ? -1 : STEP_TURN;
-    }
-    if (there && !white && !S_ISDIR(st.st_mode))
-        return no_folder(e);
-    if (white && unlinkat(*dir, name, 0) < 0)
-        return err_sys(e, errno, "replace a whiteout");
-    int next = there && !white ? openat(*dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                               : make_folder(u, w, *dir, name, path, white, e);
-    if (next < 0)
-        return there && !white ? err_sys(e, errno, "open a folder of a layer") : -1;
-    close(*dir);
-    *dir = next;
-    int hidden = below_is_hidden(next, e);
-    TRY(hidden);
-    w->hidden = w->hidden || hidden;
-    memcpy(w->at, path, strlen(path) + 1);
-    return STEP_IN;
-}
-
-/* The next part of what is left, "" at the end. */
-static void next_part(struct way *w, char name[PATH_BYTES])
-{
-    char *p = w->rest + strspn(w->rest, "/");
-    size_t n = MIN(strcspn(p, "/"), (size_t)PATH_BYTES - 1);
-
-    memcpy(name, p, n);
-    name[n] = '\0';
-    memmove(w->rest, p + n, strlen(p + n) + 1);
-}
-
-/* The folder 'path', through links of this layer and of those below, made where it is missing. */
-static int walk(struct unpack *u, const char *path, struct way *w, struct err *e)
-{
-    _cleanup_close_ int dir = -1;
-    char name[PATH_BYTES];
-    int how = STEP_TURN;
-
-    *w = (struct way){ .links = 0 };
-    memcpy(w->rest, path, strlen(path) + 1);
-    for (;;) {
-        if (how == STEP_TURN) {
-            if (dir >= 0)
-                close(dir);
-            dir = open_in(u->root, "", O_RDONLY | O_DIRECTORY);
-            if (dir < 0)
-                return err_sys(e, errno, "open a layer");
-            w->at[0] = '\0';
-            w->hidden = u->opaque;
-            how = STEP_IN;
-        }
-        next_part(w, name);
-        if (!*name)
-            return TAKE_FD(dir);
-        if (strcmp(name, ".") == 0)
-            continue;
-        if (strcmp(name, "..") == 0) {
-            char *slash = strrchr(w->at, '/');
-            w->at[slash ? slash - w->at : 0] = '\0';
-            w->ups++;
-            TRY(turn(w, w->at, ".", e));
-            how = STEP_TURN;
-            continue;
-        }
-        TRY(how = step(u, w, &dir, name, e));
-    }
-}
-
-/* As walk(); most folders are there. */
-static int open_folder(struct unpack *u, const char *path, struct err *e)
-{
-    struct way w;
-    int fd = open_in(u->root, path, O_RDONLY | O_DIRECTORY);
-
-    if (fd >= 0)
-        return fd;
-    if (errno == ENOENT || errno == ENOTDIR)
-        return walk(u, path, &w, e);
-    return errno == ELOOP || errno == ENAMETOOLONG || errno == EXDEV
-               ? no_folder(e)
-               : err_sys(e, errno, "open a folder of a layer");
-}
-
 /* ---- one entry ---- */
 
 /* What stands there goes, unless both are folders.  '*white': it was a whiteout. */
@@ -390,7 +142,7 @@ static int make_way(struct unpack *u, int parent, const char *name, bool folder,
     struct place place;
 
     *white = false;
-    int there = look(parent, name, &st, e);
+    int there = way_look(parent, name, &st, e);
     if (there <= 0)
         return there;
     if (fstat(parent, &dir) < 0)
@@ -412,7 +164,7 @@ static int put_content(struct unpack *u, int fd, struct err *e)
     int r;
 
     while ((r = archive_read_data_block(u->inner, &p, &n, &at)) == ARCHIVE_OK) {
-        TRY(count_bytes(u, (int64_t)n, e));
+        TRY(unpack_count_bytes(u, (int64_t)n, e));
         for (const char *c = p; n;) {
             ssize_t did = pwrite(fd, c, n, at);
             if (did < 0 && errno == EFBIG)
@@ -451,15 +203,15 @@ static int link_target(struct unpack *u, char *path, struct err *e)
 
     if (slash)
         *slash = '\0';
-    _cleanup_close_ int dir = walk(u, slash ? path : "", &w, e);
+    _cleanup_close_ int dir = way_walk(u, slash ? path : "", &w, e);
     TRY(dir);
     if (!*leaf ||
         snprintf(real, sizeof(real), "%s%s%s", w.at, *w.at ? "/" : "", leaf) >= PATH_BYTES)
         return err_set(e, ERR_INVALID, "a hard link in the archive points to nothing in it");
-    int there = look(dir, leaf, &st, e);
+    int there = way_look(dir, leaf, &st, e);
     TRY(there);
     if (!there)
-        TRY(copy_up(u, &w, dir, leaf, real, false, &st, e));
+        TRY(way_copy_up(u, &w, dir, leaf, real, false, &st, e));
     _cleanup_close_ int fd = openat(dir, leaf, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT && errno != ENAMETOOLONG)
         return err_sys(e, errno, "open a file of a layer");
@@ -483,8 +235,8 @@ static int put_hardlink(struct unpack *u, const char *target, int parent, const 
     return 0;
 }
 
-/* In the place of what the file had. */
-static void put_xattrs(struct archive_entry *en, int fd)
+/* In the place of what the file had.  A file system that keeps none is no fault of the archive. */
+static int put_xattrs(struct archive_entry *en, int fd, struct err *e)
 {
     char names[PATH_BYTES];
     ssize_t had = flistxattr(fd, names, sizeof(names));
@@ -493,12 +245,16 @@ static void put_xattrs(struct archive_entry *en, int fd)
     size_t n;
 
     for (const char *p = names; had > 0 && p < names + had; p += strlen(p) + 1)
-        if (below_xattr_ok(p))
-            fremovexattr(fd, p);
+        if (below_xattr_ok(p) && fremovexattr(fd, p) < 0)
+            return err_sys(e, errno, "remove an attribute of a file of a layer");
     archive_entry_xattr_reset(en);
     while (archive_entry_xattr_next(en, &name, &value, &n) == ARCHIVE_OK)
-        if (name && below_xattr_ok(name))
-            fsetxattr(fd, name, value, n, 0);
+        if (name && below_xattr_ok(name) && fsetxattr(fd, name, value, n, 0) < 0 &&
+            errno != ENOTSUP)
+            return errno == E2BIG || errno == ERANGE
+                       ? err_set(e, ERR_INVALID, "an attribute in the archive is too long")
+                       : err_sys(e, errno, "set an attribute of a file of a layer");
+    return 0;
 }
 
 static int put_metadata(struct unpack *u, struct archive_entry *en, int parent, const char *name,
@@ -520,11 +276,13 @@ static int put_metadata(struct unpack *u, struct archive_entry *en, int parent, 
             return err_sys(e, errno, "chmod a file of a layer");
         if (u->o->layer && (type == S_IFREG || type == S_IFDIR)) {
             _cleanup_close_ int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-            if (fd >= 0)
-                put_xattrs(en, fd);
+            if (fd < 0)
+                return err_sys(e, errno, "open a file of a layer");
+            TRY(put_xattrs(en, fd, e));
         }
     }
-    utimensat(parent, name, t, AT_SYMLINK_NOFOLLOW);
+    if (utimensat(parent, name, t, AT_SYMLINK_NOFOLLOW) < 0)
+        return err_sys(e, errno, "set the time of a file of a layer");
     return 0;
 }
 
@@ -543,7 +301,7 @@ static int hide(struct unpack *u, int parent, const char *name, struct err *e)
 
     if (fstat(parent, &dir) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
-    int there = look(parent, name, &st, e);
+    int there = way_look(parent, name, &st, e);
     TRY(there);
     if (there) {
         if (S_ISDIR(st.st_mode)) {
@@ -640,14 +398,14 @@ static int put_entry(struct unpack *u, struct archive_entry *en, struct err *e)
     if (slash)
         *slash = '\0';
     const char *name = slash ? slash + 1 : path;
-    _cleanup_close_ int parent = open_folder(u, slash ? path : "", e);
+    _cleanup_close_ int parent = way_folder(u, slash ? path : "", e);
     TRY(parent);
     if (fstat(parent, &before) < 0)
         return err_sys(e, errno, "stat a folder of a layer");
     int white = u->o->layer ? put_whiteout(u, parent, name, e) : 0;
     if (!white)
         white = put_in(u, en, parent, name, e);
-    keep_time(parent, &before);
+    TRY(way_keep_time(parent, &before, e));
     return white < 0 ? -1 : 0;
 }
 
@@ -659,7 +417,7 @@ static int put_all(struct unpack *u, struct err *e)
     int r;
 
     while ((r = archive_read_next_header(u->inner, &en)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
-        TRY(count_entry(u, e));
+        TRY(unpack_count_entry(u, e));
         TRY(put_entry(u, en, e));
     }
     if (r != ARCHIVE_EOF)
@@ -697,9 +455,10 @@ static int open_readers(struct unpack *u, struct err *e)
 
 int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *out, struct err *e)
 {
-    unsigned n = 32;
-
     TRY(archive_open(e));
+    struct digest *hash = digest_new(DIGEST_SHA256, e);
+    if (!hash)
+        return -1;
     struct unpack *u = calloc(1, sizeof(*u));
     if (!u)
         abort();
@@ -711,19 +470,18 @@ int unpack_tar(int dir_fd, const struct unpack_opts *o, struct unpack_result *ou
     u->outer = archive_read_new();
     u->inner = archive_read_new();
     u->copied = map_new();
-    u->hash = EVP_MD_CTX_new();
-    if (!u->outer || !u->inner || !u->hash || EVP_DigestInit_ex(u->hash, EVP_sha256(), NULL) != 1)
+    u->hash = hash;
+    if (!u->outer || !u->inner)
         abort();
     int result = open_readers(u, e) < 0 ? -1 : put_all(u, e);
     if (result == 0) {
-        if (EVP_DigestFinal_ex(u->hash, out->digest, &n) != 1)
-            abort();
+        digest_end(u->hash, out->digest);
         out->bytes = u->counts->bytes - before;
         out->opaque = u->opaque;
     }
     archive_read_free(u->inner);
     archive_read_free(u->outer);
-    EVP_MD_CTX_free(u->hash);
+    digest_free(u->hash);
     map_free(u->copied);
     free(u);
     malloc_trim(0); /* decompressors are large */

@@ -164,3 +164,63 @@ struct mail *mail_folder(const char *dir, const char *from)
 {
     return any_new(&folder_class, dir, NULL, NULL, from);
 }
+
+/* ---- the class */
+
+/* clang-format off */
+#define T struct mail_settings
+static const struct setting keys[] = {
+    SETTING_STR(T, "mail.smtp_url",           smtp_url,           "",                "smtp://HOST:PORT or smtps://…; empty: mails are written to the state folder.", .reload = true, .password = "mail.smtp_password_file"),
+    SETTING_STR(T, "mail.smtp_user",          smtp_user,          "",                "User at the mail server.", .reload = true),
+    SETTING_STR(T, "mail.smtp_password_file", smtp_password_file, "",                "File that holds that user's password.", .reload = true),
+    SETTING_STR(T, "mail.from",               from,               "brume@localhost", "Sender of mails.", .reload = true),
+};
+#undef T
+/* clang-format on */
+
+static void settings_check(struct setting_check *c, void *values)
+{
+    const char *url = ((struct mail_settings *)values)->smtp_url;
+
+    if (*url && strncmp(url, "smtp://", 7) != 0 && strncmp(url, "smtps://", 8) != 0)
+        setting_wrong(c, "mail.smtp_url", "must begin with smtp:// or smtps://");
+}
+
+const struct settings mail_settings = SETTINGS(struct mail_settings, keys, .check = settings_check);
+
+/* The password of the mail server, from its file; "" where there is none. */
+static int password_read(const struct driver_opts *o, const char *file, const char **out,
+                         struct err *e)
+{
+    struct str s = STR("");
+
+    if (*file)
+        TRY(file_read(o->arena, file, KIB(4), &s, e));
+    while (s.n && strchr("\r\n", s.p[s.n - 1]))
+        s.n--;
+    *out = arena_dup(o->arena, s.p, s.n);
+    return 0;
+}
+
+static void *open_mail(const struct driver_opts *o, struct err *e)
+{
+    const struct mail_settings *s = o->settings;
+    const char *password;
+
+    if (!*s->smtp_url)
+        return mail_folder(arena_printf(o->arena, "%s/mail", o->state_dir), s->from);
+    if (password_read(o, s->smtp_password_file, &password, e) < 0)
+        return NULL;
+    return mail_smtp(s->smtp_url, s->smtp_user, password, s->from);
+}
+
+static void close_mail(void *driver)
+{
+    mail_free(driver);
+}
+
+const struct driver_class mail_driver = { .name = "mail",
+                                          .settings = &mail_settings,
+                                          .open = open_mail,
+                                          .close = close_mail,
+                                          .reload = true };

@@ -4,12 +4,19 @@
 /* Mail that leaves the platform: through an SMTP server, or into a folder where none is configured.
  */
 
-#include "base/base.h"
+#include "base/driver.h"
 
 struct mail_message {
     const char *to, *subject, *text; /* plain UTF-8 */
     const char *id;                  /* ends the Message-ID, and names the file in a folder */
 };
+
+struct mail_settings {
+    const char *smtp_url, *smtp_user, *smtp_password_file, *from;
+};
+extern const struct settings mail_settings;
+extern const struct driver_class mail_driver;
+#define app_mail(app) ((struct mail *)app_driver((app), &mail_driver, MODE_LIVE))
 
 struct mail;
 struct mail_class {

@@ -6,7 +6,14 @@
  * which the edge answers at.  Everything is idempotent, and found again after a restart from the
  * kernel and from 'dir'. */
 
-#include "base/base.h"
+#include "base/driver.h"
+
+struct net_settings {
+    int64_t port_min, port_max; /* for host port 0 */
+    const char *transit_cidr;   /* "198.18.0.0/15": between the host and its VPCs */
+};
+extern const struct settings net_settings;
+extern const struct driver_class net_driver;
 
 struct net;
 struct net_opts {

@@ -133,7 +133,7 @@ bool cli_flag_fits(const struct command *c, const struct cli_flag *f)
     case FLAG_LIST:
         return route_lists(r);
     case FLAG_READ:
-        return r->method == GET && r->work != WRITE && r->work != STREAM;
+        return r->method == GET && r->work != WRITE && r->work != STREAM && !r->bytes;
     case FLAG_WAIT:
         return r->method != GET;
     }

@@ -301,7 +301,7 @@ static int check_common(const struct command *c, const struct cli_common *o, str
 
     if (o->all && !route_lists(r))
         return err_set(e, ERR_INVALID, "--all is for lists");
-    if (o->watch && (r->method != GET || r->work == WRITE || r->work == STREAM))
+    if (o->watch && (r->method != GET || r->work == WRITE || r->work == STREAM || r->bytes))
         return err_set(e, ERR_INVALID, "--watch is for what shows or lists things");
     if (o->wait && r->method == GET)
         return err_set(e, ERR_INVALID, "--wait is for what makes or changes things: see --watch");

@@ -481,7 +481,9 @@ int cli_run(struct cli *c, const struct command *k, int argc, const char *const 
         rc = cli_watch(c, k, path);
     else if (route_lists(k->route))
         rc = run_list(c, k, path, &f);
-    else if (k->route->work == STREAM || f.common.follow)
+    else if (k->route->bytes && isatty(fileno(c->out)))
+        rc = cli_usage(c, "this command gives a file: brume %s > FILE", cli_words_of(c->arena, k));
+    else if (k->route->work == STREAM || k->route->bytes || f.common.follow)
         rc = run_stream(c, k, path, sent);
     else
         rc = run_one(c, k, path, sent, &f);

@@ -64,6 +64,8 @@ static const struct field image_fields[] = {
     FIELD_INT (T, size_bytes,    0, .doc = "Bytes of its layers."),
     FIELD_INT (T, progress,      0, .doc = "Percent."),
     FIELD_MAP (T, tags,          FF_CREATE | FF_UPDATE | FF_CLEAR, .doc = "Labels of your own."),
+    FIELD_INT (T, archive_bytes, 0, .doc = "Bytes of what was imported, which /images/{id}/archive gives back; 0: that is not kept."),
+    FIELD_UUID(T, archive_id,    FF_HIDDEN, .doc = "Where that is."),
     FIELD_INT (T, deleted_at,    FF_HIDDEN, .doc = "When its deletion was asked for."),
 };
 #undef T
@@ -85,12 +87,14 @@ static const struct enum_name format_names[] = { { IMPORT_OCI, "oci" },
 struct image_import_args {
     const char *name, *cmd;
     enum import_format format;
+    bool archive;
 };
 /* clang-format off */
 static const struct field image_import_fields[] = {
     FIELD_STR (struct image_import_args, name,   FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .form = &form_local_image, .doc = "Its name in your tenant."),
     FIELD_ENUM(struct image_import_args, format, enum import_format, FF_CREATE, .names = format_names, .dflt = IMPORT_OCI, .doc = "An OCI or docker archive, or a tarball of files (rootfs)."),
     FIELD_STR (struct image_import_args, cmd,    FF_CREATE, .max = 4096, .doc = "Command of a rootfs as a JSON list; [\"/bin/sh\"] if left out."),
+    FIELD_BOOL(struct image_import_args, archive, FF_CREATE, .dflt = 1, .doc = "Keeps the archive too, for GET /images/{id}/archive; its bytes count as the image's do."),
 };
 /* clang-format on */
 const struct record image_import_query = RECORD(image_import_args, NULL, image_import_fields);
@@ -145,8 +149,6 @@ int image_create(struct call *c, struct err *e)
     return reply_row(c, &image_record, i);
 }
 
-static const char sql_by_name[] = "SELECT @ FROM images WHERE tenant_id = $1 AND mode = $2"
-                                  " AND name = $3 AND deleted_at = 0 /*pg: FOR UPDATE */";
 static const char sql_by_id[] = "SELECT @ FROM images WHERE id = $1 /*pg: FOR UPDATE */";
 
 static int try_again(struct call *c, struct image *i, struct err *e)
@@ -155,9 +157,7 @@ static int try_again(struct call *c, struct image *i, struct err *e)
 
     i->status = IMAGE_ROW_PENDING;
     i->status_reason = NULL;
-    TRY(call_update(c, &image_record, &old, i,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"),
-                    e));
+    TRY(call_update(c, &image_record, &old, i, FIELD_SET(image, status, status_reason), e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -200,30 +200,28 @@ void image_check(struct call *c, const char *name)
 
 int image_for_launch(struct call *c, const char *name, struct image *out, struct err *e)
 {
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
     struct uuid id;
-    struct rows got;
 
     if (id_parse((struct str){ name, strlen(name) }, image_record.prefix, &id) == ID_OK) {
         TRY(call_ref(c, &image_record, "image", &id, out, e));
         return image_usable(c, out, e);
     }
-    TRY(db_query(c->db, c->arena, &image_record, sql_by_name, ARGS(A(&c->tenant), A(mode), A(name)),
-                 &got, e));
-    if (got.n == 0) {
+    int found = call_find(c, image, name, name, out, e);
+    TRY(found);
+    if (!found) {
         *out = (struct image){ .name = name };
         int rc = image_make(c, out, e);
         if (rc < 0 && e->code == ERR_ALREADY_EXISTS)
             e->code = ERR_BUSY; /* another launch has just made it: run again and find it */
         return rc;
     }
-    *out = *(struct image *)got.v;
     if (of_another_project(c, out))
         return err_set(e, ERR_NOT_FOUND, "There is no such image: image");
     return image_usable(c, out, e);
 }
 
-static const char sql_users[] = "SELECT count(*) FROM instances WHERE image_id = $1";
+static const char sql_users[] = "SELECT (SELECT count(*) FROM instances WHERE image_id = $1) +"
+                                " (SELECT count(*) FROM unit_instances WHERE image_id = $1)";
 
 int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *e)
 {
@@ -231,12 +229,15 @@ int image_users(struct db *db, const struct uuid *id, int64_t *out, struct err *
 }
 
 static const char sql_staying[] =
-    "SELECT count(*) FROM instances WHERE image_id = $1 AND deleted_at = 0";
+    "SELECT (SELECT count(*) FROM instances WHERE image_id = $1 AND deleted_at = 0) +"
+    " (SELECT count(*) FROM unit_instances WHERE image_id = $1 AND deleted_at = 0)";
 
 int image_erase(struct call *c, const struct image *i, struct err *e)
 {
     TRY(call_delete(c, &image_record, i, e));
     TRY(quota_take(c, &quota_image_bytes, -image_own_bytes(i), e));
+    if (!uuid_is_nil(&i->archive_id))
+        TRY(blob_drop(c, &i->archive_id, &quota_image_bytes, e));
     return call_due(c, &image_loop, &i->id, c->now, e);
 }
 
@@ -261,10 +262,7 @@ int image_delete(struct call *c, struct err *e)
         i.status = IMAGE_ROW_DELETING;
         i.status_reason = "waiting for the last instances of it to be gone";
         i.deleted_at = c->now;
-        TRY(call_update(c, r, &old, &i,
-                        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
-                            FIELD_SET(r, "deleted_at"),
-                        e));
+        TRY(call_update(c, r, &old, &i, FIELD_SET(image, status, status_reason, deleted_at), e));
         TRY(call_due(c, &image_loop, &i.id, c->now, e));
     }
     return reply_deleted(c, "image is being deleted");
@@ -305,17 +303,10 @@ int image_recipes_route(struct call *c, struct err *e)
 
 /* ---- import: the row first, the bytes next, then what became of them */
 
-struct import {
-    struct image row;
-    struct image_state state;
-};
-
 static uint64_t import_fields(void)
 {
-    const struct record *r = &image_record;
-
-    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "digest") |
-           FIELD_SET(r, "size_bytes") | FIELD_SET(r, "progress");
+    return FIELD_SET(image, status, status_reason, digest, size_bytes, progress, archive_id,
+                     archive_bytes);
 }
 
 /* What the first run of this request had made, where that run was cut short: 1 if it is there. */
@@ -382,9 +373,15 @@ static int import_failed(struct call *c, struct err *e)
 static int import_done(struct call *c, struct err *e)
 {
     struct image *i = c->in, old;
+    const struct kept_blob *archive = c->checked;
 
     TRY(import_row(c, &old, e));
     TRY(quota_take(c, &quota_image_bytes, i->size_bytes - image_own_bytes(&old), e));
+    if (archive) {
+        TRY(blob_keep(c, archive, &quota_image_bytes, e));
+        i->archive_id = archive->id;
+        i->archive_bytes = archive->size;
+    }
     TRY(call_update(c, &image_record, &old, i, import_fields(), e));
     return reply_row(c, &image_record, i);
 }
@@ -414,18 +411,9 @@ static void import_refused(struct call *c, const struct err *why)
     i->status = IMAGE_ROW_ERROR;
     i->status_reason = arena_strdup(c->arena, why->msg);
     i->digest = NULL;
-    i->size_bytes = i->progress = 0;
+    i->size_bytes = i->progress = i->archive_bytes = 0;
+    i->archive_id = (struct uuid){ "" };
     import_undo(c, import_failed);
-}
-
-static bool is_command(const struct json_value *v)
-{
-    if (json_type_of(v) != JSON_ARR || json_len(v) == 0)
-        return false;
-    for (size_t i = 0; i < json_len(v); i++)
-        if (json_type_of(json_at(v, i)) != JSON_STR)
-            return false;
-    return json_str_of(json_at(v, 0), NULL)[0] != '\0';
 }
 
 static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
@@ -436,7 +424,7 @@ static ssize_t import_read(void *ctx, void *p, size_t n, struct err *e)
 void image_import_check(struct call *c)
 {
     const struct image_import_args *q = c->query;
-    struct err e;
+    struct texts words;
 
     if (!q->cmd || !q->format)
         return;
@@ -444,22 +432,17 @@ void image_import_check(struct call *c)
         fault_add(c, "cmd", "not_allowed", "is for rootfs only: an OCI archive brings its own");
         return;
     }
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(q->cmd), &e);
-    if (!v || !is_command(v))
+    if (!texts_read(c->arena, q->cmd, &words) || !words.n || !words.v[0][0])
         fault_add(c, "cmd", "wrong_type", "must be a JSON list such as [\"/bin/sh\"]");
 }
-
-static const char sql_name_taken[] =
-    "SELECT count(*) FROM images WHERE tenant_id = $1 AND mode = $2 AND name = $3"
-    " AND deleted_at = 0";
 
 int image_import_admit(struct call *c, struct err *e)
 {
     const struct image_import_args *q = c->query;
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    int64_t taken;
+    struct image other;
+    int taken = call_find(c, image, name, q->name, &other, e);
 
-    TRY(db_int(c->db, sql_name_taken, ARGS(A(&c->tenant), A(mode), A(q->name)), 0, &taken, e));
+    TRY(taken);
     return taken ? err_set(e, ERR_ALREADY_EXISTS, "an image named '%s' exists already", q->name)
                  : 0;
 }
@@ -487,6 +470,15 @@ int image_import_route(struct call *c, struct err *e)
         import_undo(c, import_failed);
         return -1;
     }
+    if (q->archive) {
+        struct kept_blob *archive = arena_new(c->arena, struct kept_blob);
+
+        if (body_blob(c, archive, e) < 0) {
+            import_refused(c, e);
+            return -1;
+        }
+        c->checked = archive;
+    }
     i->status = IMAGE_ROW_READY;
     i->status_reason = NULL;
     i->digest = st.digest;
@@ -499,4 +491,30 @@ int image_import_route(struct call *c, struct err *e)
     if (e->code == ERR_QUOTA_EXCEEDED)
         import_refused(c, e);
     return -1;
+}
+
+/* ---- what was imported, as it came */
+
+static const char *archive_name(struct arena *a, const struct image *i)
+{
+    char *name = arena_printf(a, "%.64s.tar", i->name);
+
+    for (char *p = name; *p; p++)
+        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", *p))
+            *p = '_';
+    return name;
+}
+
+int image_archive(struct call *c, struct err *e)
+{
+    struct image i;
+
+    TRY(call_target(c, &image_record, &i, e));
+    if (uuid_is_nil(&i.archive_id))
+        return err_set(e, ERR_INVALID_STATE, "image '%s' has no archive: %s", i.name,
+                       i.source == IMAGE_IMPORT
+                           ? "it is not imported yet, or was without keeping it"
+                           : "only what was imported has one");
+    struct bytes_known k = { .name = archive_name(c->arena, &i) };
+    return reply_blob(c, &i.archive_id, &k, e);
 }

@@ -66,11 +66,7 @@ static int image_moved(struct visit *v, struct call *c, void *arg, struct err *e
 
     TRY(image_count(c, old, now, e));
     TRY(call_update(c, &image_record, old, now,
-                    FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason") |
-                        FIELD_SET(&image_record, "digest") |
-                        FIELD_SET(&image_record, "size_bytes") |
-                        FIELD_SET(&image_record, "progress"),
-                    e));
+                    FIELD_SET(image, status, status_reason, digest, size_bytes, progress), e));
     if (now->status != IMAGE_ROW_READY && now->status != IMAGE_ROW_ERROR)
         return 0;
     TRY(db_each(c->db, sql_waiting, ARGS(A(&old->id)), waiting_add, &w, e));
@@ -100,7 +96,7 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
     bool ran;
 
     if (now->status == IMAGE_ROW_BUILDING && v->now >= now->updated_at + HOURS(IMPORT_HOURS)) {
-        TRY(image_inspect(v->images, v->arena, name, &st, e));
+        TRY(image_inspect(app_images(v->app, v->mode), v->arena, name, &st, e));
         if (st.status == IMAGE_BUILDING) /* slow, but alive */
             return visit_again(v, SECONDS(60));
         now->status = IMAGE_ROW_ERROR;
@@ -110,7 +106,7 @@ static int import_visit(struct visit *v, struct image *now, struct err *e)
             return visit_again(v, 0);
     }
     if (now->status == IMAGE_ROW_ERROR)
-        TRY(image_remove(v->images, name, e));
+        TRY(image_remove(app_images(v->app, v->mode), name, e));
     return visit_settled(v);
 }
 
@@ -159,9 +155,7 @@ static int image_late(struct visit *v, struct call *c, void *arg _unused_, struc
     now.status = IMAGE_ROW_ERROR;
     now.status_reason =
         "it was not deleted in time: instances of it are not gone; it goes with them";
-    return call_update(
-        c, &image_record, old, &now,
-        FIELD_SET(&image_record, "status") | FIELD_SET(&image_record, "status_reason"), e);
+    return call_update(c, &image_record, old, &now, FIELD_SET(image, status, status_reason), e);
 }
 
 /* It was deleted, and goes with the last instance of it. */
@@ -221,7 +215,7 @@ static int image_visit(struct visit *v, struct err *e)
         TRY(image_save(v, &now, &ran, e));
         return ran ? visit_settled(v) : visit_again(v, 0);
     }
-    TRY(image_ensure(v->images, v->arena, now.name, share_name(v->arena, &now),
+    TRY(image_ensure(app_images(v->app, v->mode), v->arena, now.name, share_name(v->arena, &now),
                      now.status == IMAGE_ROW_PENDING, &st, e));
     now.progress = st.progress;
     now.status_reason = st.step;

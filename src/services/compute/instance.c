@@ -7,8 +7,6 @@
 
 extern const struct migration compute_migrations[];
 
-enum { MAX_PORTS = 10 };
-
 static const struct enum_name status_names[] = {
     { INSTANCE_PENDING, "pending" },       { INSTANCE_PROVISIONING, "provisioning" },
     { INSTANCE_RUNNING, "running" },       { INSTANCE_STOPPED, "stopped" },
@@ -28,176 +26,6 @@ static const struct enum_name policy_names[] = { { RESTART_ON_FAILURE, "on-failu
                                                  { RESTART_NEVER, "never" },
                                                  { 0 } };
 
-/* ---- port maps */
-
-struct port_map {
-    int64_t host, port;
-    bool udp;
-};
-
-static bool port_number(struct str s, int64_t *out)
-{
-    return s.n && s.p[0] != '-' && int_parse(s, 0, INT64_MAX, out);
-}
-
-/* "8080:80", "8080:80/tcp", "53:53/udp", "80" (any host port).  NULL, or what is wrong. */
-static const char *port_parse(struct str s, struct port_map *out, const char **code)
-{
-    static const char *const form =
-        "must be a port map such as 8080:80 or 53:53/udp, host port first";
-    const char *slash = s.n ? memchr(s.p, '/', s.n) : NULL;
-    struct str proto = STR("tcp");
-
-    if (slash) {
-        proto = (struct str){ slash + 1, s.n - (size_t)(slash + 1 - s.p) };
-        s.n = (size_t)(slash - s.p);
-    }
-    if (!str_is(proto, "tcp") && !str_is(proto, "udp"))
-        return form;
-    out->udp = str_is(proto, "udp");
-    const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
-    struct str port = s;
-    out->host = 0;
-    if (colon) {
-        port = (struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) };
-        if (!port_number((struct str){ s.p, (size_t)(colon - s.p) }, &out->host))
-            return form;
-    }
-    if (!port_number(port, &out->port))
-        return form;
-    if (out->host <= 65535 && out->port >= 1 && out->port <= 65535)
-        return NULL;
-    *code = "out_of_range";
-    return "must have a host port from 0 to 65535 and a port from 1 to 65535";
-}
-
-static const char *check_port(const char *key _unused_, const char *value, const char **code)
-{
-    struct port_map ignored;
-
-    return port_parse(str_of(value), &ignored, code);
-}
-
-/* Reads "a,b" or ["a","b"]; NULL, or what is wrong. */
-static const char *ports_read(struct arena *a, const char *json, struct port_map *out, size_t *n)
-{
-    struct err e;
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(json), &e);
-    enum json_type type = v ? json_type_of(v) : JSON_NULL;
-    struct buf text = BUF(4096);
-    const char *wrong = NULL, *code;
-
-    *n = 0;
-    for (size_t i = 0; type == JSON_ARR && i < json_len(v); i++) {
-        size_t len = 0;
-        const char *s = json_str_of(json_at(v, i), &len);
-        if (!s) {
-            buf_free(&text);
-            return "must be a list of texts such as \"8080:80\"";
-        }
-        if (i)
-            buf_putc(&text, ',');
-        buf_put(&text, s, len);
-    }
-    if (type == JSON_STR)
-        buf_puts(&text, json_str_of(v, NULL));
-    else if (type != JSON_ARR)
-        wrong = "must be a text such as \"8080:80,53:53/udp\", or a list of them";
-    const char *at = arena_strdup(a, buf_cstr(&text));
-    buf_free(&text);
-    for (bool more = *at != '\0'; !wrong && more; at++) {
-        size_t len = strcspn(at, ",");
-
-        if (*n == MAX_PORTS)
-            wrong = "must be ten port maps at most";
-        else
-            wrong = port_parse((struct str){ at, len }, &out[(*n)++], &code);
-        at += len;
-        more = *at == ',';
-    }
-    return wrong;
-}
-
-static const char *check_ports(struct arena *a, const char **v)
-{
-    struct port_map map[MAX_PORTS];
-    size_t n;
-    struct buf text = BUF(4096);
-    const char *wrong = ports_read(a, *v, map, &n);
-
-    if (wrong)
-        return wrong;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < i; j++)
-            if (map[i].host && map[i].host == map[j].host && map[i].udp == map[j].udp)
-                return "must not use a host port twice";
-    buf_putc(&text, '"');
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&text, "%s%lld:%lld%s", i ? "," : "", (long long)map[i].host,
-                   (long long)map[i].port, map[i].udp ? "/udp" : "");
-    buf_putc(&text, '"');
-    *v = arena_strdup(a, buf_cstr(&text));
-    buf_free(&text);
-    return NULL;
-}
-
-#define PORT \
-    "0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
-#define PORT_MAP "((0+|" PORT "):)?" PORT "(/(tcp|udp))?"
-static const struct form form_ports = {
-    .check = check_ports,
-    .pattern = "^(" PORT_MAP "(," PORT_MAP ")*)?$",
-    .schema = "{\"oneOf\":[{\"type\":\"string\",\"maxLength\":1022,\"pattern\":\"^(" PORT_MAP
-              "(," PORT_MAP ")*)?$\"},{\"type\":\"array\",\"maxItems\":10,\"items\":{\"type\":"
-              "\"string\",\"pattern\":\"^" PORT_MAP "$\"}},{\"type\":\"null\"}]}",
-    .example = "8080:80",
-};
-
-const char *ports_for_host(struct arena *a, const char *ports)
-{
-    struct port_map map[MAX_PORTS];
-    size_t n = 0;
-    struct buf text = BUF(4096);
-    struct json_out o = JSON_OUT(&text);
-
-    if (!ports || ports_read(a, ports, map, &n))
-        return NULL;
-    json_open(&o, '[');
-    for (size_t i = 0; i < n; i++) {
-        json_open(&o, '{');
-        json_kint(&o, "host", map[i].host);
-        json_kint(&o, "port", map[i].port);
-        json_kstr(&o, "protocol", map[i].udp ? "udp" : "tcp");
-        json_close(&o);
-    }
-    json_close(&o);
-    const char *out = arena_strdup(a, buf_cstr(&text));
-    buf_free(&text);
-    return out;
-}
-
-const char *ports_from_host(struct arena *a, const char *host)
-{
-    struct err e;
-    _cleanup_(json_freep) struct json_value *v = host ? json_parse(str_of(host), &e) : NULL;
-    struct buf text = BUF(4096);
-
-    if (!v || json_type_of(v) != JSON_ARR || json_len(v) == 0)
-        return NULL;
-    buf_putc(&text, '"');
-    for (size_t i = 0; i < json_len(v); i++) {
-        const struct json_value *p = json_at(v, i);
-        bool udp = strcmp(json_get_str(a, p, "protocol", "tcp"), "udp") == 0;
-
-        buf_printf(&text, "%s%lld:%lld%s", i ? "," : "", (long long)json_get_int(p, "host", 0),
-                   (long long)json_get_int(p, "port", 0), udp ? "/udp" : "");
-    }
-    buf_putc(&text, '"');
-    const char *out = arena_strdup(a, buf_cstr(&text));
-    buf_free(&text);
-    return out;
-}
-
 /* ---- the table */
 
 const char *check_env(const char *key, const char *value _unused_, const char **code _unused_)
@@ -205,14 +33,12 @@ const char *check_env(const char *key, const char *value _unused_, const char **
     return !*key ? "must have a name" : strchr(key, '=') ? "must have no '=' in its name" : NULL;
 }
 
-static const char *check_cmd(struct arena *a _unused_, const char **v)
+static const char *check_cmd(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    struct texts words;
 
-    return list && json_len(list) > 0 && json_str_of(json_at(list, 0), NULL)[0]
-               ? NULL
-               : "must begin with a command";
+    return texts_read(a, *v, &words) && words.n && words.v[0][0] ? NULL
+                                                                 : "must begin with a command";
 }
 
 /* Its name is a host name, and resolves in its VPC by whatever its programs resolve names with. */
@@ -304,81 +130,45 @@ const struct record instance_record =
            .arn_type = "instance",
            .unique = { "instances_vpc_name",
                        "is in this VPC already: names there differ by more than their case" });
+const struct record unit_instance_record =
+    RECORD(instance, "unit_instances", instance_fields, .quiet = true);
 
-struct instance_type {
-    const char *id, *name;
-    int64_t vcpus, memory_mb, disk_gb, network_mbps, price_per_hour;
-    const char *category;
+struct instance_resize {
+    const char *instance_type;
 };
 /* clang-format off */
-#define T struct instance_type
-static const struct field instance_type_fields[] = {
-    FIELD_STR  (T, id,             FF_ALWAYS, .doc = "What to launch with."),
-    FIELD_STR  (T, name,           FF_ALWAYS, .doc = "For people."),
-    FIELD_INT  (T, vcpus,          0, .doc = "CPUs."),
-    FIELD_INT  (T, memory_mb,      0, .doc = "Megabytes of memory."),
-    FIELD_INT  (T, disk_gb,        0, .doc = "Gigabytes of disk."),
-    FIELD_INT  (T, network_mbps,   0, .doc = "Megabits a second."),
-    FIELD_MICRO(T, price_per_hour, 0, .doc = "Price of an hour."),
-    FIELD_STR  (T, category,       FF_ALWAYS, .doc = "general-purpose, compute or memory."),
+static const struct field instance_resize_fields[] = {
+    FIELD_STR(struct instance_resize, instance_type, FF_CREATE | FF_REQUIRED, .min = 1, .max = 64, .example = "basic-2", .doc = "Size to have; see instance-types."),
 };
-#undef T
 /* clang-format on */
-static const struct record instance_type_record = RECORD(instance_type, NULL, instance_type_fields);
-
-/* ---- instance types: from the configuration */
-
-static int types_read(struct call *c, struct rows *out, struct err *e)
-{
-    _cleanup_(json_freep) struct json_value *v =
-        json_parse(str_of(app_config(c->app)->instance_types), e);
-
-    if (!v)
-        return -1;
-    out->n = json_len(v);
-    struct instance_type *t = arena_new_n(c->arena, struct instance_type, out->n);
-    for (size_t i = 0; i < out->n; i++)
-        TRY(json_load_row(c->arena, &instance_type_record, json_at(v, i), &t[i], e));
-    out->v = t;
-    return 0;
-}
-
-static int types_list(struct call *c, struct err *e)
-{
-    struct rows types;
-
-    TRY(types_read(c, &types, e));
-    return reply_rows(c, &instance_type_record, &types);
-}
-
-/* NULL: there is none of that name. */
-static struct instance_type *type_find(struct call *c, const char *id)
-{
-    struct rows types;
-    struct err e;
-
-    if (types_read(c, &types, &e) < 0)
-        return NULL;
-    for (size_t i = 0; i < types.n; i++) {
-        struct instance_type *t = &((struct instance_type *)types.v)[i];
-
-        if (strcmp(t->id, id) == 0)
-            return t;
-    }
-    return NULL;
-}
+static const struct record instance_resize_record =
+    RECORD(instance_resize, NULL, instance_resize_fields);
 
 /* ---- launch and delete */
+
+static void type_check(struct call *c, const char *type)
+{
+    if (type && !(c->checked = instance_type_find(c, type)))
+        fault_add(c, "instance_type", "not_found", "there is no instance type '%s'", type);
+}
 
 static void launch_check(struct call *c)
 {
     const struct instance *i = c->in;
 
-    if (i->instance_type && !(c->checked = type_find(c, i->instance_type)))
-        fault_add(c, "instance_type", "not_found", "there is no instance type '%s'",
-                  i->instance_type);
+    type_check(c, i->instance_type);
     if (i->image)
         image_check(c, i->image);
+}
+
+int instance_resized(struct call *c, struct instance *i, int64_t cpu_milli, int64_t memory_mb,
+                     struct err *e)
+{
+    TRY(quota_take(c, &quota_vcpus, vcpus_of(cpu_milli) - vcpus_of(i->cpu_limit), e));
+    TRY(quota_take(c, &quota_memory_mb, memory_mb - i->memory_limit, e));
+    i->cpu_limit = cpu_milli;
+    i->memory_limit = memory_mb;
+    return 0;
 }
 
 static int instance_launch(struct call *c, struct err *e)
@@ -397,8 +187,7 @@ static int instance_launch(struct call *c, struct err *e)
     TRY(image_for_launch(c, i->image, &image, placed < 0 ? &other : e));
     TRY(placed);
     TRY(quota_take(c, &quota_instances, 1, e));
-    TRY(quota_take(c, &quota_vcpus, type->vcpus, e));
-    TRY(quota_take(c, &quota_memory_mb, type->memory_mb, e));
+    TRY(instance_resized(c, i, type->vcpus * 1000, type->memory_mb, e));
     i->status = INSTANCE_PENDING;
     i->image = image.name;
     i->image_id = image.id;
@@ -407,8 +196,6 @@ static int instance_launch(struct call *c, struct err *e)
     i->vpc_cidr = vpc.cidr_block;
     i->subnet_cidr = subnet.cidr_block;
     i->gateway_ip = subnet.gateway_ip;
-    i->cpu_limit = type->vcpus * 1000;
-    i->memory_limit = type->memory_mb;
     i->disk_limit = type->disk_gb;
     i->network_limit = type->network_mbps;
     i->node = "local";
@@ -429,26 +216,31 @@ static int instance_launch(struct call *c, struct err *e)
 
 /* It is shown, and counts, until its host has ended it; nothing waits for that but what it holds:
  * its name is free at once, and its VPC, subnet and image can be deleted, to go with it. */
-static int instance_delete(struct call *c, struct err *e)
+int instance_end(struct call *c, const struct reconciler *loop, const struct instance *old,
+                 struct err *e)
 {
-    const struct record *r = &instance_record;
-    struct instance old, i;
+    const struct record *r = loop->record;
+    struct instance i = *old;
 
-    TRY(call_target(c, r, &old, e));
-    if (old.deleted_at)
-        return reply_deleted(c, "instance is being terminated");
-    i = old;
     i.status = INSTANCE_TERMINATING;
     i.status_reason = NULL;
     i.deleted_at = c->now;
     i.deadline_at = c->now + MINUTES(TRANSITION_MINUTES);
-    TRY(call_update(c, r, &old, &i,
-                    FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") |
-                        FIELD_SET(r, "deleted_at") | FIELD_SET(r, "deadline_at"),
-                    e));
+    TRY(call_update(c, r, old, &i,
+                    FIELD_SET(instance, status, status_reason, deleted_at, deadline_at), e));
     TRY(network_address_leave(c, &i.id, e));
-    TRY(call_due(c, &instance_loop, &i.id, c->now, e));
-    TRY(call_feed(c, &names_feed, &i.id, e));
+    TRY(call_due(c, loop, &i.id, c->now, e));
+    return call_feed(c, &names_feed, &i.id, e);
+}
+
+static int instance_delete(struct call *c, struct err *e)
+{
+    struct instance old;
+
+    TRY(call_target(c, &instance_record, &old, e));
+    if (old.deleted_at)
+        return reply_deleted(c, "instance is being terminated");
+    TRY(instance_end(c, &instance_loop, &old, e));
     return reply_deleted(c, "instance is being terminated");
 }
 
@@ -530,18 +322,14 @@ static int state_refused(const struct instance *i, const char *verb, struct err 
                    enum_to_str(status_names, (int)i->status), verb);
 }
 
-static uint64_t want_fields(void)
+uint64_t instance_want_fields(void)
 {
-    const struct record *r = &instance_record;
-
-    return FIELD_SET(r, "want") | FIELD_SET(r, "boot") | FIELD_SET(r, "status") |
-           FIELD_SET(r, "status_reason") | FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") |
-           FIELD_SET(r, "restart_count");
+    return FIELD_SET(instance, want, boot, status, status_reason, failures, deadline_at,
+                     restart_count);
 }
 
-/* Turns 'i' towards 'want'; nothing to do is fine. 'again' restarts what runs. */
-static int want_change(struct call *c, struct instance *i, enum compute_want want, bool again,
-                       struct err *e)
+int instance_want(struct call *c, struct instance *i, enum compute_want want, bool again,
+                  struct err *e)
 {
     bool alive = i->status == INSTANCE_RUNNING || i->status == INSTANCE_PAUSED ||
                  i->status == INSTANCE_RESTARTING;
@@ -581,11 +369,11 @@ static int instance_turn(struct call *c, enum compute_want want, bool again, str
 
     TRY(call_target(c, &instance_record, &old, e));
     i = old;
-    TRY(want_change(c, &i, want, again, e));
+    TRY(instance_want(c, &i, want, again, e));
     if (i.boot != old.boot)
         TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot) {
-        TRY(call_update(c, &instance_record, &old, &i, want_fields(), e));
+        TRY(call_update(c, &instance_record, &old, &i, instance_want_fields(), e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
     }
     return reply_row(c, &instance_record, &i);
@@ -625,32 +413,61 @@ static int instance_resume(struct call *c, struct err *e)
 static int instance_update(struct call *c, struct err *e)
 {
     const struct instance *in = c->in;
-    uint64_t status = FIELD_SET(&instance_record, "status"), set = c->set & ~status;
+    uint64_t status = FIELD_SET(instance, status), set = c->set & ~status;
     struct instance old, i;
 
     TRY(call_target(c, &instance_record, &old, e));
     i = old;
     record_copy(&instance_record, &i, in, set);
     if (c->set & status)
-        TRY(want_change(c, &i,
-                        in->status == INSTANCE_RUNNING   ? COMPUTE_WANT_RUNNING
-                        : in->status == INSTANCE_STOPPED ? COMPUTE_WANT_STOPPED
-                                                         : COMPUTE_WANT_PAUSED,
-                        false, e));
+        TRY(instance_want(c, &i,
+                          in->status == INSTANCE_RUNNING   ? COMPUTE_WANT_RUNNING
+                          : in->status == INSTANCE_STOPPED ? COMPUTE_WANT_STOPPED
+                                                           : COMPUTE_WANT_PAUSED,
+                          false, e));
     if (i.boot != old.boot)
         TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot)
-        set |= want_fields();
+        set |= instance_want_fields();
     if (set) {
         TRY(call_update(c, &instance_record, &old, &i, set, e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
-        if (set & FIELD_SET(&instance_record, "name"))
+        if (set & FIELD_SET(instance, name))
             TRY(call_feed(c, &names_feed, &i.id, e));
     }
     return reply_row(c, &instance_record, &i);
 }
 
-static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, NULL };
+static void resize_check(struct call *c)
+{
+    type_check(c, ((const struct instance_resize *)c->in)->instance_type);
+}
+
+/* What runs gets more at once; less memory than it uses could end it, so that needs a stop.  The
+ * disk stays as it was made. */
+static int instance_resize(struct call *c, struct err *e)
+{
+    const struct record *r = &instance_record;
+    const struct instance_type *type = c->checked;
+    struct instance old, i;
+
+    TRY(call_target(c, r, &old, e));
+    if (type->memory_mb < old.memory_limit && old.want != COMPUTE_WANT_STOPPED)
+        return err_set(e, ERR_INVALID_STATE,
+                       "instance '%s' has %lld MB of memory and '%s' has less: stop it first",
+                       old.name, (long long)old.memory_limit, type->id);
+    i = old;
+    TRY(instance_resized(c, &i, type->vcpus * 1000, type->memory_mb, e));
+    i.instance_type = type->id;
+    i.network_limit = type->network_mbps;
+    TRY(call_update(c, r, &old, &i,
+                    FIELD_SET(instance, instance_type, cpu_limit, memory_limit, network_limit), e));
+    TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+    return reply_row(c, r, &i);
+}
+
+static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, &unit_loop,
+                                                          NULL };
 static const struct feed_part *const compute_feeds[] = { &names_feed, NULL };
 
 /* clang-format off */
@@ -669,15 +486,17 @@ static const struct route compute_routes[] = {
     { POST,   "/instances/{id}/restart",  "instance:update",   WRITE, instance_restart,     NULL,                  I,    200, "Stops and starts an instance.", .by_name = true },
     { POST,   "/instances/{id}/pause",    "instance:update",   WRITE, instance_pause,       NULL,                  I,    200, "Freezes an instance.", .by_name = true },
     { POST,   "/instances/{id}/resume",   "instance:update",   WRITE, instance_resume,      NULL,                  I,    200, "Lets a frozen instance go on.", .by_name = true },
-    { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed.", .by_name = true, .query = &instance_logs_query, .produces = "text/plain; charset=utf-8", .example = "GET / 200" },
+    { POST,   "/instances/{id}/resize",   "instance:update",   WRITE, instance_resize,      &instance_resize_record, I,  200, "Gives an instance another type; its disk stays as it is.", .by_name = true, .check = resize_check },
+    { GET,    "/instances/{id}/logs",     "instance:logs",     STREAM, instance_logs,       NULL,                  NULL, 200, "Shows what an instance has printed, as text or as server-sent events.", .by_name = true, .query = &instance_logs_query, .asks_host = true, .produces = "text/plain; charset=utf-8", .example = "GET / 200" },
     { GET,    "/instances/{id}/stats",    "instance:stats",    LONG,  instance_stats,       NULL,                  &compute_stats_record, 200, "Shows what an instance uses.", .by_name = true, .class = CLASS_READ },
     { POST,   "/instances/{id}/exec",     "instance:exec",     LONG,  instance_exec,        &instance_exec_record, &instance_exec_result_record, 200, "Runs a command in an instance; its output is cut at 1 MiB each.", .by_name = true, .check = instance_exec_check },
     { GET,    "/instances/{id}/console",  "instance:console",  READ,  instance_console,     NULL,                  NULL, 200, "The console of a virtual machine: not built yet.", .by_name = true, .planned = true },
-    { GET,    "/instance-types",          "instance:list-types", READ, types_list,          NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
+    { GET,    "/instance-types",          "instance:list-types", READ, instance_types,        NULL,                  &instance_type_record, 200, "Lists instance types.", .rows = true },
     { POST,   "/images",                  "image:create",      WRITE, image_create,         G,                     G,    201, "Gets an image: builds a recipe or pulls from a registry." },
     { GET,    "/images",                  "image:list",        QUICK, crud_list,            NULL,                  G,    200, "Lists images.", .list = true },
     { GET,    "/images/recipes",          "image:list",        LONG,  image_recipes_route,  NULL,                  &image_recipe_record, 200, "Lists the built-in images.", .class = CLASS_READ, .rows = true },
-    { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query, .check = image_import_check },
+    { POST,   "/images/import",           "image:import",      LONG,  image_import_route,   NULL,                  G,    201, "Imports an archive: the body is the file.", .body = BODY_RAW, .admit = image_import_admit, .body_max = GIB(20), .query = &image_import_query, .check = image_import_check, .body_quota = &quota_image_bytes, .sums = BLOB_SHA256 },
+    { GET,    "/images/{id}/archive",     "image:archive",     READ,  image_archive,        NULL,                  NULL, 200, "Gives back what was imported, byte for byte; a download that broke off goes on by Range.", .by_name = true, .bytes = true, .produces = "application/octet-stream", .fails = "409" },
     { GET,    "/images/{id}",             "image:get",         QUICK, crud_get,             NULL,                  G,    200, "Shows one image.", .by_name = true },
     { PATCH,  "/images/{id}",             "image:update",      WRITE, crud_patch,           G,                     G,    200, "Changes an image's tags.", .by_name = true },
     { DELETE, "/images/{id}",             "image:delete",      WRITE, image_delete,         NULL,                  NULL, 204, "Deletes an image that no instance uses, or only such as are being deleted.", .by_name = true },
@@ -689,12 +508,23 @@ static const struct quota *const compute_quotas[] = { &quota_instances,   &quota
                                                       &quota_memory_mb,   &quota_images,
                                                       &quota_image_bytes, NULL };
 
+/* clang-format off */
+static const struct planned compute_planned[] = {
+    { "GET POST",   "/instances/{id}/snapshots" },
+    { "GET POST",   "/ssh-keys" },
+    { "GET DELETE", "/ssh-keys/{id}" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service compute_service = {
     .name = "compute",
     .doc = "Instances and images.",
     .migrations = compute_migrations,
     .routes = compute_routes,
+    .planned = compute_planned,
     .loops = compute_loops,
     .feeds = compute_feeds,
     .quotas = compute_quotas,
+    .settings = &instance_settings,
 };

@@ -20,19 +20,18 @@ enum {
     NO_WAIT = -1,
 };
 
+/* Both records have the same fields. */
 static uint64_t moved_fields(void)
 {
-    const struct record *r = &instance_record;
-
-    return FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "started_at") |
-           FIELD_SET(r, "exit_code") | FIELD_SET(r, "restart_count") | FIELD_SET(r, "boot") |
-           FIELD_SET(r, "failures") | FIELD_SET(r, "deadline_at") | FIELD_SET(r, "ports") |
-           FIELD_SET(r, "want");
+    return FIELD_SET(instance, status, status_reason, started_at, exit_code, restart_count, boot,
+                     failures, deadline_at, ports, want);
 }
 
 static int instance_moved(struct visit *v, struct call *c, void *arg, struct err *e)
 {
-    return call_update(c, &instance_record, v->row, arg, moved_fields(), e);
+    if (is_unit(v))
+        TRY(unit_told(c, &v->id, e));
+    return call_update(c, v->loop->record, v->row, arg, moved_fields(), e);
 }
 
 /* Writes what changed, if anything did. '*ran' is false when the row was changed meanwhile: come
@@ -82,7 +81,22 @@ static int grave_close(struct call *c, void *arg, struct err *e)
 
     TRY(network_address_release(c, &g->v->id, e));
     TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    call_signal(c, instance_log_topic(c->arena, &g->v->id));
     return db_exec(c->db, sql_destroyed, ARGS(A(&g->v->id)), e);
+}
+
+static const char sql_other[] = "SELECT (SELECT count(*) FROM instances WHERE id = $1) +"
+                                " (SELECT count(*) FROM unit_instances WHERE id = $1)";
+
+/* Without a grave it is of the other loop, whose row it has, or nobody's. */
+static int ungraved_visit(struct visit *v, struct err *e)
+{
+    int64_t rows;
+
+    TRY(db_int(v->db, sql_other, ARGS(A(&v->id)), 0, &rows, e));
+    if (!rows)
+        log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
+    return visit_forget(v);
 }
 
 /* The row is gone, so the grave says whether the host was a real one. */
@@ -91,10 +105,8 @@ static int gone_visit(struct visit *v, struct err *e)
     struct grave g = { .v = v };
 
     TRY(db_each(v->db, sql_grave, ARGS(A(&v->id)), grave_read, &g, e));
-    if (!g.found) {
-        log_event(LOG_WARN, "unknown_instance_left_alone", L_STR("instance", v->id.s));
-        return visit_forget(v);
-    }
+    if (!g.found)
+        return ungraved_visit(v, e);
     int ending =
         compute_destroy(app_compute(v->app, g.mode), &v->id, g.revision, SECONDS(GRACE_SECONDS), e);
     TRY(ending);
@@ -110,6 +122,16 @@ static int gone_visit(struct visit *v, struct err *e)
 static const char sql_bury[] =
     "INSERT INTO instance_graves (id, tenant_id, mode, project_id, vpc_id, last_revision, body,"
     " deleted_at, destroyed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE)";
+
+static int bury(struct call *c, const struct instance *i, const struct uuid *tenant,
+                const char *body, struct err *e)
+{
+    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
+    return db_exec(c->db, sql_bury,
+                   ARGS(A(&i->id), A(tenant), A(enum_to_str(mode_names, (int)i->mode)),
+                        A(&i->project_id), A(&i->vpc_id), A(i->revision), A(body), A(c->now)),
+                   e);
+}
 
 /* The grave shows what it was, and proves to hosts that may still have something of it that it is
  * gone. */
@@ -128,11 +150,16 @@ static int instance_bury(struct call *c, struct instance *i, struct err *e)
     buf_free(&text);
     if (!whole)
         return err_cause(e, ERR_INTERNAL, "a grave's body is too large", "internal error");
-    TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
-    return db_exec(c->db, sql_bury,
-                   ARGS(A(&i->id), A(&i->tenant_id), A(enum_to_str(mode_names, (int)i->mode)),
-                        A(&i->project_id), A(&i->vpc_id), A(i->revision), A(body), A(c->now)),
-                   e);
+    return bury(c, i, &i->tenant_id, body, e);
+}
+
+/* A unit's proves, and shows nobody anything. */
+static int unit_bury(struct call *c, struct instance *i, struct err *e)
+{
+    i->revision++;
+    TRY(unit_told(c, &i->id, e));
+    TRY(unit_forget(c, &i->id, e));
+    return bury(c, i, &i->id, "", e);
 }
 
 /* All that it held is free, and what waited for it to go is looked at. */
@@ -140,13 +167,15 @@ static int instance_gone(struct visit *v, struct call *c, void *arg _unused_, st
 {
     struct instance i = *(const struct instance *)v->row;
 
-    TRY(call_delete(c, &instance_record, &i, e));
-    TRY(image_left(c, &i.image_id, e)); /* before the quotas: a launch locks them in this order */
-    TRY(quota_take(c, &quota_instances, -1, e));
-    TRY(quota_take(c, &quota_vcpus, -i.cpu_limit / 1000, e));
-    TRY(quota_take(c, &quota_memory_mb, -i.memory_limit, e));
+    TRY(call_delete(c, v->loop->record, &i, e));
+    if (!uuid_is_nil(&i.image_id))
+        TRY(image_left(c, &i.image_id,
+                       e)); /* before the quotas: a launch locks them in this order */
+    if (!is_unit(v))
+        TRY(quota_take(c, &quota_instances, -1, e));
+    TRY(instance_resized(c, &i, 0, 0, e));
     TRY(network_address_release(c, &i.id, e));
-    return instance_bury(c, &i, e);
+    return is_unit(v) ? unit_bury(c, &i, e) : instance_bury(c, v->row, e);
 }
 
 /* It is not ended, and its time is over: the row says so, and the host is asked for as long as it
@@ -164,7 +193,8 @@ static int ended_late(struct visit *v, struct instance *now, struct err *e)
 
 static int terminating_visit(struct visit *v, struct instance *now, struct err *e)
 {
-    int ending = compute_destroy(v->compute, &now->id, now->revision, SECONDS(GRACE_SECONDS), e);
+    int ending = compute_destroy(app_compute(v->app, v->mode), &now->id, now->revision,
+                                 SECONDS(GRACE_SECONDS), e);
     struct err why = *e;
     bool ran;
 
@@ -202,14 +232,14 @@ static void image_awaited(struct visit *v, struct instance *now, const struct im
                                       image->status_reason ? image->status_reason : "");
 }
 
-/* A host name has 63 bytes, an instance's name may have 64. */
+/* A host name has 63 bytes, an instance's name may have 64; a unit's may go on behind a dot. */
 static const char *host_name(struct arena *a, const char *name)
 {
-    return arena_dup(a, name, MIN(strlen(name), (size_t)63));
+    return arena_dup(a, name, MIN(strcspn(name, "."), (size_t)63));
 }
 
-static void spec_fill(struct visit *v, const struct instance *i, const struct image *image,
-                      struct compute_spec *s)
+static int spec_fill(struct visit *v, const struct instance *i, const struct image *image,
+                     struct compute_spec *s, struct err *e)
 {
     *s = (struct compute_spec){
         .id = i->id,
@@ -235,6 +265,7 @@ static void spec_fill(struct visit *v, const struct instance *i, const struct im
         .dns = i->dns_ip,
         .ports = ports_for_host(v->arena, i->ports),
     };
+    return is_unit(v) ? unit_spec_fill(v, s, e) : 0;
 }
 
 static const char *ended_how(struct arena *a, const struct compute_state *s)
@@ -343,6 +374,7 @@ static int64_t take_state(struct visit *v, struct instance *now, const struct co
 /* Ended already, perhaps, since the host was asked: so a young grave counts too. */
 static const char sql_ending[] =
     "SELECT (SELECT count(*) FROM instances WHERE deleted_at > 0) +"
+    " (SELECT count(*) FROM unit_instances WHERE deleted_at > 0) +"
     " (SELECT count(*) FROM instance_graves WHERE NOT destroyed OR deleted_at > $1)";
 
 /* The host says that something is taken, a port.  While deleted instances are still being ended it
@@ -382,12 +414,12 @@ static int error_on_host(struct visit *v, const struct instance *now, const stru
     struct compute_state state;
 
     if (!now->started_at)
-        return compute_destroy(v->compute, &now->id, now->revision, 0, e);
+        return compute_destroy(app_compute(v->app, v->mode), &now->id, now->revision, 0, e);
     if (died || !image->digest)
         return 0;
-    spec_fill(v, now, image, &spec);
+    TRY(spec_fill(v, now, image, &spec, e));
     spec.want = COMPUTE_WANT_STOPPED;
-    TRY(compute_ensure(v->compute, v->arena, &spec, &state, e));
+    TRY(compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e));
     return state.status == COMPUTE_STOPPING;
 }
 
@@ -457,7 +489,7 @@ static int image_again(struct visit *v _unused_, struct call *c, void *arg, stru
         return 0;
     now = old;
     now.status = IMAGE_ROW_PENDING;
-    TRY(call_update(c, &image_record, &old, &now, FIELD_SET(&image_record, "status"), e));
+    TRY(call_update(c, &image_record, &old, &now, FIELD_SET(image, status), e));
     return call_due(c, &image_loop, id, c->now, e);
 }
 
@@ -470,7 +502,10 @@ static int image_missing(struct visit *v, struct instance *now, struct image *im
         image_failed(v, now, image);
         return error_visit(v, now, image, false, e);
     }
-    TRY(visit_write(v, image_again, &image->id, &ran, e));
+    if (uuid_is_nil(&image->id))
+        TRY(unit_image_again(v, now, e));
+    else
+        TRY(visit_write(v, image_again, &image->id, &ran, e));
     return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
@@ -500,8 +535,8 @@ static int ensure_visit(struct visit *v, struct instance *now, struct image *ima
     int64_t wait = 0;
     bool ran;
 
-    spec_fill(v, now, image, &spec);
-    if (compute_ensure(v->compute, v->arena, &spec, &state, e) < 0)
+    TRY(spec_fill(v, now, image, &spec, e));
+    if (compute_ensure(app_compute(v->app, v->mode), v->arena, &spec, &state, e) < 0)
         return not_ensured(v, now, image, e);
     wait = take_state(v, now, &state);
     bool moving = state.status == COMPUTE_ABSENT || state.status == COMPUTE_CREATING ||
@@ -537,8 +572,16 @@ static int provisioning_visit(struct visit *v, struct instance *now, struct imag
     return visit_again(v, MILLIS(IMAGE_WAIT_MS));
 }
 
+static int image_of(struct visit *v, const struct instance *i, struct image *out, struct err *e)
+{
+    if (uuid_is_nil(&i->image_id))
+        return unit_image(v, i, out, e);
+    return db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
+                  ARGS(A(&i->image_id)), out, e);
+}
+
 /* What becomes of the image's row does not matter to an instance that has been made. */
-static int instance_visit(struct visit *v, struct err *e)
+int instance_visit(struct visit *v, struct err *e)
 {
     struct instance now;
     struct image image;
@@ -552,8 +595,7 @@ static int instance_visit(struct visit *v, struct err *e)
         return visit_settled(v);
     if (now.status == INSTANCE_PENDING)
         now.status = INSTANCE_PROVISIONING;
-    TRY(db_one(v->db, v->arena, &image_record, "SELECT @ FROM images WHERE id = $1",
-               ARGS(A(&now.image_id)), &image, e));
+    TRY(image_of(v, &now, &image, e));
     if (now.status == INSTANCE_ERROR)
         return error_visit(v, &now, &image, false, e);
     if (now.status == INSTANCE_PROVISIONING)
@@ -573,3 +615,9 @@ const struct reconciler instance_loop = {
     .sweep =
         "SELECT id FROM instances UNION ALL SELECT id FROM instance_graves WHERE NOT destroyed",
 };
+
+void compute_changed(struct app *app, const struct uuid *id)
+{
+    reconcile_signal(app, &instance_loop, id);
+    reconcile_signal(app, &unit_loop, id);
+}

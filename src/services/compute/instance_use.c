@@ -1,24 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is done with an instance that runs: its output, its figures, commands in it. */
+/* What is done with an instance that runs: its figures, commands in it. */
 #include "codec/text.h"
 #include "services/compute/compute_private.h"
-
-enum { TAIL_DEFAULT = 1000 };
-
-struct instance_logs_args {
-    int64_t tail; /* -1: not given */
-    int64_t since;
-    bool follow, timestamps;
-};
-/* clang-format off */
-static const struct field instance_logs_fields[] = {
-    FIELD_INT (struct instance_logs_args, tail,       FF_CREATE, .min = 0, .max = 1000000, .dflt = -1, .alias = "limit", .doc = "Last lines; left out: 1000, or with since all."),
-    FIELD_TIME(struct instance_logs_args, since,      FF_CREATE, .doc = "Only lines that ended since then."),
-    FIELD_BOOL(struct instance_logs_args, follow,     FF_CREATE, .doc = "Go on with what is printed from now on."),
-    FIELD_BOOL(struct instance_logs_args, timestamps, FF_CREATE, .doc = "Begin each line with its time."),
-};
-/* clang-format on */
-const struct record instance_logs_query = RECORD(instance_logs_args, NULL, instance_logs_fields);
 
 /* How bytes stand in JSON. */
 enum encoding { ENCODING_UTF8, ENCODING_BASE64 };
@@ -80,87 +63,6 @@ static const struct field instance_exec_result_fields[] = {
 /* clang-format on */
 const struct record instance_exec_result_record =
     RECORD(instance_exec_result, NULL, instance_exec_result_fields);
-
-/* What stands in the text where it is not all that was printed. */
-#define PART_MARK " [brume: the line is cut here]"
-#define GAP_MARK  "[brume: output is missing here]"
-
-enum { LINES_PIECE = 32 << 10 };
-
-struct lines {
-    struct call *c;
-    struct buf out; /* gathers until there is a piece, or nothing more for now */
-    bool timestamps, begun;
-    bool left; /* the peer, or the server's wish to go on */
-    struct err *e;
-};
-
-/* The answer begins with the first line, so that a host that cannot be asked is still an error. */
-static int lines_begin(struct lines *x)
-{
-    if (x->begun)
-        return 0;
-    x->begun = true;
-    return stream_begin(x->c, x->c->route->produces, x->e);
-}
-
-static int lines_flush(struct lines *x)
-{
-    if (lines_begin(x) < 0 || stream_gone(x->c) ||
-        (x->out.n && stream_write(x->c, buf_str(&x->out), x->e) < 0))
-        x->left = true;
-    buf_clear(&x->out);
-    return x->left ? -1 : 0;
-}
-
-static void put_time(struct buf *b, int64_t time)
-{
-    char text[TIME_TEXT];
-
-    time_format(time, text);
-    buf_puts(b, text);
-    buf_putc(b, ' ');
-}
-
-static int line_out(void *ctx, const struct compute_line *l)
-{
-    static const char *const ends[] = {
-        [COMPUTE_LINE] = "\n",
-        [COMPUTE_LINE_PART] = PART_MARK "\n",
-        [COMPUTE_LINE_GAP] = GAP_MARK "\n",
-    };
-    struct lines *x = ctx;
-
-    if (l->kind == COMPUTE_LINE_IDLE)
-        return lines_flush(x);
-    if (x->timestamps && l->time)
-        put_time(&x->out, l->time);
-    buf_put(&x->out, l->text.p, l->text.n);
-    buf_puts(&x->out, ends[l->kind]);
-    return x->out.n >= LINES_PIECE ? lines_flush(x) : 0;
-}
-
-int instance_logs(struct call *c, struct err *e)
-{
-    const struct instance_logs_args *q = c->query;
-    struct err lost;
-    struct lines x = { .c = c, .out = BUF(MIB(4)), .timestamps = q->timestamps, .e = &lost };
-    struct compute_log_opts o = { .tail = q->tail, .since = q->since, .follow = q->follow };
-    struct instance i;
-
-    if (o.tail < 0) /* not given: since a time all, else a screenful or two */
-        o.tail = q->since ? -1 : TAIL_DEFAULT;
-    TRY(instance_there(c, &i, e));
-    int rc = compute_logs(app_compute(c->app, i.mode), &i.id, &o, line_out, &x, e);
-    if (rc < 0 && e->code == ERR_NOT_FOUND)
-        rc = 0; /* what no host knows, yet or any more, has printed nothing further */
-    if ((rc == 0 || x.begun || x.out.n) && !x.left)
-        (void)lines_flush(&x);
-    buf_free(&x.out);
-    if (rc == 0 && x.left) /* by a peer that has gone, or by a server that stops */
-        return err_set(e, ERR_REQUEST_TIMEOUT, "the answer was not given to its end");
-    return rc;
-}
 
 int instance_stats(struct call *c, struct err *e)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which names resolve in a VPC: those of its instances, from their launch until their deletion is
- * asked for, whatever state they are in. */
+/* Which names resolve in a VPC: those of its instances and units, from their launch until their
+ * deletion is asked for, whatever state they are in. */
 #include "services/compute/names.h"
 
 #include "core/service.h"
@@ -8,7 +8,7 @@
 /* clang-format off */
 #define T struct vpc_name
 static const struct field name_fields[] = {
-    FIELD_UUID(T, id,         0, .doc = "The instance."),
+    FIELD_UUID(T, id,         0, .doc = "The instance or unit."),
     FIELD_UUID(T, vpc_id,     0, .doc = "Where it is known."),
     FIELD_STR (T, name,       0, .doc = "As it was given."),
     FIELD_STR (T, private_ip, 0, .doc = "What the name leads to."),
@@ -17,7 +17,10 @@ static const struct field name_fields[] = {
 /* clang-format on */
 const struct record vpc_name_record = RECORD(vpc_name, "instances", name_fields);
 
-/* Simulated instances are on no host. */
-const struct feed_part names_feed = { .name = "names",
-                                      .record = &vpc_name_record,
-                                      .where = "mode = 'live' AND deleted_at = 0" };
+/* Simulated ones are on no host. */
+const struct feed_part names_feed = {
+    .name = "names",
+    .record = &vpc_name_record,
+    .rows = "SELECT @ FROM instances WHERE mode = 'live' AND deleted_at = 0"
+            " UNION ALL SELECT @ FROM unit_instances WHERE mode = 'live' AND deleted_at = 0",
+};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Names of instances inside of their VPCs, as edges hear of them. */
+/* Names of instances and units inside of their VPCs, as edges hear of them. */
 
 #include "base/record.h"
 

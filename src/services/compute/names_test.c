@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an edge hears of instances by the feed. */
+/* What an edge hears of instances and units by the feed. */
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -178,6 +178,32 @@ TEST(an_edge_hears_all_names_and_then_what_changes)
     feed_ends(w);
 }
 
+TEST(an_edge_hears_of_units_as_of_instances)
+{
+    _cleanup_(world_freep) struct world *w = world_new();
+    const char *vpc = post(w, "/vpcs", "{'name':'shop'}").id;
+
+    CHECK_EQ(as(w, AS_TEST_KEY, POST, "/holders", "{'name':'simulated'}").status, 201);
+    CHECK_EQ(post(w, "/holders", "{'name':'one'}").status, 201);
+    launch(w, "a");
+    feed_begins(w);
+    struct link *l = edge_comes();
+    const char *all = hear_all(l);
+    CHECK(strcmp(all, "begin 3; rows a main 0; end 3; ") == 0 ||
+          strcmp(all, "begin 3; rows main a 0; end 3; ") == 0);
+    CHECK_EQ(post(w, "/holders", fmt("{'name':'two','vpc_id':'%s'}", vpc)).status, 201);
+    CHECK_STR(hear(l), "rows main.holder.service.internal 4");
+    world_settle(w);
+    CHECK_EQ(del(w, "/holders/two").status, 200);
+    CHECK_STR(hear(l), "gone 5");
+    /* Its owner went without a word: it goes at its next visit. */
+    CHECK_EQ(del(w, "/holders/one/row").status, 200);
+    world_sleep(w, MINUTES(1));
+    CHECK_STR(hear(l), "gone 6");
+    edge_goes(l);
+    feed_ends(w);
+}
+
 TEST(an_edge_that_stays_behind_or_a_store_that_was_restored_begin_anew)
 {
     _cleanup_(world_freep) struct world *w = world_new();
@@ -271,5 +297,6 @@ TEST(strangers_hear_nothing)
 }
 
 TESTS(compute_names, an_edge_hears_all_names_and_then_what_changes,
+      an_edge_hears_of_units_as_of_instances,
       an_edge_that_stays_behind_or_a_store_that_was_restored_begin_anew,
       a_snapshot_of_many_names_comes_in_pages, strangers_hear_nothing)

@@ -128,7 +128,7 @@ static int user_insert(struct call *c, struct user *u, struct err *e)
         return e->code == ERR_ALREADY_EXISTS
                    ? err_set(e, ERR_ALREADY_EXISTS, "A user with this address exists already")
                    : -1;
-    return outbox_put(c, "user.created", &user_record, u, e);
+    return call_event(c, "user.created", &user_record, u, e);
 }
 
 int user_make(struct call *c, struct user *u, const char *tenant_name, const char *plan,
@@ -162,9 +162,8 @@ static int register_write(struct call *c, struct err *e)
     const struct register_in *in = c->in;
     struct user u = { .email = in->email, .name = in->name, .password_hash = c->body.p };
 
-    TRY(in->invitation
-            ? user_invited(c, &u, e)
-            : user_make(c, &u, in->name, config_registration_plan(app_config(c->app)), e));
+    TRY(in->invitation ? user_invited(c, &u, e)
+                       : user_make(c, &u, in->name, identity_registration_plan(c->app), e));
     call_audit_object(c, "user", &u.id);
     struct registered out = { "user created successfully", u.id };
     return reply_row(c, &registered_record, &out);
@@ -184,9 +183,8 @@ static int hash_password(struct call *c, const char *password, struct err *e)
 static void password_check(struct call *c, const char *field, const char *password,
                            const char *email, const char *name)
 {
-    const char *fault = password ? password_fault(app_config(c->app), password, email ? email : "",
-                                                  name ? name : "")
-                                 : NULL;
+    const char *fault =
+        password ? password_fault(c->app, password, email ? email : "", name ? name : "") : NULL;
 
     if (fault)
         fault_add(c, field, "not_allowed", "%s", fault);
@@ -201,7 +199,7 @@ void account_register_check(struct call *c)
 
 static int may_register(struct call *c, struct err *e)
 {
-    const char *who = config_registration(app_config(c->app));
+    const char *who = identity_registration(c->app);
     const struct register_in *in = c->in;
     struct invite by;
 
@@ -334,14 +332,16 @@ struct mail_row {
     struct uuid id;
     const char *address, *subject, *sealed;
     int64_t expires_at;
+    const char *text;
 };
 /* clang-format off */
 static const struct field mail_fields[] = {
     FIELD_UUID(struct mail_row, id,         0, .doc = "Given by the server."),
     FIELD_STR (struct mail_row, address,    0, .doc = "Where it goes."),
     FIELD_STR (struct mail_row, subject,    0, .doc = "Its subject."),
-    FIELD_STR (struct mail_row, sealed,     FF_SECRET, .doc = "Its text, sealed."),
+    FIELD_STR (struct mail_row, sealed,     FF_SECRET, .doc = "Its text, as releases before 'text' sealed it; else empty."),
     FIELD_TIME(struct mail_row, expires_at, 0, .doc = "When it is of no use any more."),
+    FIELD_STR (struct mail_row, text,       FF_SECRET | FF_SEALED, .max = 16384, .doc = "Its text."),
 };
 /* clang-format on */
 static const struct record mail_record = RECORD(mail_row, "mails", mail_fields);
@@ -356,11 +356,13 @@ const char *mail_address(struct call *c)
 int mail_queue(struct call *c, const char *address, const char *subject, const char *text,
                struct err *e)
 {
-    struct mail_row m = { .address = address, .subject = subject };
+    struct mail_row m = { .address = address,
+                          .subject = subject,
+                          .sealed = "",
+                          .text = text,
+                          .expires_at = c->now + HOURS(MAIL_HOURS) };
 
     uuid_new(app_clock(c->app), &m.id);
-    m.sealed = app_seal(c->app, c->arena, str_of(text), str_of(m.id.s));
-    m.expires_at = c->now + HOURS(MAIL_HOURS);
     TRY(db_insert(c->db, c->arena, &mail_record, &m, e));
     return call_due(c, &mail_loop, &m.id, c->now, e);
 }
@@ -426,15 +428,16 @@ static int mail_gone(struct call *c, void *arg, struct err *e)
 static int mail_visit(struct visit *v, struct err *e)
 {
     const struct mail_row *m = v->row;
-    struct str text;
+    struct str old;
 
     if (!m)
         return visit_forget(v);
     if (m->expires_at > v->now) {
-        TRY(app_unseal(v->app, v->arena, m->sealed, str_of(m->id.s), &text, e));
+        if (!m->text)
+            TRY(app_unseal(v->app, v->arena, m->sealed, str_of(m->id.s), &old, e));
         struct mail_message msg = { .to = m->address,
                                     .subject = m->subject,
-                                    .text = arena_dup(v->arena, text.p, text.n),
+                                    .text = m->text ? m->text : old.p,
                                     .id = m->id.s };
         TRY(mail_send(app_mail(v->app), &msg, e));
     }

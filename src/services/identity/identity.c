@@ -65,20 +65,18 @@ static const char sql_project_seat[] =
 
 /* A JSON list as its members with spaces between; "" for none.  False: it cannot be read, and what
  * it limits must not be taken for unlimited. */
-static bool list_join(const char *json, char *out, size_t size)
+static bool list_join(struct arena *a, const char *json, char *out, size_t size)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *v = json ? json_parse(str_of(json), &e) : NULL;
+    struct texts all;
     size_t n = 0;
 
     out[0] = '\0';
-    if (json && (!v || json_type_of(v) != JSON_ARR))
+    if (!texts_read(a, json, &all))
         return false;
-    for (size_t i = 0; v && i < json_len(v); i++) {
-        const char *s = json_str_of(json_at(v, i), NULL);
-        int some = s ? snprintf(out + n, size - n, "%s%s", n ? " " : "", s) : 0;
+    for (size_t i = 0; i < all.n; i++) {
+        int some = snprintf(out + n, size - n, "%s%s", n ? " " : "", all.v[i]);
 
-        if (!s || some < 0 || (size_t)some >= size - n)
+        if (some < 0 || (size_t)some >= size - n)
             return false; /* the checks at its creation keep it shorter */
         n += (size_t)some;
     }
@@ -149,7 +147,7 @@ static int take_seat(struct app *app, struct db *db, const struct uuid *tenant, 
     p->tenant_id = (struct uuid){ 0 };
     p->account = p->user_id;
     p->role = ROLE_VIEWER;
-    snprintf(p->plan, sizeof(p->plan), "%s", config_registration_plan(app_config(app)));
+    snprintf(p->plan, sizeof(p->plan), "%s", identity_registration_plan(app));
     return 0;
 }
 
@@ -170,8 +168,8 @@ static int lookup(struct app *app, struct db *db, struct arena *a, struct str se
     p.tenant_id = k.tenant_id;
     p.expires_at = key_end(&k, hash);
     snprintf(p.actor, sizeof(p.actor), "%s", k.name);
-    if (!list_join(k.scopes, p.scopes, sizeof(p.scopes)) ||
-        !list_join(k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips)))
+    if (!list_join(a, k.scopes, p.scopes, sizeof(p.scopes)) ||
+        !list_join(a, k.allowed_ips, p.allowed_ips, sizeof(p.allowed_ips)))
         return nobody(e);
     if (!k.scopes)
         snprintf(p.scopes, sizeof(p.scopes), "*");
@@ -314,19 +312,19 @@ static const struct route identity_routes[] = {
     { POST,   "/auth/reset-password",            NULL,                  LONG,  account_reset,    &reset_record,      NULL, 200, "Sets a new password by a token.", .public = true, .message = true, .limit = LIMIT_AUTH, .check = account_reset_check },
     { GET,    "/auth/me",                        "user:get",            READ,  account_me,       NULL,               U,    200, "Shows who you are.", .own_account = true, .name = "getMe" },
     { POST,   "/auth/keys",                      "key:create",          WRITE, key_create,       K,                  K,    201, "Makes an API key; its secret is shown once.", .own_account = true, .check = key_create_check },
-    { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys.", .own_account = true, .rows = true },
+    { GET,    "/auth/keys",                      "key:list",            READ,  key_list,         NULL,               K,    200, "Lists your API keys.", .own_account = true, .list = true, .page = KEYS_PAGE, .page_max = KEYS_PAGE },
     { DELETE, "/auth/keys/{id}",                 "key:delete",          WRITE, key_delete,       NULL,               NULL, 204, "Revokes an API key at once.", .own_account = true },
     { POST,   "/auth/keys/{id}/rotate",          "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "Gives an API key a new secret.", .own_account = true },
     { POST,   "/auth/keys/{id}/regenerate",      "key:rotate",          WRITE, key_rotate,       &key_rotate_record, K,    200, "As rotate.", .own_account = true },
-    { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to.", .own_account = true, .rows = true, .query = &page_query_record },
+    { GET,    "/tenants",                        "tenant:list",         READ,  tenant_list,      NULL,               N,    200, "Lists the tenants you belong to.", .own_account = true, .list = true },
     { POST,   "/tenants",                        "tenant:create",       WRITE, tenant_create,    N,                  N,    201, "Makes a tenant that you own.", .own_account = true },
     { GET,    "/tenants/{id}",                   "tenant:get",          READ,  tenant_get,       NULL,               N,    200, "Shows a tenant.", .own_account = true },
     { POST,   "/tenants/{id}/switch",            "tenant:switch",       WRITE, tenant_switch,    NULL,               NULL, 200, "Makes it the tenant you act in.", .own_account = true, .message = true },
-    { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members.", .own_account = true, .rows = true, .query = &page_query_record },
+    { GET,    "/tenants/{id}/members",           "tenant:list-members", READ,  member_list,      NULL,               B,    200, "Lists a tenant's members.", .own_account = true, .list = true, .oldest_first = true },
     { POST,   "/tenants/{id}/members",           "tenant:add-member",   WRITE, member_add,       B,                  B,    201, "Makes a user a member, or invites an address that nobody is registered by.", .own_account = true },
     { PATCH,  "/tenants/{id}/members/{user_id}", "tenant:change-member", WRITE, member_update,   B,                  B,    200, "Changes a member's role.", .own_account = true },
     { DELETE, "/tenants/{id}/members/{user_id}", "tenant:remove-member", WRITE, member_remove,   NULL,               NULL, 204, "Removes a member, or yourself.", .own_account = true },
-    { GET,    "/tenants/{id}/invitations",       "tenant:list-invitations", READ, invite_list,   NULL,               V,    200, "Lists who was invited and has not registered yet.", .own_account = true, .rows = true },
+    { GET,    "/tenants/{id}/invitations",       "tenant:list-invitations", READ, invite_list,   NULL,               V,    200, "Lists who was invited and has not registered yet.", .own_account = true, .list = true, .oldest_first = true, .page = INVITES_A_WEEK, .page_max = INVITES_A_WEEK },
     { DELETE, "/tenants/{id}/invitations/{invitation_id}", "tenant:withdraw-invitation", WRITE, invite_withdraw, NULL, NULL, 204, "Withdraws an invitation.", .own_account = true },
     { 0 },
 };
@@ -334,12 +332,45 @@ static const struct route identity_routes[] = {
 
 static const struct quota *const identity_quotas[] = { &quota_tenants, NULL };
 
+/* clang-format off */
+static const struct planned identity_planned[] = {
+    { "POST",             "/account/close" },
+    { "POST",             "/account/reopen" },
+    { "POST",             "/auth/logout" },
+    { "POST",             "/auth/verify-email" },
+    { "POST",             "/auth/token", PLATFORM },
+    { "POST DELETE",      "/auth/session", PLATFORM },
+    { "GET",              "/auth/sessions", PLATFORM },
+    { "DELETE",           "/auth/sessions/{id}", PLATFORM },
+    { "GET POST",         "/keys", PLATFORM },
+    { "GET DELETE",       "/keys/{id}", PLATFORM },
+    { "POST",             "/keys/{id}/rotate", PLATFORM },
+    { "GET POST",         "/oauth/clients", PLATFORM },
+    { "GET PATCH DELETE", "/oauth/clients/{id}", PLATFORM },
+    { "GET POST",         "/oauth2/authorize", CLASSIC },
+    { "GET POST",         "/oauth2/device", CLASSIC },
+    { "POST",             "/oauth2/device_authorization", CLASSIC },
+    { "POST",             "/oauth2/introspect", CLASSIC },
+    { "POST",             "/oauth2/revoke", CLASSIC },
+    { "POST",             "/oauth2/token", CLASSIC },
+    { "GET POST",         "/tokens", PLATFORM },
+    { "GET DELETE",       "/tokens/{id}", PLATFORM },
+    { "GET POST",         "/users", PLATFORM },
+    { "GET PATCH DELETE", "/users/{id}", PLATFORM },
+    { "GET",              "/.well-known/jwks.json", CLASSIC },
+    { "GET",              "/.well-known/oauth-authorization-server", CLASSIC },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service identity_service = {
     .name = "identity",
     .doc = "Users, their keys, and tenants.",
     .migrations = identity_migrations,
     .routes = identity_routes,
+    .planned = identity_planned,
     .loops = identity_loops,
     .quotas = identity_quotas,
+    .settings = &identity_settings,
     .auth = &identity_auth,
 };

@@ -49,7 +49,8 @@ struct key {
 };
 extern const struct record key_record;
 
-enum { LOGIN_KEYS = 20, LOGIN_IDLE_DAYS = 30, USER_KEYS = 100 };
+enum { LOGIN_KEYS = 20, LOGIN_IDLE_DAYS = 30, USER_KEYS = 100, KEYS_PAGE = 200 };
+enum { INVITES_A_WEEK = 100 };
 
 /* Fills a new key's secret parts; 'prefix' is "thecloud_", "sk_live_" or "sk_test_". */
 void key_secret(struct app *app, struct arena *a, const char *prefix, struct key *k);
@@ -97,7 +98,6 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner,
 /* Who is in no tenant acts in this one from now on. */
 int tenant_adopt(struct call *c, const struct uuid *user, const struct uuid *tenant,
                  struct err *e) _must_check_;
-extern const struct record page_query_record; /* limit and cursor of the lists of tenant.c */
 int tenant_create(struct call *c, struct err *e);
 int tenant_list(struct call *c, struct err *e);
 int tenant_get(struct call *c, struct err *e);
@@ -138,7 +138,16 @@ int need_user(struct call *c, struct err *e) _must_check_;
 
 enum { PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
 /* NULL, or what is wrong with it in a client's words. */
-const char *password_fault(const struct config *cf, const char *password, const char *email,
+const char *password_fault(struct app *app, const char *password, const char *email,
                            const char *name);
 /* An address, in lower case afterwards. */
 extern const struct form form_email;
+
+/* ---- settings.c */
+extern const struct settings identity_settings;
+/* Who may register, "open", "invite" or "off", and the plan of who does so uninvited: as set, else
+ * by where the API listens now. */
+const char *identity_registration(struct app *app);
+const char *identity_registration_plan(struct app *app);
+/* Whether passwords must be strong, not only long. */
+bool identity_strong_passwords(struct app *app);

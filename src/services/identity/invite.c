@@ -6,7 +6,7 @@
  * address in an hour.  What is withdrawn or used still counts. */
 #include "services/identity/identity_private.h"
 
-enum { INVITE_DAYS = 7, INVITES_A_WEEK = 100 };
+enum { INVITE_DAYS = 7 };
 
 /* clang-format off */
 #define T struct invite
@@ -84,19 +84,15 @@ int invite_make(struct call *c, const struct tenant *t, const char *email, enum 
 
 static const char sql_list[] =
     "SELECT @ FROM tenant_invites WHERE tenant_id = $1 AND expires_at > $2"
-    " AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email = tenant_invites.email)"
-    " ORDER BY created_at, id LIMIT $3";
+    " AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email = tenant_invites.email)";
 
 int invite_list(struct call *c, struct err *e)
 {
     struct tenant t;
     enum role role;
-    struct rows got;
 
     TRY(tenant_target(c, ROLE_ADMIN, &t, &role, e));
-    TRY(db_query(c->db, c->arena, &invite_record, sql_list,
-                 ARGS(A(&t.id), A(c->now), A((int64_t)INVITES_A_WEEK)), &got, e));
-    return reply_page(c, &invite_record, &got, NULL);
+    return list_query(c, sql_list, ARGS(A(&t.id), A(c->now)), e);
 }
 
 int invite_withdraw(struct call *c, struct err *e)

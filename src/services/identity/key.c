@@ -13,18 +13,17 @@ static const struct enum_name key_status_names[] = { { KEY_ACTIVE, "active" },
                                                      { KEY_EXPIRED, "expired" },
                                                      { 0 } };
 
-/* Bytes of the texts of a list, with what stands between them. */
-static size_t list_size(const struct json_value *list)
+/* Whether the texts of a list fit so many bytes, with what stands between them. */
+static bool list_fits(struct arena *a, const char *list, size_t size)
 {
-    size_t all = 0;
+    struct texts all;
+    size_t n = 0;
 
-    for (size_t i = 0; list && i < json_len(list); i++) {
-        size_t n = 0;
-
-        json_str_of(json_at(list, i), &n);
-        all += n + 1;
-    }
-    return all;
+    if (!texts_read(a, list, &all))
+        return false;
+    for (size_t i = 0; i < all.n; i++)
+        n += strlen(all.v[i]) + 1;
+    return n < size;
 }
 
 /* "*", an action "queue:send", or "queue:read", "queues:write", "queue:*". */
@@ -64,22 +63,16 @@ static const struct form form_network = {
     .example = "203.0.113.0/24",
 };
 
-static const char *check_scopes(struct arena *a _unused_, const char **v)
+static const char *check_scopes(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
-
-    return list_size(list) < PRINCIPAL_SCOPES ? NULL : "must be shorter in all";
+    return list_fits(a, *v, PRINCIPAL_SCOPES) ? NULL : "must be shorter in all";
 }
 
-static const char *check_ips(struct arena *a _unused_, const char **v)
+static const char *check_ips(struct arena *a, const char **v)
 {
-    struct err e;
-    _cleanup_(json_freep) struct json_value *list = json_parse(str_of(*v), &e);
+    bool fits = list_fits(a, *v, sizeof(((struct principal *)0)->allowed_ips));
 
-    return list_size(list) < sizeof(((struct principal *)0)->allowed_ips)
-               ? NULL
-               : "must be shorter in all";
+    return fits ? NULL : "must be shorter in all";
 }
 
 /* clang-format off */
@@ -109,7 +102,9 @@ static const struct field key_fields[] = {
 };
 #undef T
 /* clang-format on */
-const struct record key_record = RECORD(key, "identity_keys", key_fields, .prefix = "key");
+static int key_show(struct call *c, void *row, struct err *e);
+const struct record key_record =
+    RECORD(key, "identity_keys", key_fields, .prefix = "key", .show = key_show);
 
 struct rotate_in {
     int64_t grace_seconds;
@@ -150,7 +145,7 @@ int key_insert(struct call *c, struct key *k, enum key_kind kind, const struct u
     TRY(db_insert(c->db, c->arena, &key_record, k, e));
     struct key shown = *k;
     shown.key = NULL;
-    return outbox_put(c, "key.created", &key_record, &shown, e);
+    return call_event(c, "key.created", &key_record, &shown, e);
 }
 
 /* ---- handlers */
@@ -175,20 +170,17 @@ static bool scope_within(const char *held, const char *want)
 /* A key may give away only what it has itself. */
 static int scopes_check(struct call *c, const char *scopes, struct err *e)
 {
-    _cleanup_(json_freep) struct json_value *list = scopes ? json_parse(str_of(scopes), e) : NULL;
+    struct texts all;
 
-    if (!list || json_len(list) == 0)
+    if (!texts_read(c->arena, scopes, &all) || all.n == 0)
         return scope_within(c->who->scopes, "*")
                    ? 0
                    : err_set(e, ERR_FORBIDDEN,
                              "This key may not give all scopes: name those it has");
-    for (size_t i = 0; i < json_len(list); i++) {
-        const char *s = json_str_of(json_at(list, i), NULL);
-
-        if (!s || !scope_within(c->who->scopes, s))
+    for (size_t i = 0; i < all.n; i++)
+        if (!scope_within(c->who->scopes, all.v[i]))
             return err_set(e, ERR_FORBIDDEN, "Missing scope: %.64s (a key gives only what it has)",
-                           s ? s : "");
-    }
+                           all.v[i]);
     return 0;
 }
 
@@ -208,20 +200,17 @@ static bool net_within(const char *held, const struct cidr *own)
 /* Who may come from some addresses only gives keys for those, or fewer. */
 static int ips_check(struct call *c, const char *ips, struct err *e)
 {
-    _cleanup_(json_freep) struct json_value *list = ips ? json_parse(str_of(ips), e) : NULL;
+    struct texts all;
     struct cidr own;
 
     if (!c->who->allowed_ips[0])
         return 0;
-    if (!list || json_len(list) == 0)
+    if (!texts_read(c->arena, ips, &all) || all.n == 0)
         return err_set(e, ERR_FORBIDDEN, "This key is for some addresses only: name allowed_ips");
-    for (size_t i = 0; i < json_len(list); i++) {
-        const char *s = json_str_of(json_at(list, i), NULL);
-
-        if (!s || !cidr_parse(str_of(s), false, &own) || !net_within(c->who->allowed_ips, &own))
+    for (size_t i = 0; i < all.n; i++)
+        if (!cidr_parse(str_of(all.v[i]), false, &own) || !net_within(c->who->allowed_ips, &own))
             return err_set(e, ERR_FORBIDDEN, "This key may not be used from %.64s itself",
-                           s ? s : "");
-    }
+                           all.v[i]);
     return 0;
 }
 
@@ -281,31 +270,25 @@ int key_create(struct call *c, struct err *e)
     return reply_row(c, &key_record, k);
 }
 
-static const char sql_keys[] =
-    "SELECT @ FROM identity_keys WHERE user_id = $1 ORDER BY created_at DESC, id DESC";
+static const char sql_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1";
 static const char sql_pinned_keys[] = "SELECT @ FROM identity_keys WHERE user_id = $1"
-                                      " AND tenant_id = $2 ORDER BY created_at DESC, id DESC";
+                                      " AND tenant_id = $2";
 
-static enum key_status key_status_of(const struct key *k, int64_t now)
+static int key_show(struct call *c, void *row, struct err *e _unused_)
 {
-    bool idle = k->kind == KEY_LOGIN && k->last_used + DAYS(LOGIN_IDLE_DAYS) <= now;
+    struct key *k = row;
+    bool idle = k->kind == KEY_LOGIN && k->last_used + DAYS(LOGIN_IDLE_DAYS) <= c->now;
 
-    return idle || (k->expires_at && k->expires_at <= now) ? KEY_EXPIRED : KEY_ACTIVE;
+    k->status = idle || (k->expires_at && k->expires_at <= c->now) ? KEY_EXPIRED : KEY_ACTIVE;
+    return 0;
 }
 
 int key_list(struct call *c, struct err *e)
 {
-    struct rows got;
-
     TRY(need_user(c, e));
-    TRY(db_query(c->db, c->arena, &key_record, c->who->pinned ? sql_pinned_keys : sql_keys,
-                 (struct arg[]){ A(&c->who->user_id), A(&c->tenant) }, c->who->pinned ? 2 : 1, &got,
-                 e));
-    for (size_t i = 0; i < got.n; i++) {
-        struct key *k = &((struct key *)got.v)[i];
-        k->status = key_status_of(k, c->now);
-    }
-    return reply_rows(c, &key_record, &got);
+    if (c->who->pinned)
+        return list_query(c, sql_pinned_keys, ARGS(A(&c->who->user_id), A(&c->tenant)), e);
+    return list_query(c, sql_keys, ARGS(A(&c->who->user_id)), e);
 }
 
 static const char sql_key[] =
@@ -329,7 +312,7 @@ int key_delete(struct call *c, struct err *e)
 
     TRY(key_target(c, &k, e));
     TRY(db_exec(c->db, "DELETE FROM identity_keys WHERE id = $1", ARGS(A(&k.id)), e));
-    TRY(outbox_put(c, "key.deleted", &key_record, &k, e));
+    TRY(call_event(c, "key.deleted", &key_record, &k, e));
     call_revoke(c, NULL, &k.id);
     return reply_deleted(c, "API key revoked");
 }
@@ -348,14 +331,10 @@ int key_rotate(struct call *c, struct err *e)
     k.updated_at = c->now;
     key_secret(c->app, c->arena, k.prefix, &k);
     TRY(db_update(c->db, c->arena, &key_record, &k,
-                  FIELD_SET(&key_record, "hash") | FIELD_SET(&key_record, "old_hash") |
-                      FIELD_SET(&key_record, "old_until") | FIELD_SET(&key_record, "last4") |
-                      FIELD_SET(&key_record, "revision") | FIELD_SET(&key_record, "updated_at"),
-                  e));
+                  FIELD_SET(key, hash, old_hash, old_until, last4, revision, updated_at), e));
     struct key shown = k;
     shown.key = NULL;
-    TRY(outbox_put(c, "key.rotated", &key_record, &shown, e));
+    TRY(call_event(c, "key.rotated", &key_record, &shown, e));
     call_revoke(c, NULL, &k.id);
-    k.status = key_status_of(&k, c->now);
-    return reply_row(c, &key_record, &k);
+    return reply_shown(c, &key_record, &k, e);
 }

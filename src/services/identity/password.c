@@ -74,7 +74,7 @@ static bool has_part(const char *lower, const char *part, size_t n)
     return strstr(lower, want) != NULL;
 }
 
-const char *password_fault(const struct config *cf, const char *password, const char *email,
+const char *password_fault(struct app *app, const char *password, const char *email,
                            const char *name)
 {
     char lower[PASSWORD_MAX + 1];
@@ -82,9 +82,7 @@ const char *password_fault(const struct config *cf, const char *password, const 
 
     if (n < PASSWORD_MIN || n > PASSWORD_MAX)
         return "must be 8 to 128 bytes long";
-    bool strong = cf->password_policy[0] ? strcmp(cf->password_policy, "strong") == 0
-                                         : cf->tls_cert[0] != '\0';
-    if (!strong)
+    if (!identity_strong_passwords(app))
         return NULL;
     to_lower(password, lower, sizeof(lower));
     if (is_common(lower))

@@ -2,7 +2,6 @@
 /* Tenants and their members.  A tenant's routes are about the tenant in the path, which need not be
  * the one the request acts in: so the caller's role is looked up there, and a stranger reads 404.
  */
-#include "codec/text.h"
 #include "services/identity/identity_private.h"
 
 enum { SLUG_MAX = 40, TRIES = 50 };
@@ -65,25 +64,11 @@ static const struct field member_fields[] = {
     FIELD_TIME(T, created_at, FF_ALWAYS, .doc = "When they became a member."),
     FIELD_STR (T, email,      FF_CREATE | FF_EITHER, .min = 3, .max = 255, .form = &form_email, .example = "ada@example.com", .doc = "Their address."),
     FIELD_STR (T, name,       0, .doc = "Their name."),
-    FIELD_ENUM(T, status,     enum member_status, 0, .names = member_status_names, .doc = "active, or invited: asked by mail to register."),
+    FIELD_ENUM(T, status,     enum member_status, FF_VIRTUAL, .names = member_status_names, .doc = "active, or invited: asked by mail to register."),
 };
 #undef T
 /* clang-format on */
-const struct record member_record = RECORD(member, NULL, member_fields);
-
-struct page_query {
-    int64_t limit;
-    const char *cursor;
-};
-/* clang-format off */
-#define T struct page_query
-static const struct field page_query_fields[] = {
-    FIELD_INT(T, limit,  FF_CREATE | FF_PAGE, .doc = "How many at most."),
-    FIELD_STR(T, cursor, FF_CREATE, .max = 1000, .doc = "Continues an earlier list."),
-};
-#undef T
-/* clang-format on */
-const struct record page_query_record = RECORD(page_query, NULL, page_query_fields);
+const struct record member_record = RECORD(member, NULL, member_fields, .key = "user_id");
 
 /* ---- making */
 
@@ -159,7 +144,7 @@ int tenant_make(struct call *c, struct tenant *t, const struct uuid *owner, stru
                                t->slug)
                      : err_set(e, ERR_BUSY, "Names are being taken: try again");
     }
-    TRY(outbox_put(c, "tenant.created", &tenant_record, t, e));
+    TRY(call_event(c, "tenant.created", &tenant_record, t, e));
     TRY(member_insert(c, &t->id, owner, ROLE_OWNER, e));
     return 0;
 }
@@ -214,7 +199,7 @@ static int own_plan(struct call *c, const char **out, struct err *e)
         return 0;
     }
     TRY(db_each(c->db, sql_own_plan, ARGS(A(&c->who->user_id)), take_text, &own, e));
-    *out = own.s ? own.s : config_registration_plan(app_config(c->app));
+    *out = own.s ? own.s : identity_registration_plan(c->app);
     return 0;
 }
 
@@ -242,76 +227,20 @@ int tenant_create(struct call *c, struct err *e)
     return reply_row(c, &tenant_record, t);
 }
 
-/* ---- pages: a place in a list by time and id, that only we can have written */
-
-struct place {
-    int64_t limit, at;
-    struct uuid id;
-    const char *bound; /* of which list */
-};
-
-/* The row after which the page begins; 'at' and 'id' stay as they are where the list does. */
-static int place_read(struct call *c, const char *list, const struct uuid *of, struct place *p,
-                      struct err *e)
-{
-    const struct page_query *q = c->query;
-    struct str plain;
-    const char *space;
-
-    p->bound = arena_printf(c->arena, "%s\n%s", list, of->s);
-    p->limit = q->limit;
-    if (!q->cursor)
-        return 0;
-    if (app_unseal(c->app, c->arena, q->cursor, str_of(p->bound), &plain, e) == 0 &&
-        (space = memchr(plain.p, ' ', plain.n)) != NULL &&
-        int_parse((struct str){ plain.p, (size_t)(space - plain.p) }, 0, INT64_MAX, &p->at)) {
-        snprintf(p->id.s, sizeof(p->id), "%.*s", (int)(plain.p + plain.n - space - 1), space + 1);
-        return 0;
-    }
-    fault_add(c, "cursor", "malformed", "is not a cursor of this list");
-    return call_faults(c, e);
-}
-
-static const char *place_write(struct call *c, const struct place *p, int64_t at,
-                               const struct uuid *id)
-{
-    return app_seal(c->app, c->arena,
-                    str_of(arena_printf(c->arena, "%lld %s", (long long)at, id->s)),
-                    str_of(p->bound));
-}
-
 /* ---- reading */
 
 static const char sql_tenants[] =
-    "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
-    " AND (created_at < $2 OR (created_at = $2 AND id < $3))"
-    " ORDER BY created_at DESC, id DESC LIMIT $4";
+    "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)";
 static const char sql_pinned_tenant[] =
     "SELECT @ FROM tenants WHERE id IN (SELECT tenant_id FROM tenant_members WHERE user_id = $1)"
     " AND id = $2";
 
 int tenant_list(struct call *c, struct err *e)
 {
-    struct place p = { .at = INT64_MAX };
-    const char *next = NULL;
-    struct rows got;
-
     TRY(need_user(c, e));
-    TRY(place_read(c, "tenants", &c->who->user_id, &p, e));
     if (c->who->pinned)
-        TRY(db_query(c->db, c->arena, &tenant_record, sql_pinned_tenant,
-                     ARGS(A(&c->who->user_id), A(&c->tenant)), &got, e));
-    else
-        TRY(db_query(c->db, c->arena, &tenant_record, sql_tenants,
-                     ARGS(A(&c->who->user_id), A(p.at), A((const char *)p.id.s), A(p.limit + 1)),
-                     &got, e));
-    if ((int64_t)got.n > p.limit) {
-        const struct tenant *last = (struct tenant *)got.v + p.limit - 1;
-
-        got.n = (size_t)p.limit;
-        next = place_write(c, &p, last->created_at, &last->id);
-    }
-    return reply_page(c, &tenant_record, &got, next);
+        return list_query(c, sql_pinned_tenant, ARGS(A(&c->who->user_id), A(&c->tenant)), e);
+    return list_query(c, sql_tenants, ARGS(A(&c->who->user_id)), e);
 }
 
 static const char sql_role[] =
@@ -371,56 +300,17 @@ int tenant_switch(struct call *c, struct err *e)
 
 /* ---- members */
 
-struct members {
-    struct call *c;
-    struct member *v;
-    size_t n, cap;
-};
-
-static int members_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    struct members *x = ctx;
-
-    x->v = arena_more(x->c->arena, x->v, x->n, &x->cap, sizeof(*x->v));
-    struct member *m = &x->v[x->n++];
-    m->tenant_id = x->c->id;
-    snprintf(m->user_id.s, sizeof(m->user_id), "%s", cols[0].s);
-    m->role = (enum role)enum_from_str(role_names, cols[1].s);
-    m->created_at = cols[2].i;
-    m->email = arena_strdup(x->c->arena, cols[3].s);
-    m->name = arena_strdup(x->c->arena, cols[4].s);
-    return 0;
-}
-
-static const char sql_members[] =
-    "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
+#define SQL_MEMBERS                                                                              \
+    "SELECT m.tenant_id, m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m" \
     " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1"
-    " AND (m.created_at > $2 OR (m.created_at = $2 AND m.user_id > $3))"
-    " ORDER BY m.created_at, m.user_id LIMIT $4";
-static const char sql_one_member[] =
-    "SELECT m.user_id, m.role, m.created_at, u.email, u.name FROM tenant_members m"
-    " JOIN users u ON u.id = m.user_id WHERE m.tenant_id = $1 AND m.user_id = $2";
 
 int member_list(struct call *c, struct err *e)
 {
-    struct members x = { .c = c };
-    struct place p = { .at = 0 };
-    const char *next = NULL;
     struct tenant t;
     enum role role;
 
     TRY(tenant_target(c, ROLE_VIEWER, &t, &role, e));
-    TRY(place_read(c, "members", &t.id, &p, e));
-    TRY(db_each(c->db, sql_members,
-                ARGS(A(&t.id), A(p.at), A((const char *)p.id.s), A(p.limit + 1)), members_add, &x,
-                e));
-    if ((int64_t)x.n > p.limit) {
-        const struct member *last = &x.v[p.limit - 1];
-
-        x.n = (size_t)p.limit;
-        next = place_write(c, &p, last->created_at, &last->user_id);
-    }
-    return reply_page(c, &member_record, &(struct rows){ x.v, x.n }, next);
+    return list_query(c, SQL_MEMBERS, ARGS(A(&t.id)), e);
 }
 
 /* The user named in the body, by id or address; an address that nobody has leaves the id nil. */
@@ -433,7 +323,7 @@ static int member_user(struct call *c, struct member *m, struct err *e)
                 by_id ? "SELECT id FROM users WHERE id = $1"
                       : "SELECT id FROM users WHERE email = $1",
                 ARGS(A(by_id ? (const char *)m->user_id.s : m->email)), take_text, &id, e));
-    bool invited = !by_id && strcmp(config_registration(app_config(c->app)), "off") != 0;
+    bool invited = !by_id && strcmp(identity_registration(c->app), "off") != 0;
     if (!id.s && !invited)
         return err_set(e, ERR_NOT_FOUND, "There is no such user: %s", by_id ? "user_id" : "email");
     if (id.s)
@@ -448,12 +338,12 @@ static int no_such_member(struct err *e)
 
 static int member_reply(struct call *c, const struct uuid *user, struct err *e)
 {
-    struct members x = { .c = c };
+    struct member m;
 
-    TRY(db_each(c->db, sql_one_member, ARGS(A(&c->id), A(user)), members_add, &x, e));
-    if (x.n == 0)
-        return no_such_member(e);
-    return reply_row(c, &member_record, x.v);
+    if (db_one(c->db, c->arena, &member_record, SQL_MEMBERS " AND m.user_id = $2",
+               ARGS(A(&c->id), A(user)), &m, e) < 0)
+        return e->code == ERR_NOT_FOUND ? no_such_member(e) : -1;
+    return reply_row(c, &member_record, &m);
 }
 
 static int role_refused(enum role mine, enum role theirs, struct err *e)
@@ -485,7 +375,7 @@ int member_add(struct call *c, struct err *e)
     if (!added)
         return err_set(e, ERR_ALREADY_EXISTS, "This user is a member already");
     TRY(tenant_adopt(c, &m->user_id, &t.id, e));
-    TRY(outbox_put(c, "tenant.member-added", &member_record, m, e));
+    TRY(call_event(c, "tenant.member-added", &member_record, m, e));
     call_revoke(c, &m->user_id, NULL);
     return member_reply(c, &m->user_id, e);
 }
@@ -532,7 +422,7 @@ int member_update(struct call *c, struct err *e)
     TRY(db_exec(c->db, "UPDATE tenant_members SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
                 ARGS(A(&t.id), A(&user), A(enum_to_str(role_names, (int)m->role))), e));
     struct member now = { .tenant_id = t.id, .user_id = user, .role = m->role };
-    TRY(outbox_put(c, "tenant.member-changed", &member_record, &now, e));
+    TRY(call_event(c, "tenant.member-changed", &member_record, &now, e));
     call_revoke(c, &user, NULL);
     return member_reply(c, &user, e);
 }
@@ -558,7 +448,7 @@ int member_remove(struct call *c, struct err *e)
     TRY(db_exec(c->db, sql_default_gone, ARGS(A(&user), A(&t.id)), e));
     TRY(db_exec(c->db, sql_pinned_gone, ARGS(A(&user), A(&t.id)), e));
     struct member m = { .tenant_id = t.id, .user_id = user };
-    TRY(outbox_put(c, "tenant.member-removed", &member_record, &m, e));
+    TRY(call_event(c, "tenant.member-removed", &member_record, &m, e));
     call_revoke(c, &user, NULL);
     return reply_deleted(c, "member removed");
 }

@@ -17,9 +17,6 @@ int network_counter(struct db *db, const char *name, int64_t first, int64_t *out
 int network_retry(int rc, struct err *e);
 
 int subnet_create(struct call *c, struct err *e);
-int subnet_list(struct call *c, struct err *e);
-int subnet_get(struct call *c, struct err *e);
-int subnet_update(struct call *c, struct err *e);
 int subnet_delete(struct call *c, struct err *e);
 /* Deletes the subnets of a VPC: 409 naming the first that is in use.  '*left': how many wait for
  * their last instances. */

@@ -32,9 +32,10 @@ static const struct field subnet_fields[] = {
 #undef T
 /* clang-format on */
 const struct quota quota_subnets = { "subnets", { 4, 20, 100, 500, 50000 } };
+static int subnet_count(struct call *c, void *row, struct err *e);
 const struct record subnet_record =
     RECORD(subnet, "subnets", subnet_fields, .prefix = "sub", .arn_service = "vpc",
-           .arn_type = "subnet", .quota = &quota_subnets);
+           .arn_type = "subnet", .quota = &quota_subnets, .show = subnet_count);
 
 /* First and last address an instance can have, as numbers. */
 static int subnet_range(const struct subnet *s, int64_t *first, int64_t *last, struct err *e)
@@ -110,49 +111,15 @@ static int subnet_make(struct call *c, const struct vpc *vpc, struct subnet *s, 
     s->gateway_ip = ip_text(c->arena, (uint32_t)(first - RESERVED_FIRST + 1));
     if (!s->availability_zone)
         s->availability_zone = arena_printf(c->arena, "%sa", app_config(c->app)->region);
-    TRY(call_insert(c, &subnet_record, s, e));
-    s->available_ips = last - first + 1;
-    return 0;
+    return call_insert(c, &subnet_record, s, e);
 }
 
 int subnet_create(struct call *c, struct err *e)
 {
     struct subnet *s = c->in;
-    struct vpc vpc;
 
-    TRY(call_target(c, &vpc_record, &vpc, e));
-    TRY(subnet_make(c, &vpc, s, e));
-    return reply_row(c, &subnet_record, s);
-}
-
-int subnet_list(struct call *c, struct err *e)
-{
-    struct vpc vpc;
-
-    TRY(call_target(c, &vpc_record, &vpc, e));
-    return crud_list_where(c, "vpc_id", &vpc.id, subnet_count, e);
-}
-
-int subnet_get(struct call *c, struct err *e)
-{
-    struct subnet s;
-
-    TRY(call_target(c, &subnet_record, &s, e));
-    TRY(subnet_count(c, &s, e));
-    return reply_row(c, &subnet_record, &s);
-}
-
-int subnet_update(struct call *c, struct err *e)
-{
-    struct subnet old, s;
-
-    TRY(call_target(c, &subnet_record, &old, e));
-    s = old;
-    record_copy(&subnet_record, &s, c->in, c->set);
-    if (c->set)
-        TRY(call_update(c, &subnet_record, &old, &s, c->set, e));
-    TRY(subnet_count(c, &s, e));
-    return reply_row(c, &subnet_record, &s);
+    TRY(subnet_make(c, c->parent, s, e));
+    return reply_shown(c, &subnet_record, s, e);
 }
 
 /* ---- the end of a subnet: with the last address in it */
@@ -170,11 +137,8 @@ static int subnet_erase(struct call *c, const struct subnet *s, struct err *e)
 static int subnet_status_set(struct call *c, const struct subnet *old, struct subnet *s,
                              struct err *e)
 {
-    const struct record *r = &subnet_record;
-
-    return call_update(
-        c, r, old, s,
-        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+    return call_update(c, &subnet_record, old, s,
+                       FIELD_SET(subnet, status, status_reason, deleted_at), e);
 }
 
 /* '*gone': at once; else with its last instances. */

@@ -3,6 +3,7 @@
  * network when the first instance needs it and remove it with the last one. */
 #include "codec/id.h"
 #include "core/config/config.h"
+#include "drivers/net/net.h"
 #include "services/network/network_private.h"
 
 extern const struct migration network_migrations[];
@@ -61,9 +62,10 @@ static const struct field vpc_fields[] = {
 #undef T
 /* clang-format on */
 static const struct quota quota_vpcs = { "vpcs", { 2, 5, 20, 50, 5000 } };
+static int vpc_fill(struct call *c, void *row, struct err *e);
 const struct record vpc_record =
     RECORD(vpc, "vpcs", vpc_fields, .prefix = "vpc", .arn_service = "vpc", .arn_type = "vpc",
-           .quota = &quota_vpcs);
+           .quota = &quota_vpcs, .fill = vpc_fill);
 
 static const char sql_counter[] =
     "INSERT INTO network_counters (name, value) VALUES ($1, $2)"
@@ -74,12 +76,17 @@ int network_counter(struct db *db, const char *name, int64_t first, int64_t *out
     return db_int(db, sql_counter, ARGS(A(name), A(first)), 0, out, e);
 }
 
+static const char *transit_of(struct call *c)
+{
+    return ((const struct net_settings *)app_settings(c->app, &net_settings))->transit_cidr;
+}
+
 /* VPCs may not touch the addresses between them and the host. */
 static bool is_free(struct call *c, const char *cidr)
 {
     struct cidr transit, own;
 
-    return !cidr_parse(str_of(app_config(c->app)->transit_cidr), true, &transit) ||
+    return !cidr_parse(str_of(transit_of(c)), true, &transit) ||
            !cidr_parse(str_of(cidr), true, &own) || !cidr_overlaps(&transit, &own);
 }
 
@@ -88,18 +95,19 @@ static void vpc_check(struct call *c, const char *field, const struct vpc *v)
 {
     if (!is_free(c, v->cidr_block))
         fault_add(c, field, "not_allowed",
-                  "must not touch %s, which the platform uses itself (network %s)",
-                  app_config(c->app)->transit_cidr, v->cidr_block);
+                  "must not touch %s, which the platform uses itself (network %s)", transit_of(c),
+                  v->cidr_block);
 }
 
-static int vpc_make(struct call *c, struct vpc *v, struct err *e)
+static int vpc_fill(struct call *c, void *row, struct err *e)
 {
+    struct vpc *v = row;
+
     TRY(network_counter(c->db, "vxlan", VXLAN_FIRST, &v->vxlan_id, e));
     if (v->vxlan_id > VXLAN_LAST)
         return err_set(e, ERR_QUOTA_EXCEEDED, "this installation has no network number left");
-    uuid_new(app_clock(c->app), &v->id);
     v->network_id = arena_strdup(c->arena, v->id.s + 24);
-    return call_insert(c, &vpc_record, v, e);
+    return 0;
 }
 
 static void create_check(struct call *c)
@@ -110,23 +118,12 @@ static void create_check(struct call *c)
         vpc_check(c, "cidr_block", v);
 }
 
-static int vpc_create(struct call *c, struct err *e)
-{
-    struct vpc *v = c->in;
-
-    TRY(vpc_make(c, v, e));
-    return reply_row(c, &vpc_record, v);
-}
-
 /* ---- the end of a VPC: with its last subnet, which goes with its last instance */
 
 static int vpc_status_set(struct call *c, const struct vpc *old, struct vpc *v, struct err *e)
 {
-    const struct record *r = &vpc_record;
-
-    return call_update(
-        c, r, old, v,
-        FIELD_SET(r, "status") | FIELD_SET(r, "status_reason") | FIELD_SET(r, "deleted_at"), e);
+    return call_update(c, &vpc_record, old, v, FIELD_SET(vpc, status, status_reason, deleted_at),
+                       e);
 }
 
 static int vpc_delete(struct call *c, struct err *e)
@@ -203,28 +200,20 @@ int network_retry(int rc, struct err *e)
     return rc;
 }
 
-static const char sql_default_vpc[] =
-    "SELECT @ FROM vpcs WHERE tenant_id = $1 AND mode = $2 AND name = 'default'"
-    " AND deleted_at = 0 /*pg: FOR UPDATE */";
-
 static int vpc_default(struct call *c, struct vpc *out, struct err *e)
 {
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    struct rows got;
+    int found = call_find(c, vpc, name, "default", out, e);
 
-    TRY(db_query(c->db, c->arena, &vpc_record, sql_default_vpc, ARGS(A(&c->tenant), A(mode)), &got,
-                 e));
-    if (got.n == 1) {
-        *out = *(struct vpc *)got.v;
+    TRY(found);
+    if (found)
         return 0;
-    }
     /* No transit network covers all of them. */
     static const char *const blocks[] = { "10.0.0.0/16", "172.16.0.0/16", "192.168.0.0/16" };
     size_t i = 0;
     while (i + 1 < ARRAY_LEN(blocks) && !is_free(c, blocks[i]))
         i++;
     *out = (struct vpc){ .name = "default", .cidr_block = blocks[i] };
-    return network_retry(vpc_make(c, out, e), e);
+    return network_retry(call_insert(c, &vpc_record, out, e), e);
 }
 
 int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *subnet_id,
@@ -256,15 +245,15 @@ int network_place(struct call *c, const struct uuid *vpc_id, const struct uuid *
 #define S &subnet_record
 static const struct route network_routes[] = {
     /*        path                  action           work   handler        in    out        */
-    { POST,   "/vpcs",              "vpc:create",    WRITE, vpc_create,    V,    V,    201, "Makes a VPC.", .check = create_check },
+    { POST,   "/vpcs",              "vpc:create",    WRITE, crud_create,   V,    V,    201, "Makes a VPC.", .check = create_check },
     { GET,    "/vpcs",              "vpc:list",      QUICK, crud_list,     NULL, V,    200, "Lists VPCs.", .list = true },
     { GET,    "/vpcs/{id}",         "vpc:get",       QUICK, crud_get,      NULL, V,    200, "Shows one VPC.", .by_name = true },
     { PATCH,  "/vpcs/{id}",         "vpc:update",    WRITE, crud_patch,    V,    V,    200, "Changes a VPC's name or tags.", .by_name = true },
     { DELETE, "/vpcs/{id}",         "vpc:delete",    WRITE, vpc_delete,    NULL, NULL, 204, "Deletes a VPC that no instance is in, or only such as are being deleted.", .by_name = true },
-    { POST,   "/vpcs/{id}/subnets", "subnet:create", WRITE, subnet_create, S,    S,    201, "Makes a subnet in a VPC.", .by_name = true },
-    { GET,    "/vpcs/{id}/subnets", "subnet:list",   READ,  subnet_list,   NULL, S,    200, "Lists a VPC's subnets.", .list = true, .by_name = true },
-    { GET,    "/subnets/{id}",      "subnet:get",    READ,  subnet_get,    NULL, S,    200, "Shows one subnet." },
-    { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, subnet_update, S,    S,    200, "Changes a subnet's name or tags." },
+    { POST,   "/vpcs/{id}/subnets", "subnet:create", WRITE, subnet_create, S,    S,    201, "Makes a subnet in a VPC.", .by_name = true, .parent = V, .alone = held_alone },
+    { GET,    "/vpcs/{id}/subnets", "subnet:list",   READ,  crud_list,     NULL, S,    200, "Lists a VPC's subnets.", .list = true, .by_name = true, .parent = V },
+    { GET,    "/subnets/{id}",      "subnet:get",    READ,  crud_get,      NULL, S,    200, "Shows one subnet." },
+    { PATCH,  "/subnets/{id}",      "subnet:update", WRITE, crud_patch,    S,    S,    200, "Changes a subnet's name or tags." },
     { DELETE, "/subnets/{id}",      "subnet:delete", WRITE, subnet_delete, NULL, NULL, 204, "Deletes a subnet that no instance is in, or only such as are being deleted." },
     { 0 },
 };
@@ -274,11 +263,38 @@ static const struct reconciler *const network_loops[] = { &subnet_loop, &vpc_loo
 
 static const struct quota *const network_quotas[] = { &quota_vpcs, &quota_subnets, NULL };
 
+/* clang-format off */
+static const struct planned network_planned[] = {
+    { "GET POST",         "/elastic-ips" },
+    { "GET DELETE",       "/elastic-ips/{id}" },
+    { "POST",             "/elastic-ips/{id}/associate" },
+    { "POST",             "/elastic-ips/{id}/disassociate" },
+    { "GET POST",         "/internet-gateways" },
+    { "GET PATCH DELETE", "/internet-gateways/{id}" },
+    { "GET POST",         "/nat-gateways" },
+    { "GET PATCH DELETE", "/nat-gateways/{id}" },
+    { "GET POST",         "/route-tables" },
+    { "GET PATCH DELETE", "/route-tables/{id}" },
+    { "GET POST",         "/security-groups" },
+    { "POST",             "/security-groups/attach" },
+    { "POST",             "/security-groups/detach" },
+    { "DELETE",           "/security-groups/rules/{rule_id}" },
+    { "GET PATCH DELETE", "/security-groups/{id}" },
+    { "POST",             "/security-groups/{id}/rules" },
+    { "GET POST",         "/vpc-peerings" },
+    { "GET DELETE",       "/vpc-peerings/{id}" },
+    { "POST",             "/vpc-peerings/{id}/accept" },
+    { "POST",             "/vpc-peerings/{id}/reject" },
+    { 0 },
+};
+/* clang-format on */
+
 const struct service network_service = {
     .name = "network",
     .doc = "Isolated networks and their subnets.",
     .migrations = network_migrations,
     .routes = network_routes,
+    .planned = network_planned,
     .loops = network_loops,
     .quotas = network_quotas,
 };

@@ -43,9 +43,11 @@ static const struct field queue_fields[] = {
 /* clang-format on */
 static const struct quota quota_queues = { "queues", { 5, 20, 200, 1000, 100000 } };
 static const struct quota *const queue_quotas[] = { &quota_queues, NULL };
+static int queue_count(struct call *c, void *row, struct err *e);
+static int queue_fill(struct call *c, void *row, struct err *e);
 const struct record queue_record =
     RECORD(queue, "queues", queue_fields, .prefix = "q", .arn_service = "queue",
-           .arn_type = "queue", .quota = &quota_queues);
+           .arn_type = "queue", .quota = &quota_queues, .show = queue_count, .fill = queue_fill);
 
 static const struct reconciler queue_sweep;
 
@@ -99,11 +101,6 @@ static int queue_count(struct call *c, void *row, struct err *e)
     return 0;
 }
 
-static int queue_list(struct call *c, struct err *e)
-{
-    return crud_list_with(c, queue_count, e);
-}
-
 /* ---- handlers */
 
 /* A dead-letter queue and the number of receives come together. */
@@ -118,9 +115,9 @@ static void pair_check(struct call *c, bool dead, bool receives)
 static void create_check(struct call *c)
 {
     const struct queue *q = c->in;
-    bool faulty = call_given(c, "max_receives") && !call_has(c, "max_receives");
+    bool faulty = call_given(c, queue, max_receives) && !call_has(c, queue, max_receives);
 
-    pair_check(c, call_given(c, "dead_letter_queue_id"), faulty || q->max_receives > 0);
+    pair_check(c, call_given(c, queue, dead_letter_queue_id), faulty || q->max_receives > 0);
 }
 
 /* Both queues of a dead-letter pair are the tenant's, different, and of one kind. */
@@ -141,24 +138,22 @@ static int queue_check(struct call *c, const struct queue *q, struct err *e)
     return call_faults(c, e);
 }
 
+static int queue_fill(struct call *c, void *row, struct err *e _unused_)
+{
+    struct queue *q = row;
+
+    uuid_new(app_clock(c->app), &q->box_id);
+    return 0;
+}
+
 static int queue_create(struct call *c, struct err *e)
 {
     struct queue *q = c->in;
 
     TRY(queue_check(c, q, e));
-    uuid_new(app_clock(c->app), &q->box_id);
     TRY(call_insert(c, &queue_record, q, e));
     TRY(call_due(c, &queue_sweep, &q->id, c->now + queue_sweep.every, e));
-    return reply_row(c, &queue_record, q);
-}
-
-static int queue_get(struct call *c, struct err *e)
-{
-    struct queue q;
-
-    TRY(call_target(c, &queue_record, &q, e));
-    TRY(queue_count(c, &q, e));
-    return reply_row(c, &queue_record, &q);
+    return reply_shown(c, &queue_record, q, e);
 }
 
 static int queue_update(struct call *c, struct err *e)
@@ -172,8 +167,7 @@ static int queue_update(struct call *c, struct err *e)
     if (c->set)
         TRY(call_update(c, &queue_record, &old, &q, c->set, e));
     call_signal(c, q.box_id.s); /* a longer retention gives back what is not swept yet */
-    TRY(queue_count(c, &q, e));
-    return reply_row(c, &queue_record, &q);
+    return reply_shown(c, &queue_record, &q, e);
 }
 
 static const char sql_box_dies[] =
@@ -199,8 +193,8 @@ static int queue_purge(struct call *c, struct err *e)
     q = old;
     uuid_new(app_clock(c->app), &q.box_id);
     TRY(db_exec(c->db, sql_box_dies, ARGS(A(&old.box_id), A(&q.id)), e));
-    TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(&queue_record, "box_id"), e));
-    TRY(outbox_put(c, "queue.purged", &queue_record, &q, e));
+    TRY(call_update(c, &queue_record, &old, &q, FIELD_SET(queue, box_id), e));
+    TRY(call_event(c, "queue.purged", &queue_record, &q, e));
     TRY(call_due(c, &queue_sweep, &q.id, c->now, e));
     call_signal(c, old.box_id.s); /* who waits goes over to the new box */
     return reply_message(c, "queue purged");
@@ -335,20 +329,21 @@ static const struct reconciler *const queue_loops[] = { &queue_sweep, NULL };
 /* clang-format off */
 #define Q &queue_record
 #define M &message_record
+#define BELOW .by_name = true, .parent = Q, .alone = queue_takes_turns
 static const struct route queue_routes[] = {
     /*        path                                   action                 work   handler               in                        out   */
     { POST,   "/queues",                             "queue:create",        WRITE, queue_create,         Q,                        Q,    201, "Makes a queue.", .check = create_check },
-    { GET,    "/queues",                             "queue:list",          READ,  queue_list,           NULL,                     Q,    200, "Lists queues.", .list = true },
-    { GET,    "/queues/{id}",                        "queue:get",           READ,  queue_get,            NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
+    { GET,    "/queues",                             "queue:list",          READ,  crud_list,            NULL,                     Q,    200, "Lists queues.", .list = true },
+    { GET,    "/queues/{id}",                        "queue:get",           READ,  crud_get,             NULL,                     Q,    200, "Shows one queue with its depth.", .by_name = true },
     { PATCH,  "/queues/{id}",                        "queue:update",        WRITE, queue_update,         Q,                        Q,    200, "Changes a queue.", .by_name = true },
     { DELETE, "/queues/{id}",                        "queue:delete",        WRITE, queue_delete,         NULL,                     NULL, 204, "Deletes a queue and its messages.", .by_name = true },
     { POST,   "/queues/{id}/purge",                  "queue:purge",         WRITE, queue_purge,          NULL,                     NULL, 200, "Drops all messages of a queue.", .by_name = true, .message = true },
-    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", .by_name = true, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
-    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", .by_name = true, .no_audit = true, .query = &message_receive_query, .cli = "queue receive", .rows = true },
-    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", .by_name = true, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch", .rows = true, .name = "sendMessageBatch" },
-    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, &message_results_record, 200, "Deletes up to ten received messages.", .by_name = true, .no_audit = true, .cli = "queue ack-batch", .name = "deleteMessageBatch" },
-    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", .by_name = true, .no_audit = true, .cli = "queue extend" },
-    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", .by_name = true, .no_audit = true, .cli = "queue ack" },
+    { POST,   "/queues/{id}/messages",               "queue:send",          WRITE, message_send,         M,                        M,    201, "Sends a message.", BELOW, .no_audit = true, .body_max = MIB(2), .cli = "queue send" },
+    { GET,    "/queues/{id}/messages",               "queue:receive",       WRITE, message_receive,      NULL,                     M,    200, "Receives up to ten messages.", BELOW, .no_audit = true, .query = &message_receive_query, .cli = "queue receive", .rows = true },
+    { POST,   "/queues/{id}/messages/batch",         "queue:send",          WRITE, message_send_batch,   &message_batch_record,    M,    201, "Sends up to ten messages.", BELOW, .no_audit = true, .body_max = MIB(4), .cli = "queue send-batch", .rows = true, .name = "sendMessageBatch" },
+    { POST,   "/queues/{id}/messages/delete",        "queue:delete-message", WRITE, message_delete_batch, &message_receipts_record, &message_results_record, 200, "Deletes up to ten received messages.", BELOW, .no_audit = true, .cli = "queue ack-batch", .name = "deleteMessageBatch" },
+    { PATCH,  "/queues/{id}/messages/{receipt_handle}", "queue:extend",     WRITE, message_extend,       &message_extend_record,   M,    200, "Changes how long a received message stays hidden.", BELOW, .no_audit = true, .cli = "queue extend" },
+    { DELETE, "/queues/{id}/messages/{receipt_handle}", "queue:delete-message", WRITE, message_delete,   NULL,                     NULL, 204, "Deletes a received message.", BELOW, .no_audit = true, .cli = "queue ack" },
     { 0 },
 };
 /* clang-format on */

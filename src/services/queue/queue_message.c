@@ -247,38 +247,22 @@ static int message_put(struct call *c, const struct queue *q, struct message *m,
                    e);
 }
 
-static const char sql_fifo_by_id[] =
-    "SELECT CASE WHEN fifo THEN 1 ELSE 0 END FROM queues WHERE id = $1";
-static const char sql_fifo_by_name[] = "SELECT CASE WHEN fifo THEN 1 ELSE 0 END FROM queues"
-                                       " WHERE tenant_id = $1 AND mode = $2 AND name = $3";
-
-/* FIFO queues keep their order by taking turns on the queue's row; others share it.  Which kind it
- * is never changes, and is asked first: who holds the row in common and then wants it alone waits
- * for all others that do the same. */
-static int queue_for_messages(struct call *c, struct queue *q, struct err *e)
+/* FIFO queues keep their order by taking turns on the queue's row; others share it. */
+bool queue_takes_turns(const void *queue)
 {
-    const char *mode = enum_to_str(mode_names, (int)c->who->mode);
-    int64_t fifo = 0;
-
-    if (db_is_postgres(c->db) && c->id_name)
-        TRY(db_int(c->db, sql_fifo_by_name, ARGS(A(&c->tenant), A(mode), A(c->id_name)), 0, &fifo,
-                   e));
-    else if (db_is_postgres(c->db))
-        TRY(db_int(c->db, sql_fifo_by_id, ARGS(A(&c->id)), 0, &fifo, e));
-    return fifo ? call_target(c, &queue_record, q, e) : call_target_shared(c, &queue_record, q, e);
+    return ((const struct queue *)queue)->fifo;
 }
 
 int message_send(struct call *c, struct err *e)
 {
     struct message *m = c->in;
-    struct queue q;
+    const struct queue *q = c->parent;
     int64_t sent = 0;
 
-    TRY(queue_for_messages(c, &q, e));
-    message_check(c, &q, m, "");
+    message_check(c, q, m, "");
     TRY(call_faults(c, e));
-    TRY(message_put(c, &q, m, &sent, e));
-    TRY(message_counted(c, &q.box_id, c->now, sent, e));
+    TRY(message_put(c, q, m, &sent, e));
+    TRY(message_counted(c, &q->box_id, c->now, sent, e));
     return reply_row(c, &message_record, m);
 }
 
@@ -287,17 +271,16 @@ int message_send_batch(struct call *c, struct err *e)
     const struct message_batch *in = c->in;
     size_t n = in->messages.n;
     struct message *m = arena_new_n(c->arena, struct message, n);
-    struct queue q;
+    const struct queue *q = c->parent;
     int64_t sent = 0;
 
     memcpy(m, in->messages.v, n * sizeof(*m)); /* each run begins with what was sent */
-    TRY(queue_for_messages(c, &q, e));
     for (size_t i = 0; i < n; i++)
-        message_check(c, &q, &m[i], arena_printf(c->arena, "messages[%zu].", i));
+        message_check(c, q, &m[i], arena_printf(c->arena, "messages[%zu].", i));
     TRY(call_faults(c, e));
     for (size_t i = 0; i < n; i++)
-        TRY(message_put(c, &q, &m[i], &sent, e));
-    TRY(message_counted(c, &q.box_id, c->now, sent, e));
+        TRY(message_put(c, q, &m[i], &sent, e));
+    TRY(message_counted(c, &q->box_id, c->now, sent, e));
     return reply_rows(c, &message_record, &(struct rows){ m, n });
 }
 
@@ -426,19 +409,17 @@ int message_receive(struct call *c, struct err *e)
 {
     const struct receive_query *want = c->query;
     struct message *out = arena_new_n(c->arena, struct message, BATCH_MAX);
-    struct queue q;
+    const struct queue *q = c->parent;
     size_t n = 0;
     bool moved = true;
 
-    TRY(queue_for_messages(c, &q, e));
-
     /* Also with a timeout of 0 it is hidden from this call's own next batch. */
-    int64_t hide = want->visibility_timeout >= 0 ? want->visibility_timeout : q.visibility_timeout;
+    int64_t hide = want->visibility_timeout >= 0 ? want->visibility_timeout : q->visibility_timeout;
     int64_t hidden = c->now + MAX(SECONDS(hide), (int64_t)1);
     for (int i = 0; moved && n < (size_t)want->count && i < DEAD_ROUNDS; i++)
-        TRY(receive_some(c, &q, hidden, out, &n, (size_t)want->count, &moved, e));
+        TRY(receive_some(c, q, hidden, out, &n, (size_t)want->count, &moved, e));
     if (n == 0 && want->wait > 0 && (!c->parked_until || c->now < c->parked_until))
-        return receive_wait(c, &q, want->wait, moved, e);
+        return receive_wait(c, q, want->wait, moved, e);
     if (n > 1)
         qsort(out, n, sizeof(*out), by_seq);
     return reply_rows(c, &message_record, &(struct rows){ out, n });
@@ -515,11 +496,10 @@ static int delete_one(struct call *c, const struct queue *q, struct str handle, 
 
 int message_delete(struct call *c, struct err *e)
 {
-    struct queue q;
+    const struct queue *q = c->parent;
     bool found;
 
-    TRY(queue_for_messages(c, &q, e));
-    TRY(delete_one(c, &q, str_of(call_param(c, "receipt_handle")), &found, e));
+    TRY(delete_one(c, q, str_of(call_param(c, "receipt_handle")), &found, e));
     if (!found)
         return no_such_receipt(e);
     return reply_deleted(c, "message deleted");
@@ -529,22 +509,17 @@ int message_delete(struct call *c, struct err *e)
 int message_delete_batch(struct call *c, struct err *e)
 {
     const struct message_receipts *in = c->in;
-    struct queue q;
+    const struct queue *q = c->parent;
+    struct texts handles;
 
-    TRY(queue_for_messages(c, &q, e));
-    _cleanup_(json_freep) struct json_value *v = json_parse(str_of(in->receipt_handles), e);
-    if (!v)
-        return -1;
-    size_t n = json_len(v);
-    struct message_result *all = arena_new_n(c->arena, struct message_result, n);
-    for (size_t i = 0; i < n; i++) {
-        size_t len = 0;
-        const char *handle = json_str_of(json_at(v, i), &len);
-
-        all[i].receipt_handle = arena_dup(c->arena, handle, len);
-        TRY(delete_one(c, &q, (struct str){ handle, len }, &all[i].deleted, e));
+    if (!texts_read(c->arena, in->receipt_handles, &handles))
+        return err_cause(e, ERR_INTERNAL, in->receipt_handles, "internal error");
+    struct message_result *all = arena_new_n(c->arena, struct message_result, handles.n);
+    for (size_t i = 0; i < handles.n; i++) {
+        all[i].receipt_handle = handles.v[i];
+        TRY(delete_one(c, q, str_of(handles.v[i]), &all[i].deleted, e));
     }
-    struct message_results out = { { all, n } };
+    struct message_results out = { { all, handles.n } };
     return reply_row(c, &message_results_record, &out);
 }
 
@@ -552,20 +527,19 @@ int message_extend(struct call *c, struct err *e)
 {
     const struct message_extend *in = c->in;
     int64_t until = c->now + SECONDS(in->visibility_timeout), seq, count, hidden;
-    struct queue q;
+    const struct queue *q = c->parent;
     struct rows got;
 
-    TRY(queue_for_messages(c, &q, e));
     if (!handle_parse(str_of(call_param(c, "receipt_handle")), &seq, &count))
         return no_such_receipt(e);
-    TRY(db_int(c->db, sql_hidden, ARGS(A(seq), A(&q.box_id), A(count), A(c->now)), 0, &hidden, e));
+    TRY(db_int(c->db, sql_hidden, ARGS(A(seq), A(&q->box_id), A(count), A(c->now)), 0, &hidden, e));
     if (!hidden)
         return not_hidden(e);
     TRY(db_query(c->db, c->arena, &message_record, sql_extend, ARGS(A(seq), A(until)), &got, e));
     struct message *m = got.v;
-    m->queue_id = q.id;
+    m->queue_id = q->id;
     m->receipt_handle = call_param(c, "receipt_handle");
     if (until < hidden)
-        call_signal(c, q.box_id.s);
+        call_signal(c, q->box_id.s);
     return reply_row(c, &message_record, m);
 }

@@ -55,6 +55,8 @@ int message_next(struct call *c, const struct queue *q, const char *group,
 int message_counted(struct call *c, const struct uuid *box, int64_t created_at, int64_t n,
                     struct err *e) _must_check_;
 
+/* For .alone of the routes of messages. */
+bool queue_takes_turns(const void *queue);
 int message_send(struct call *c, struct err *e);
 int message_send_batch(struct call *c, struct err *e);
 int message_receive(struct call *c, struct err *e);

@@ -1,0 +1,77 @@
+-- Units: instances that services own.  Their rows are as those of instances, in a table that no route reads.
+CREATE TABLE unit_instances (
+    id TEXT NOT NULL PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    user_id TEXT,
+    project_id TEXT,
+    mode TEXT NOT NULL,
+    revision BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    image TEXT NOT NULL,
+    instance_type TEXT NOT NULL,
+    driver TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    vpc_id TEXT NOT NULL,
+    subnet_id TEXT,
+    private_ip TEXT NOT NULL,
+    ports TEXT,
+    env TEXT,
+    entrypoint TEXT,
+    cmd TEXT,
+    user_data TEXT,
+    restart_policy TEXT NOT NULL,
+    cpu_limit BIGINT NOT NULL,
+    memory_limit BIGINT NOT NULL,
+    disk_limit BIGINT NOT NULL,
+    network_limit BIGINT NOT NULL,
+    metadata TEXT,
+    labels TEXT,
+    node TEXT NOT NULL,
+    started_at BIGINT,
+    exit_code BIGINT,
+    restart_count BIGINT NOT NULL,
+    image_id TEXT REFERENCES images (id),
+    want TEXT NOT NULL,
+    boot BIGINT NOT NULL,
+    failures BIGINT NOT NULL,
+    deadline_at BIGINT NOT NULL,
+    deleted_at BIGINT NOT NULL DEFAULT 0,
+    gateway_ip TEXT NOT NULL,
+    dns_ip TEXT NOT NULL,
+    vpc_cidr TEXT NOT NULL,
+    subnet_cidr TEXT NOT NULL
+);
+CREATE UNIQUE INDEX unit_instances_vpc_name ON unit_instances (vpc_id, name, (CASE WHEN deleted_at = 0 THEN '' ELSE id END));
+CREATE UNIQUE INDEX unit_instances_vpc_ip ON unit_instances (vpc_id, private_ip);
+CREATE INDEX unit_instances_image ON unit_instances (image_id) WHERE image_id IS NOT NULL;
+CREATE INDEX unit_instances_deleted ON unit_instances (deleted_at) WHERE deleted_at > 0;
+
+-- What a unit has beside its instance, which goes last.  The owner is a row of the record that the loop of this name visits.
+CREATE TABLE units (
+    id TEXT NOT NULL PRIMARY KEY,
+    owner_loop TEXT NOT NULL,
+    owner_id TEXT NOT NULL,
+    digest TEXT,
+    data TEXT,
+    root BIGINT NOT NULL,
+    files TEXT,
+    files_revision BIGINT NOT NULL,
+    files_done BIGINT NOT NULL,
+    done_revision BIGINT NOT NULL,
+    reload TEXT,
+    reload_due BOOLEAN NOT NULL,
+    check_kind TEXT NOT NULL,
+    check_port BIGINT NOT NULL,
+    check_path TEXT,
+    check_cmd TEXT,
+    check_interval BIGINT NOT NULL,
+    check_timeout BIGINT NOT NULL,
+    check_threshold BIGINT NOT NULL,
+    ready_boot BIGINT NOT NULL,
+    misses BIGINT NOT NULL,
+    check_fault TEXT
+);
+CREATE INDEX units_owner ON units (owner_id);
