@@ -274,7 +274,7 @@ static int take_row(void *ctx, const struct json_value *json, _unused_ struct st
 
     if (!json)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
-    if (g->row) {
+    if (!g->all) {
         g->n = 1;
         return json_load_row(g->a, g->record, json, g->row, e);
     }
