@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "core/event_stream.h"
+#include "core/feed/feed.h"
 #include "core/limit/lease.h"
 #include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
@@ -260,7 +261,9 @@ static int build(struct app *app, struct err *e)
     if (!(app->blobs = blobs_new(dir, app->clock, e)))
         return -1;
     app->live = live_new();
-    app->feeds = feeds_new(app);
+    app->feed = feed_new(app);
+    app->told.feed = feed_wake;
+    app->rounds = rounds_new(app);
     app->tails = tails_new();
     TRY(mount_all(app, e));
     TRY(columns_check(app, e));
@@ -294,7 +297,8 @@ void app_free(struct app *app)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
         store_reader_back(app->store, app->io_db[i]);
-    feeds_free(app->feeds);
+    feed_free(app->feed);
+    rounds_free(app->rounds);
     tails_free(app->tails);
     live_free(app->live);
     blobs_free(app->blobs);
@@ -333,7 +337,7 @@ void app_tick(struct app *app)
     int64_t now = clock_mono(app->clock);
 
     park_tick(app->park, false);
-    feeds_tick(app->feeds);
+    rounds_tick(app->rounds);
     int64_t saved = atomic_load(&app->limits_saved);
     if (now - saved >= MILLIS(400) &&
         atomic_compare_exchange_strong(&app->limits_saved, &saved, now))

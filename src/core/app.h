@@ -33,6 +33,7 @@ struct app_opts {
     int workers;
     int io_threads;
     bool manual_loops; /* tests: no visit runs but in reconcile_drain() */
+    bool edge;         /* one is to follow the feed: /health/ready says whether it does */
     /* Tests: called for every finished request with its row (NULL: none found), status, error code.
      */
     void (*observe)(void *ctx, const struct route *route, const struct call *c, int status,

@@ -22,7 +22,7 @@ struct blobs;
 struct call_private; /* request/request.h */
 struct consumers;
 struct faults;
-struct feeds;
+struct feed;
 struct idem;
 struct keyring;
 struct leases;
@@ -30,6 +30,7 @@ struct live;
 struct park;
 struct ratelimit;
 struct reconcile;
+struct rounds;
 struct rowcache;
 struct shares;
 struct tails;
@@ -125,11 +126,12 @@ struct app {
     struct idem *idem;
     struct park *park;
     struct live *live;
-    struct feeds *feeds;
+    struct rounds *rounds;
     struct tails *tails;
     struct pool *lanes[LANES];
     struct shares *shares;
     struct reconcile *reconcile;
+    struct feed *feed;
     struct consumers *consumers;
     struct journal_end journal;
     struct http_server *server;
@@ -152,6 +154,7 @@ struct app {
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
         void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
+        void (*feed)(struct app *app);    /* what edges follow has changed */
         void (*journal)(struct app *app); /* it has a new row */
     } told;
 };

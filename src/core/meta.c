@@ -3,6 +3,7 @@
  * part of the journal's rows. */
 #include "core/audit.h"
 #include "core/event_stream.h"
+#include "core/feed/feed.h"
 #include "core/loop/chain.h"
 #include "core/loop/consumer.h"
 #include "core/loop/reconcile.h"
@@ -121,7 +122,8 @@ static int health_ready(struct call *c, struct err *e _unused_)
     bool database = db_int(c->db, "SELECT 1", NO_ARGS, 0, &one, &ignored) == 0 && one == 1;
     bool runtime = app_runtime_ok(c->app);
     bool storage = !cf->state_dir || !cf->state_dir[0] || access(cf->state_dir, W_OK) == 0;
-    bool all = database && runtime && storage;
+    bool edge = !c->app->o.edge || feed_followed(c->app);
+    bool all = database && runtime && storage && edge;
     struct json_out *o = c->out;
 
     json_open(o, '{');
@@ -133,6 +135,8 @@ static int health_ready(struct call *c, struct err *e _unused_)
     check(o, "docker", runtime);
     check(o, "storage", storage);
     check(o, "network", runtime); /* the same agent does both */
+    if (c->app->o.edge)
+        check(o, "edge", edge);
     json_close(o);
     json_ktime(o, "time", c->now);
     json_close(o);

@@ -3,7 +3,6 @@
 #include "roles/agent.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
@@ -46,7 +45,8 @@ static int open_drivers(struct parts *p, const struct agent_opts *o, struct err 
                             .dir = sub(p, o, "net"),
                             .transit_cidr = o->net->transit_cidr,
                             .port_min = (int)o->net->port_min,
-                            .port_max = (int)o->net->port_max };
+                            .port_max = (int)o->net->port_max,
+                            .edge_socket = o->edge_socket };
     struct image_local_opts images = { .dir = sub(p, o, "images"),
                                        .cache_dir = o->cache_dir,
                                        .mirror = o->images->mirror,
@@ -97,25 +97,13 @@ static int serve(struct parts *p, const struct agent_opts *o, int signals, struc
     return 0;
 }
 
-/* Three descriptors an instance and one a stream: the usual 1,024 are too few. */
-static void raise_limits(void)
-{
-    struct rlimit l;
-
-    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-        l.rlim_cur = l.rlim_max;
-        if (setrlimit(RLIMIT_NOFILE, &l) < 0)
-            log_event(LOG_WARN, "agent_files_limited", L_INT("errno", errno));
-    }
-}
-
 int agent_run(const struct agent_opts *o, struct err *e)
 {
     struct parts p = { .arena = ARENA(MIB(4)) };
     sigset_t set;
 
     umask(0022);
-    raise_limits();
+    role_raise_files(); /* three an instance and one a stream: the usual 1,024 are too few */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);

@@ -13,6 +13,7 @@ struct net_settings;     /* drivers/net/net.h */
 
 struct agent_opts {
     const char *socket_path;  /* /run/brume/agent.sock */
+    const char *edge_socket;  /* who answers for names */
     const char *state_dir;    /* agent/ */
     const char *cache_dir;    /* built recipes */
     const char *installation; /* 8 hex */

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "core/app.h"
+#include "core/feed/feed.h"
 #include "core/secret/seal.h"
 #include "drivers/drivers.h"
 #include "http/server.h"
@@ -159,6 +160,7 @@ static int open_app(struct api *p, struct err *e)
         .store = p->store,
         .services = all_services,
         .drivers = p->first.drivers,
+        .edge = !c->fake_drivers,
         .master_key = p->master,
         .installation = p->installation,
         .limits_file = arena_printf(&c->arena, "%s/ratelimit", c->run_dir),
@@ -210,6 +212,20 @@ static int first_run(struct api *p, struct err *e)
     return rc;
 }
 
+/* Where there is no agent, there is no edge. */
+static int open_feed(struct api *p, struct err *e)
+{
+    struct config *c = p->config;
+    struct feed_opts o = { .socket_path = place_feed_socket(&c->arena, c),
+                           .installation = p->installation };
+    gid_t gid;
+
+    if (c->fake_drivers)
+        return 0;
+    TRY(user_find(c->edge_user, &o.edge_uid, &gid, e));
+    return feed_serve(p->app, &o, e);
+}
+
 static int start(struct api *p, struct err *e)
 {
     TRY(take_places(p, e));
@@ -219,6 +235,7 @@ static int start(struct api *p, struct err *e)
     p->now = &p->first;
     TRY(open_drivers(p, e));
     TRY(open_app(p, e));
+    TRY(open_feed(p, e));
     p->hosts = hosts_new(p->app);
     TRY(first_run(p, e));
     if (!(p->control = control_new(place_control_socket(&p->config->arena, p->config), p->store,
@@ -296,6 +313,8 @@ static void stop(struct api *p)
         http_server_drain(p->server);
     control_free(p->control);
     hosts_free(p->hosts);
+    if (p->app)
+        feed_close(p->app);
     if (p->serving)
         role_leave_within(LEAVE);
     if (p->app)

@@ -202,6 +202,29 @@ static int check_store(const char *path, struct err *e)
     return rc;
 }
 
+static int clear_epoch(struct db *db, void *ctx _unused_, struct err *e)
+{
+    int64_t tables = 0;
+
+    TRY(db_int(db, "SELECT count(*) FROM sqlite_master WHERE name = 'core_feed_head'", NO_ARGS, 0,
+               &tables, e));
+    return tables ? db_exec(db, "UPDATE core_feed_head SET epoch = ''", NO_ARGS, e) : 0;
+}
+
+/* Edges refuse a feed that is older than what they know, unless it is of another epoch: this one
+ * is. */
+static int begin_epoch(const char *path, struct err *e)
+{
+    struct arena a = ARENA(KIB(64));
+    struct store_opts o = { .url = arena_printf(&a, "sqlite:%s", path), .clock = clock_system() };
+    struct store *s = store_open(&o, e);
+    int rc = s ? store_write(s, clear_epoch, NULL, e) : -1;
+
+    store_free(s);
+    arena_free(&a);
+    return rc;
+}
+
 /* Folds the log of the old store into its file; a store that cannot be opened keeps its log beside
  * it, under the old store's new name. */
 static int fold_old(struct arena *a, const char *store, const char *aside, struct err *e)
@@ -234,6 +257,8 @@ static int put_in_place(struct arena *a, const struct config *c, const char *sto
     unlink(fresh);
     TRY(copy_to(from, fresh, e));
     rc = check_store(fresh, e);
+    if (rc == 0)
+        rc = begin_epoch(fresh, e);
     if (rc == 0 && chown(fresh, uid, gid) < 0)
         rc = err_sys(e, errno, "chown %s", fresh);
     if (rc == 0 && access(store, F_OK) == 0) {

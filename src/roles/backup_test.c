@@ -95,6 +95,23 @@ static int64_t notes(struct store *s, const char *text)
     return n;
 }
 
+static int put_epoch(struct db *db, void *ctx, struct err *e)
+{
+    return db_exec(db, "UPDATE core_feed_head SET epoch = $1", ARGS(A((const char *)ctx)), e);
+}
+
+static int64_t epochs(struct store *s, const char *name)
+{
+    struct err e = { 0 };
+    int64_t n = -1;
+
+    assert_int_equal(db_int(store_any_reader(s),
+                            "SELECT count(*) FROM core_feed_head WHERE epoch = $1", ARGS(A(name)),
+                            -1, &n, &e),
+                     0);
+    return n;
+}
+
 static void *accept_one(void *arg)
 {
     control_accept(arg);
@@ -121,6 +138,7 @@ static int backup(struct store *s, const char *to)
 static void a_backup_of_the_running_store_is_restored(void **state _unused_)
 {
     const char *file = at("copy.db");
+    struct err e = { 0 };
     struct store *s;
     struct stat st;
 
@@ -128,6 +146,7 @@ static void a_backup_of_the_running_store_is_restored(void **state _unused_)
         skip();
     s = open_store();
     write_note(s, "before");
+    assert_int_equal(store_write(s, put_epoch, (char[]){ "first" }, &e), 0);
     assert_int_equal(backup(s, file), 0);
     assert_int_equal(stat(file, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
@@ -142,6 +161,9 @@ static void a_backup_of_the_running_store_is_restored(void **state _unused_)
     s = open_store();
     assert_int_equal(notes(s, "before"), 1);
     assert_int_equal(notes(s, "after"), 0);
+    /* Edges are to take it though it is older than what they know. */
+    assert_int_equal(epochs(s, "first"), 0);
+    assert_int_equal(epochs(s, ""), 1);
     store_free(s);
 }
 

@@ -81,7 +81,7 @@ static enum grade check_user(struct look *l)
     gid_t gid;
     struct err e;
 
-    if (user_find(l->c->user, &uid, &gid, &e) < 0)
+    if (user_find(l->c->edge_user, &uid, &gid, &e) < 0 || user_find(l->c->user, &uid, &gid, &e) < 0)
         return say(l, FAIL, "%s", e.msg);
     return say(l, OK, "%s is %d:%d", l->c->user, (int)uid, (int)gid);
 }
@@ -559,6 +559,19 @@ static enum grade check_agent(struct look *l)
                path);
 }
 
+static enum grade check_edge(struct look *l)
+{
+    const char *path = place_edge_socket(l->a, l->c);
+
+    if (geteuid() != 0)
+        return by_root(l);
+    if (server_of(path))
+        return say(l, OK, "answers at %s", path);
+    if (!api_pid(l))
+        return say(l, OK, "brume is not running now");
+    return say(l, FAIL, "the api runs and no edge at %s: see the log of `brume serve`", path);
+}
+
 int doctor_main(int argc, const char *const *argv, const char *const *env)
 {
     static const struct {
@@ -583,6 +596,7 @@ int doctor_main(int argc, const char *const *argv, const char *const *env)
         { "state", check_state },
         { "store", check_store },
         { "agent", check_agent },
+        { "edge", check_edge },
     };
     static const char *const words[] = { "ok", "warn", "FAIL" };
     struct arena a = ARENA(MIB(16));

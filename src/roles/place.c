@@ -25,7 +25,7 @@ int user_find(const char *name, uid_t *uid, gid_t *gid, struct err *e)
     if (getpwnam_r(name, &pw, space, sizeof(space), &got) != 0 || !got)
         return err_set(e, ERR_INVALID,
                        "there is no user \"%s\": make it with `useradd --system --no-create-home "
-                       "%s`, or set places.user",
+                       "%s`, or set places.user (places.edge_user is the edge's)",
                        name, name);
     *uid = got->pw_uid;
     *gid = got->pw_gid;
@@ -140,6 +140,29 @@ const char *place_agent_socket(struct arena *a, const struct config *c)
 const char *place_control_socket(struct arena *a, const struct config *c)
 {
     return arena_printf(a, "%s/control.sock", c->run_dir);
+}
+
+const char *place_edge_socket(struct arena *a, const struct config *c)
+{
+    return arena_printf(a, "%s/edge.sock", c->run_dir);
+}
+
+const char *place_feed_socket(struct arena *a, const struct config *c)
+{
+    return arena_printf(a, "%s/feed.sock", c->run_dir);
+}
+
+int place_edge(const struct config *c, struct err *e)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(64));
+    const char *path = arena_printf(&a, "%s/edge", c->state_dir);
+    uid_t uid;
+    gid_t gid;
+
+    TRY(user_find(c->edge_user, &uid, &gid, e));
+    TRY(folder(path, uid, gid, 0700, e));
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_sys(e, errno, "open %s", path) : fd;
 }
 
 const char *place_store_file(const struct config *c)

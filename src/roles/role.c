@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "codec/text.h"
@@ -17,6 +18,7 @@
 #include "os/file.h"
 #include "os/thread.h"
 #include "roles/agent.h"
+#include "roles/edge.h"
 #include "roles/roles.h"
 #include "services/services.h"
 
@@ -103,6 +105,17 @@ int role_bind(const struct launch *l, struct err *e)
     return 0;
 }
 
+void role_raise_files(void)
+{
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &l) < 0)
+            log_event(LOG_WARN, "files_limited", L_INT("errno", errno));
+    }
+}
+
 static void *leave(void *arg)
 {
     const int64_t *patience = arg;
@@ -170,6 +183,7 @@ static int agent_role(const struct config *c, const struct launch *l)
         place_installation(c->state_dir, installation, &e) == 0 && role_bind(l, &e) == 0) {
         struct agent_opts o = {
             .socket_path = place_agent_socket(&a, c),
+            .edge_socket = place_edge_socket(&a, c),
             .state_dir = arena_printf(&a, "%s/agent", c->state_dir),
             .cache_dir = c->cache_dir,
             .installation = installation,
@@ -192,6 +206,14 @@ static int agent_role(const struct config *c, const struct launch *l)
     return rc < 0 ? 1 : 0;
 }
 
+static int edge_role(const struct config *c, const struct launch *l)
+{
+    if (geteuid() == 0)
+        return edge_run(c, l);
+    fputs("brume: the edge role needs root for its start: it becomes its own user then\n", stderr);
+    return EXIT_HOPELESS;
+}
+
 int role_main(const char *role, int argc, const char *const *argv, const char *const *env)
 {
     struct launch l;
@@ -199,11 +221,6 @@ int role_main(const char *role, int argc, const char *const *argv, const char *c
     struct err e = { 0 };
     int rc;
 
-    if (!strcmp(role, "edge")) {
-        fputs("brume: the edge role is not implemented yet: there is nothing it could proxy\n",
-              stderr);
-        return EXIT_HOPELESS;
-    }
     inherit(env, &l);
     l.argc = argc;
     l.argv = argv;
@@ -220,8 +237,10 @@ int role_main(const char *role, int argc, const char *const *argv, const char *c
         rc = agent_role(c, &l);
     } else if (!strcmp(role, "api")) {
         rc = api_run(c, &l);
+    } else if (!strcmp(role, "edge")) {
+        rc = edge_role(c, &l);
     } else {
-        fprintf(stderr, "brume: there is no role \"%s\": api or agent\n", role);
+        fprintf(stderr, "brume: there is no role \"%s\": api, agent or edge\n", role);
         rc = 2;
     }
     config_free(c);

@@ -53,6 +53,8 @@ void role_needs_restart(void *ctx, const struct setting *key);
 /* The process ends with 0 after 'patience', if it has not ended by itself: to be called when what
  * is left to do can be cut anywhere (visits and orders are taken up again at the next start). */
 void role_leave_within(int64_t patience);
+/* As many open files as the system lets us have; before root is left. */
+void role_raise_files(void);
 /* Reads the configuration that stands at FD_CONFIG now. */
 struct config *role_config(struct err *e);
 
@@ -64,7 +66,8 @@ int api_workers(const struct config *c);
 /* ---- sandbox.c */
 /* Becomes 'user' for good: no groups, no capabilities, nothing to gain by exec. */
 int sandbox_drop(const char *user, struct err *e);
-/* Refuses the system calls that the api role has no use for.  What is not on the list is allowed.
+/* Refuses the system calls that the api and the edge have no use for.  What is not on the list is
+ * allowed.
  */
 int sandbox_filter(struct err *e);
 
@@ -78,6 +81,11 @@ int place_installation(const char *state_dir, char out[9], struct err *e);
 const char *place_shim(struct arena *a);
 const char *place_agent_socket(struct arena *a, const struct config *c);
 const char *place_control_socket(struct arena *a, const struct config *c);
+const char *place_edge_socket(struct arena *a, const struct config *c);
+const char *place_feed_socket(struct arena *a, const struct config *c);
+/* The edge's own folder, made and opened by root: its user cannot pass the state folder above it.
+ */
+int place_edge(const struct config *c, struct err *e);
 /* Path of the SQLite file, or NULL if the store is another. */
 const char *place_store_file(const struct config *c);
 /* Holds 'path' locked: a descriptor; ERR_INVALID_STATE if another process does. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the api role gives up.  The filter is a list of what is refused, not of what is allowed: the
- * C library, the databases' clients and the TLS library may use a call tomorrow that they do not
- * use today, and the role has no privilege left that a call not on this list could use. */
+/* What the api and the edge give up.  The filter is a list of what is refused, not of what is
+ * allowed: the C library, the databases' clients and the TLS library may use a call tomorrow that
+ * they do not use today, and the role has no privilege left that a call not on this list could use.
+ */
 
 #include <fcntl.h>
 #include <grp.h>
@@ -20,7 +21,7 @@ int sandbox_drop(const char *user, struct err *e)
 
     TRY(user_find(user, &uid, &gid, e));
     if (uid == 0)
-        return err_set(e, ERR_INVALID, "places.user must not be root");
+        return err_set(e, ERR_INVALID, "places.user and places.edge_user must not be root");
     if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return err_sys(e, errno, "become user %s", user);
     if (setuid(0) == 0 || getuid() != uid || geteuid() != uid)

@@ -311,6 +311,8 @@ static int prepare(struct serve *s, int *lock, struct err *e)
     uid_t uid;
     gid_t gid;
 
+    if (!c->fake_drivers)
+        TRY(user_find(c->edge_user, &uid, &gid, e));
     TRY(user_find(c->user, &uid, &gid, e));
     TRY(place_make(c, uid, gid, e));
     TRY(place_installation(c->state_dir, s->installation, e));
@@ -367,11 +369,12 @@ static const char *const *role_env(struct serve *s, const char *extra)
 static int keep_roles(struct serve *s, const int *listeners, size_t n, struct err *e)
 {
     static const char *const agent_argv[] = { "brume", "serve", "--role", "agent", NULL };
+    static const char *const edge_argv[] = { "brume", "serve", "--role", "edge", NULL };
     static const char *const api_argv[] = { "brume", "serve", "--role", "api", NULL };
     _cleanup_close_ int exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-    int agent_fds[] = { s->config_read, -1 };
+    int plain_fds[] = { s->config_read, -1 };
     int api_fds[FD_LISTEN - FD_CONFIG + LISTENERS_MAX] = { s->config_read, -1 };
-    struct child children[2] = { 0 };
+    struct child children[3] = { 0 };
     struct supervisor sup = {
         .children = children,
         .backoff_min = MILLIS(100),
@@ -385,12 +388,16 @@ static int keep_roles(struct serve *s, const int *listeners, size_t n, struct er
     if (exe < 0)
         return err_sys(e, errno, "open /proc/self/exe");
     memcpy(api_fds + 2, listeners, n * sizeof(int));
-    if (!s->config->fake_drivers)
-        children[sup.n++] = (struct child){ .name = "agent",
-                                            .argv = agent_argv,
-                                            .env = role_env(s, NULL),
-                                            .fds = agent_fds,
-                                            .n_fds = ARRAY_LEN(agent_fds) };
+    if (!s->config->fake_drivers) {
+        children[sup.n++] = (struct child){ .name = "agent", .argv = agent_argv };
+        children[sup.n++] =
+            (struct child){ .name = "edge", .argv = edge_argv, .wait = MILLIS(100) };
+    }
+    for (size_t i = 0; i < sup.n; i++) {
+        children[i].env = role_env(s, NULL);
+        children[i].fds = plain_fds;
+        children[i].n_fds = ARRAY_LEN(plain_fds);
+    }
     children[sup.n++] = (struct child){
         .name = "api",
         .argv = api_argv,
@@ -443,7 +450,7 @@ static void usage(void)
 {
     const struct all_settings more = settings_of(all_services, all_drivers);
 
-    puts("brume serve [--config FILE] [--role api|agent] [flags]\n\n"
+    puts("brume serve [--config FILE] [--role api|agent|edge] [flags]\n\n"
          "Serves the cloud on this machine until SIGTERM; as root. SIGHUP reloads what can be.\n"
          "Every key of the configuration is a flag, --section.key VALUE; the short ones:\n");
     print_flags(&config_own);

@@ -309,7 +309,8 @@ int supervise(struct supervisor *s, struct err *e)
 
         c->pid = 0;
         c->ready_fd = -1;
-        c->start_at = c->backoff = 0;
+        c->start_at = c->wait ? now_us() + c->wait : 0;
+        c->backoff = 0;
         c->died = false;
     }
     do

@@ -17,6 +17,7 @@ struct child {
     const char *const *argv, *const *env; /* env: ENV_SUPERVISOR is added */
     const int *fds;                       /* become 3, 4, …; -1: the ready pipe's end */
     size_t n_fds;
+    int64_t wait; /* before its first start: it is not to be in the way of those people wait for */
     int hopeless; /* an exit code after which it is not started again: all end */
     /* A line it wrote to its ready pipe. May be NULL. */
     void (*on_line)(void *ctx, const char *line);

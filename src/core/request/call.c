@@ -66,7 +66,7 @@ void call_undo(struct call_private *p)
     p->commit.revoked = NULL;
     p->commit.topics = NULL;
     p->commit.dues = NULL;
-    p->commit.blobs_dropped = false;
+    p->commit.blobs_dropped = p->commit.fed = false;
     p->commit.published = p->commit.journaled = false;
     p->matched = false;
     p->refs = NULL;
@@ -122,6 +122,8 @@ void call_publish(struct call_private *p)
         atomic_store(&app->blobs_dropped, true);
     for (struct due *x = p->commit.dues; x; x = x->next)
         app->told.due(app, x->loop, x->at);
+    if (p->commit.fed)
+        app->told.feed(app);
     if (p->commit.journaled && app->told.journal)
         app->told.journal(app);
 }

@@ -65,6 +65,7 @@ struct commit_part {
     struct revoked *revoked;
     struct topic *topics;
     struct due *dues;
+    bool fed;           /* what edges follow has changed */
     bool blobs_dropped; /* their files are to go */
     bool published;
     bool journaled; /* it has a row in the journal */

@@ -11,27 +11,27 @@ enum { IN_A_ROW = 64, MESSAGE_MAX = 64 << 10 };
 
 static const int64_t HEARTBEAT = SECONDS(15);
 
-struct feed_key {
+struct round_key {
     uint64_t flow, lane;
 };
-struct feed {
-    struct feeds *all;
-    struct feed_key key;
+struct round {
+    struct rounds *all;
+    struct round_key key;
     struct flow flow;
     size_t streams; /* that take their turns here */
     struct call_private *first, **end;
     bool at_work; /* its job is queued or runs */
 };
-struct feeds {
+struct rounds {
     struct app *app;
-    pthread_mutex_t lock; /* guards all feeds too */
+    pthread_mutex_t lock; /* guards all rounds too */
     struct map *by_key;
-    bool held_up; /* there may be a feed with streams and without a job */
+    bool held_up; /* there may be a round with streams and without a job */
 };
 
-struct feeds *feeds_new(struct app *app)
+struct rounds *rounds_new(struct app *app)
 {
-    struct feeds *x = calloc(1, sizeof(*x));
+    struct rounds *x = calloc(1, sizeof(*x));
 
     if (!x)
         abort();
@@ -41,7 +41,7 @@ struct feeds *feeds_new(struct app *app)
     return x;
 }
 
-void feeds_free(struct feeds *x)
+void rounds_free(struct rounds *x)
 {
     if (!x)
         return;
@@ -51,30 +51,30 @@ void feeds_free(struct feeds *x)
 }
 
 /* Under the lock. */
-static void drop_unused(struct feed *f)
+static void drop_unused(struct round *r)
 {
-    if (f->streams > 0 || f->at_work)
+    if (r->streams > 0 || r->at_work)
         return;
-    map_del(f->all->by_key, &f->key, sizeof(f->key));
-    free(f);
+    map_del(r->all->by_key, &r->key, sizeof(r->key));
+    free(r);
 }
 
 /* Under the lock. */
-static struct feed *enter(struct feeds *x, struct call_private *p)
+static struct round *enter(struct rounds *x, struct call_private *p)
 {
-    struct feed_key key = { call_flow(p)->key, lane_of(p->c.route) };
-    struct feed *f = map_get(x->by_key, &key, sizeof(key));
+    struct round_key key = { call_flow(p)->key, lane_of(p->c.route) };
+    struct round *r = map_get(x->by_key, &key, sizeof(key));
 
-    if (!f) {
-        f = calloc(1, sizeof(*f));
-        if (!f)
+    if (!r) {
+        r = calloc(1, sizeof(*r));
+        if (!r)
             abort();
-        *f = (struct feed){ .all = x, .key = key, .flow = *call_flow(p) };
-        f->end = &f->first;
-        map_set(x->by_key, &key, sizeof(key), f);
+        *r = (struct round){ .all = x, .key = key, .flow = *call_flow(p) };
+        r->end = &r->first;
+        map_set(x->by_key, &key, sizeof(key), r);
     }
-    f->streams++;
-    return f;
+    r->streams++;
+    return r;
 }
 
 /* ---- messages of a WebSocket's peer */
@@ -174,39 +174,39 @@ static void inbox_close(struct inbox *in)
         free(m);
 }
 
-/* ---- feeds */
+/* ---- rounds */
 
 void stream_leave(struct call_private *p)
 {
-    struct feed *f = p->stream.feed;
+    struct round *r = p->stream.round;
 
     if (p->stream.inbox)
         inbox_close(p->stream.inbox);
-    if (!f)
+    if (!r)
         return;
-    p->stream.feed = NULL;
-    pthread_mutex_lock(&f->all->lock);
-    struct feeds *x = f->all;
-    f->streams--;
-    drop_unused(f);
+    p->stream.round = NULL;
+    pthread_mutex_lock(&r->all->lock);
+    struct rounds *x = r->all;
+    r->streams--;
+    drop_unused(r);
     pthread_mutex_unlock(&x->lock);
 }
 
 /* ---- its job */
 
-static struct call_private *next_of(struct feed *f)
+static struct call_private *next_of(struct round *r)
 {
-    struct feeds *x = f->all;
+    struct rounds *x = r->all;
 
     pthread_mutex_lock(&x->lock);
-    struct call_private *p = f->first;
+    struct call_private *p = r->first;
     if (p) {
-        f->first = p->stream.next;
-        if (!f->first)
-            f->end = &f->first;
+        r->first = p->stream.next;
+        if (!r->first)
+            r->end = &r->first;
     } else {
-        f->at_work = false;
-        drop_unused(f);
+        r->at_work = false;
+        drop_unused(r);
     }
     pthread_mutex_unlock(&x->lock);
     return p;
@@ -219,67 +219,67 @@ static void has_room(void *ctx)
 
 static void work(void *ctx, void *worker);
 
-/* Its job is queued, or later by feeds_tick(). */
-static void begin(struct feed *f)
+/* Its job is queued, or later by rounds_tick(). */
+static void begin(struct round *r)
 {
-    struct feeds *x = f->all;
-    struct pool *pool = x->app->lanes[f->key.lane];
+    struct rounds *x = r->all;
+    struct pool *pool = x->app->lanes[r->key.lane];
 
-    if (pool && pool_submit_for(pool, &f->flow, work, f) == FAIR_OK)
+    if (pool && pool_submit_for(pool, &r->flow, work, r) == FAIR_OK)
         return;
     pthread_mutex_lock(&x->lock);
-    f->at_work = false;
+    r->at_work = false;
     x->held_up = true;
     pthread_mutex_unlock(&x->lock);
 }
 
 static void work(void *ctx, void *worker)
 {
-    struct feed *f = ctx;
-    struct app *app = f->all->app;
+    struct round *r = ctx;
+    struct app *app = r->all->app;
     struct call_private *p;
 
     for (int i = 0; i < IN_A_ROW || app->stopping; i++) {
-        if (!(p = next_of(f)))
+        if (!(p = next_of(r)))
             return;
         bool last = atomic_load(&p->park.leaving) || http_req_gone(p->r) || app->stopping;
         if (last || http_stream_wait(p->r, has_room, p))
             run_stream(p, worker);
     }
-    begin(f);
+    begin(r);
 }
 
 void stream_wake(struct call_private *p)
 {
-    struct feeds *x = p->c.app->feeds;
+    struct rounds *x = p->c.app->rounds;
 
     pthread_mutex_lock(&x->lock);
-    if (!p->stream.feed)
-        p->stream.feed = enter(x, p);
-    struct feed *f = p->stream.feed;
+    if (!p->stream.round)
+        p->stream.round = enter(x, p);
+    struct round *r = p->stream.round;
     p->stream.next = NULL;
-    *f->end = p;
-    f->end = &p->stream.next;
-    bool idle = !f->at_work;
-    f->at_work = true;
+    *r->end = p;
+    r->end = &p->stream.next;
+    bool idle = !r->at_work;
+    r->at_work = true;
     pthread_mutex_unlock(&x->lock);
     if (idle)
-        begin(f);
+        begin(r);
 }
 
-static struct feed *held_up(struct feeds *x)
+static struct round *held_up(struct rounds *x)
 {
-    struct feed *found = NULL;
+    struct round *found = NULL;
     size_t at = 0, n;
     const void *key;
     void *value;
 
     pthread_mutex_lock(&x->lock);
     while (x->held_up && !found && map_next(x->by_key, &at, &key, &n, &value)) {
-        struct feed *f = value;
+        struct round *r = value;
 
-        if (f->first && !f->at_work)
-            found = f;
+        if (r->first && !r->at_work)
+            found = r;
     }
     if (found)
         found->at_work = true;
@@ -289,12 +289,12 @@ static struct feed *held_up(struct feeds *x)
     return found;
 }
 
-void feeds_tick(struct feeds *x)
+void rounds_tick(struct rounds *x)
 {
-    struct feed *f;
+    struct round *r;
 
-    for (int i = 0; i < IN_A_ROW && (f = held_up(x)); i++)
-        begin(f);
+    for (int i = 0; i < IN_A_ROW && (r = held_up(x)); i++)
+        begin(r);
 }
 
 /* ---- between runs */

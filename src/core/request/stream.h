@@ -2,31 +2,31 @@
 #pragma once
 
 /* Answers that last and hold no thread: a run of the handler writes what there is and parks; who
- * wakes it puts it into its tenant's feed, whose one job at a time runs those of it whose peer has
+ * wakes it puts it into its tenant's round, whose one job at a time runs those of it whose peer has
  * room, some in a row. */
 
 #include "base/base.h"
 
 struct app;
 struct call_private;
-struct feed;
-struct feeds;
+struct round;
+struct rounds;
 struct inbox;
 
 /* Of a call. */
 struct stream_part {
-    struct feed *feed;         /* NULL: it has none yet */
-    struct call_private *next; /* in its feed */
+    struct round *round;       /* NULL: it has none yet */
+    struct call_private *next; /* in its round */
     void *state;               /* the handler's */
     int64_t wrote;             /* wall time of what it wrote last */
     bool events;               /* text/event-stream: a comment when nothing else comes */
     struct inbox *inbox;       /* a WebSocket's; else NULL */
 };
 
-struct feeds *feeds_new(struct app *app);
-void feeds_free(struct feeds *x);
+struct rounds *rounds_new(struct app *app);
+void rounds_free(struct rounds *x);
 /* Those that found their lane full try again. */
-void feeds_tick(struct feeds *x);
+void rounds_tick(struct rounds *x);
 /* A stream that has begun has something to do: it runs when its turn comes and its peer has room.
  * From here on 'p' is another's. */
 void stream_wake(struct call_private *p);

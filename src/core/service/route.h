@@ -101,6 +101,7 @@ struct planned {
 /* ---- a service */
 
 struct consumer;
+struct feed_part;
 struct reconciler;
 struct settings; /* base/setting.h */
 struct service {
@@ -110,6 +111,7 @@ struct service {
     const struct planned *planned;           /* ends with { 0 }; may be NULL */
     const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
     const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
+    const struct feed_part *const *feeds;    /* what edges are told of it; likewise */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
     const struct settings *settings;   /* what an operator may set of it; may be NULL */
     const struct auth_class *auth;     /* of one service only */

@@ -139,12 +139,6 @@ int compute_probe_in(struct compute *h, struct arena *a, const struct uuid *id,
     return h->class->probe(h, a, id, p, fault, e);
 }
 
-int compute_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                  const struct compute_name *names, size_t n, struct err *e)
-{
-    return h->class->names(h, vpc_id, revision, names, n, e);
-}
-
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e)
 {
     return h->class->watch(h, timeout, id, e);

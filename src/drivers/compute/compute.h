@@ -93,10 +93,6 @@ struct compute_stats {
 };
 extern const struct record compute_stats_record;
 
-struct compute_name {
-    const char *name, *ip;
-};
-
 /* A place in the output, of stdout and of stderr: what a host says with each line and takes back,
  * nobody else's to read.  All 0: none. */
 struct compute_log_place {
@@ -195,10 +191,6 @@ struct compute_class {
      * ask; ERR_INVALID_STATE: it does not run. */
     int (*probe)(struct compute *h, struct arena *a, const struct uuid *id,
                  const struct compute_probe *p, const char **fault, struct err *e);
-    /* Names that resolve inside a VPC on this host; replaces what it had. Older revisions are
-     * ignored. */
-    int (*names)(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                 const struct compute_name *names, size_t n, struct err *e);
     /* The next event of any instance and, unless nothing happened within 'timeout', its id: an enum
      * compute_event.  -1: lost contact.  Events may be lost with it, or when there are too many. */
     int (*watch)(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
@@ -225,8 +217,6 @@ int compute_exec_in(struct compute *h, struct arena *a, const struct uuid *id,
                     struct err *e) _must_check_;
 int compute_probe_in(struct compute *h, struct arena *a, const struct uuid *id,
                      const struct compute_probe *p, const char **fault, struct err *e) _must_check_;
-int compute_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                  const struct compute_name *names, size_t n, struct err *e) _must_check_;
 int compute_watch(struct compute *h, int64_t timeout, struct uuid *id, struct err *e);
 void compute_free(struct compute *h);
 DEFINE_CLEANUP(struct compute *, compute_free)

@@ -350,13 +350,6 @@ static int fake_probe(struct compute *h, struct arena *a, const struct uuid *id,
     return 0;
 }
 
-static int fake_names(_unused_ struct compute *h, _unused_ const struct uuid *vpc_id,
-                      _unused_ int64_t revision, _unused_ const struct compute_name *names,
-                      _unused_ size_t n, _unused_ struct err *e)
-{
-    return 0;
-}
-
 static int fake_watch(struct compute *h, int64_t timeout, struct uuid *id, _unused_ struct err *e)
 {
     struct fake *f = fake_of(h);
@@ -401,7 +394,6 @@ static const struct compute_class fake_class = {
     .stats = fake_stats,
     .exec = fake_exec,
     .probe = fake_probe,
-    .names = fake_names,
     .watch = fake_watch,
     .free = fake_free,
 };

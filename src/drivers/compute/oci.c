@@ -448,20 +448,6 @@ static int oci_destroy(struct compute *h, const struct uuid *id, int64_t revisio
     return r;
 }
 
-static int oci_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                     const struct compute_name *names, size_t n, struct err *e)
-{
-    struct oci *o = oci_of(h);
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(16));
-    struct net_name *all = arena_new_n(&a, struct net_name, n);
-
-    if (!o->net)
-        return err_set(e, ERR_ENGINE_UNAVAILABLE, "this host has no networks");
-    for (size_t i = 0; i < n; i++)
-        all[i] = (struct net_name){ names[i].name, names[i].ip };
-    return net_names(o->net, vpc_id, revision, all, n, e);
-}
-
 static int oci_watch(struct compute *h, int64_t timeout, struct uuid *id, _unused_ struct err *e)
 {
     struct oci *o = oci_of(h);
@@ -566,7 +552,6 @@ static const struct compute_class oci_class = {
     .stats = oci_stats,
     .exec = oci_exec,
     .probe = oci_probe,
-    .names = oci_names,
     .watch = oci_watch,
     .free = oci_free,
 };

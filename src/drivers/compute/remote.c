@@ -78,7 +78,7 @@ static struct link *connect_link(struct remote *r, struct err *e)
 
     if (fd < 0)
         return NULL;
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
     l->orderer = true;
     if (link_greet(l, r->installation, e) == 0)
         return l;
@@ -274,7 +274,7 @@ static int take_row(void *ctx, const struct json_value *json, _unused_ struct st
 
     if (!json)
         return err_set(e, ERR_ENGINE_UNAVAILABLE, "the agent's answer is malformed");
-    if (g->row) {
+    if (!g->all) {
         g->n = 1;
         return json_load_row(g->a, g->record, json, g->row, e);
     }
@@ -311,17 +311,6 @@ static int order_row(struct compute *h, struct arena *a, struct json_out *o, int
                      const struct record *record, void *row, struct err *e)
 {
     return order_row_of(h, a, o, timeout, 0, record, row, e);
-}
-
-static int order_plain(struct compute *h, struct json_out *o, int64_t timeout, struct err *e)
-{
-    struct remote_order order = { .json = o->b, .timeout = timeout };
-
-    json_close(o);
-    int r = json_done(o) < 0 ? err_set(e, ERR_TOO_LARGE, "the order is too large")
-                             : remote_do(h, &order, e);
-    buf_free(o->b);
-    return r;
 }
 
 static int remote_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
@@ -458,26 +447,6 @@ static int remote_stats(struct compute *h, const struct uuid *id, struct compute
     return order_row(h, &a, &o, SECONDS(15), &compute_stats_record, out, e);
 }
 
-static int remote_names(struct compute *h, const struct uuid *vpc_id, int64_t revision,
-                        const struct compute_name *names, size_t n, struct err *e)
-{
-    struct buf b = BUF(FRAME_MAX);
-    struct json_out o = remote_begin(&b, "names", SECONDS(15));
-
-    json_kstr(&o, "vpc", vpc_id->s);
-    json_kint(&o, "revision", revision);
-    json_key(&o, "names");
-    json_open(&o, '[');
-    for (size_t i = 0; i < n; i++) {
-        json_open(&o, '{');
-        json_kstr(&o, "name", names[i].name);
-        json_kstr(&o, "ip", names[i].ip);
-        json_close(&o);
-    }
-    json_close(&o);
-    return order_plain(h, &o, SECONDS(15), e);
-}
-
 /* ---- watching: one stream for as long as the connection lasts ---- */
 
 static int open_watch(struct remote *r, struct err *e)
@@ -562,7 +531,6 @@ static const struct compute_class remote_class = {
     .stats = remote_stats,
     .exec = remote_exec,
     .probe = remote_probe,
-    .names = remote_names,
     .watch = remote_watch,
     .free = remote_free,
 };

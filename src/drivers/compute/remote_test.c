@@ -111,8 +111,6 @@ static void an_order_goes_there_and_its_state_comes_back(void **state)
     assert_int_equal(n, 1);
     assert_int_equal(compute_stats_of(p->remote, &s.id, &stats, &e), 0);
     assert_int_equal(stats.pids, 1);
-    assert_int_equal(
-        compute_names(p->remote, &s.id, 1, &(struct compute_name){ "a", "10.0.0.3" }, 1, &e), 0);
     assert_int_equal(compute_destroy(p->remote, &s.id, 1, 0, &e), 0);
     assert_int_equal(compute_inspect(p->remote, &p->a, &s.id, &st, &e), 0);
     assert_int_equal(st.status, COMPUTE_ABSENT);
@@ -350,7 +348,7 @@ static void logs_that_break_off_are_an_error(void **state)
 
 static struct link *link_of(int fd, bool orderer)
 {
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
 
     l->orderer = orderer;
     return l;
@@ -583,7 +581,7 @@ static bool hangs_up(struct pair *p, const void *bytes, size_t n)
     ssize_t r;
 
     assert_true(fd >= 0);
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "agent");
     assert_int_equal(link_greet(l, NULL, &e), 0);
     assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
     struct timeval patience = { .tv_sec = 3 };

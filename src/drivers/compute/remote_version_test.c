@@ -37,7 +37,7 @@ static void *old_agent(void *ctx)
     struct err e;
 
     int fd = accept4(g->fd, NULL, NULL, SOCK_CLOEXEC);
-    struct link *l = link_new(fd);
+    struct link *l = link_new(fd, "api");
     (void)link_send(l, FRAME_JSON, 0, str_of(greeting), &e);
     while ((m = link_receive(l, &e))) {
         if (m->stream) {

@@ -175,7 +175,7 @@ static void accept_one(struct compute_server *s)
     struct connection *c = calloc(1, sizeof(*c));
     if (!c)
         abort();
-    *c = (struct connection){ s, link_new(fd) };
+    *c = (struct connection){ s, link_new(fd, "api") };
     pthread_mutex_lock(&s->lock);
     for (int i = 0; i < MAX_LINKS; i++)
         if (!s->link[i]) {

@@ -8,7 +8,6 @@
 enum {
     ROWS_A_FRAME = 200,
     BYTES_A_FRAME = FRAME_MAX / 2,
-    MAX_NAMES = 65536,
     PIECE_OF_LINES = 32 << 10,
 };
 
@@ -123,27 +122,6 @@ static int run_stats(struct job *j, struct err *e)
     TRY(need_id(j, "id", &id, e));
     TRY(compute_stats_of(j->server->compute, &id, &st, e));
     return answer_row(j, &compute_stats_record, &st, e);
-}
-
-static int run_names(struct job *j, struct err *e)
-{
-    _cleanup_(arena_free) struct arena a = ARENA(MIB(32));
-    const struct json_value *list = json_get(j->order, "names");
-    size_t n = list ? json_len(list) : 0;
-    struct uuid vpc;
-
-    TRY(need_id(j, "vpc", &vpc, e));
-    if (n > MAX_NAMES)
-        return err_set(e, ERR_TOO_LARGE, "more than %d names", MAX_NAMES);
-    struct compute_name *names = arena_new_n(&a, struct compute_name, n);
-    for (size_t i = 0; i < n; i++) {
-        names[i].name = json_get_str(&a, json_at(list, i), "name", NULL);
-        names[i].ip = json_get_str(&a, json_at(list, i), "ip", NULL);
-        if (!names[i].name || !names[i].ip)
-            return err_set(e, ERR_INVALID, "a name without a name or an address");
-    }
-    return compute_names(j->server->compute, &vpc, json_get_int(j->order, "revision", 0), names, n,
-                         e);
 }
 
 /* ---- streams ---- */
@@ -441,7 +419,6 @@ static const struct order_kind kinds[] = {
     { "destroy",       false, run_destroy },
     { "list",          false, run_list },
     { "stats",         false, run_stats },
-    { "names",         false, run_names },
     { "logs",          true,  run_logs },
     { "exec",          true,  run_exec },
     { "probe",         true,  run_probe },

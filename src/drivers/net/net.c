@@ -10,8 +10,8 @@
 
 #include "base/log.h"
 #include "codec/id.h"
+#include "drivers/net/handover.h"
 #include "drivers/net/host.h"
-#include "drivers/net/resolver.h"
 #include "drivers/net/state.h"
 #include "drivers/net/vpc.h"
 #include "os/file.h"
@@ -21,7 +21,7 @@ struct net {
     pthread_mutex_t lock;
     struct net_state state;
     struct host host;
-    struct resolver *resolver;
+    struct handover *handover;
     char dir[400], installation[9];
     int port_min, port_max;
 };
@@ -42,7 +42,7 @@ static int drop_vpc(struct net *n, struct vpc *v)
     struct err e;
     int result;
 
-    resolver_unlisten(n->resolver, &v->id, NULL);
+    handover_unlisten(n->handover, &v->id, NULL);
     state_take_vpc(&n->state, v);
     note(host_del_vpc(&n->host, v, &e), "host rules", &e);
     note(result = vpc_remove(&n->host, v, &e), "namespace", &e);
@@ -83,7 +83,7 @@ static int drop_port(struct net *n, struct vpc *v, struct port *p, bool replaced
     if (!p->down)
         note(host_del_port(&n->host, p, &rules), "published ports", &rules);
     if (p->dns.family && !dns_used(v, &p->dns))
-        resolver_unlisten(n->resolver, &v->id, &p->dns);
+        handover_unlisten(n->handover, &v->id, &p->dns);
     if (v->nft)
         result = port_remove(v, p, e);
     forget_flows(n, v, p);
@@ -206,7 +206,7 @@ static int make_whole(struct net *n, struct vpc *v, struct err *e)
     TRY(vpc_make(&n->host, v, e));
     for (const struct port *p = v->ports; p; p = p->next)
         if (p->dns.family)
-            TRY(resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e));
+            TRY(handover_listen(n->handover, &v->id, v->ns_fd, &p->dns, e));
     return 0;
 }
 
@@ -215,7 +215,7 @@ static void unmake(struct net *n, struct vpc *v)
 {
     struct err e;
 
-    resolver_unlisten(n->resolver, &v->id, NULL);
+    handover_unlisten(n->handover, &v->id, NULL);
     note(vpc_remove(&n->host, v, &e), "namespace", &e);
     nft_close(v->nft);
     v->nft = NULL;
@@ -286,7 +286,7 @@ static int attach_new(struct net *n, const struct net_port *in, struct port *p,
     }
     state_add_port(&n->state, v, p);
     if (port_make(&n->host, v, p, netns_fd, e) == 0 &&
-        (!p->dns.family || resolver_listen(n->resolver, &v->id, v->ns_fd, &p->dns, e) == 0) &&
+        (!p->dns.family || handover_listen(n->handover, &v->id, v->ns_fd, &p->dns, e) == 0) &&
         host_add_port(&n->host, v, p, e) == 0) {
         forget_flows(n, v, p);
         return 0;
@@ -479,12 +479,6 @@ int net_stats(struct net *n, const struct uuid *instance, struct net_counters *o
     return result;
 }
 
-int net_names(struct net *n, const struct uuid *vpc, int64_t revision, const struct net_name *names,
-              size_t count, struct err *e)
-{
-    return resolver_names(n->resolver, vpc, revision, names, count, e);
-}
-
 /* ---- sweeping ---- */
 
 static bool is_kept(const struct uuid *id, const struct uuid *keep, size_t count)
@@ -536,7 +530,6 @@ static int sweep(struct net *n, const struct uuid *keep, size_t count, struct er
             result = -1;
     TRY(result);
     TRY(sweep_namespaces(n, e));
-    resolver_sweep(n->resolver);
     return host_rebuild(&n->host, e);
 }
 
@@ -573,14 +566,8 @@ static bool is_up(const struct vpc *v)
 
 static int start(struct net *n, struct err *e)
 {
-    char path[450];
-    const struct resolver_opts o = { .dir = path };
-
     TRY(host_init(&n->host, e));
     TRY(state_load(&n->state, e));
-    snprintf(path, sizeof(path), "%s/names", n->dir);
-    if (!(n->resolver = resolver_new(&o, e)))
-        return -1;
     for (struct vpc *v = n->state.vpcs, *next; v; v = next) {
         next = v->next;
         if (adopt(n, v, e) < 0) {
@@ -593,6 +580,7 @@ static int start(struct net *n, struct err *e)
         if (!v->ports)
             drop_vpc(n, v);
     }
+    handover_begin(n->handover);
     TRY(n->state.vpcs ? host_rebuild(&n->host, e) : 0);
     for (const struct vpc *v = n->state.vpcs; v; v = v->next)
         for (const struct port *p = v->ports; p; p = p->next)
@@ -627,6 +615,7 @@ struct net *net_linux(const struct net_opts *o, struct err *e)
     n->port_min = o->port_min;
     n->port_max = o->port_max;
     n->state = (struct net_state){ .dir = n->dir, .installation = n->installation };
+    n->handover = handover_new(o->edge_socket);
     n->host.installation = n->installation;
     n->host.state = &n->state;
     if (start(n, e) < 0)
@@ -638,7 +627,7 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
-    resolver_free(n->resolver);
+    handover_free(n->handover);
     host_close(&n->host);
     state_free(&n->state);
     pthread_mutex_destroy(&n->lock);

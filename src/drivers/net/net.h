@@ -2,8 +2,9 @@
 #pragma once
 
 /* Networks of a host (agent; contracts 6): a namespace and a bridge per VPC, an uplink to the
- * host's own namespace, a port per instance, masquerade out, published ports, names.  Everything is
- * idempotent, and found again after a restart from the kernel and from 'dir'. */
+ * host's own namespace, a port per instance, masquerade out, published ports, sockets for names,
+ * which the edge answers at.  Everything is idempotent, and found again after a restart from the
+ * kernel and from 'dir'. */
 
 #include "base/driver.h"
 
@@ -20,6 +21,7 @@ struct net_opts {
     const char *dir;          /* agent/net: what must be known again after a restart */
     const char *transit_cidr; /* "198.18.0.0/15" */
     int port_min, port_max;   /* for host port 0 */
+    const char *edge_socket;  /* who answers for names; NULL: nobody does */
 };
 struct net *net_linux(const struct net_opts *o, struct err *e);
 void net_free(struct net *n);
@@ -60,11 +62,5 @@ struct net_counters {
 };
 int net_stats(struct net *n, const struct uuid *instance, struct net_counters *out,
               struct err *e) _must_check_;
-/* Names of a VPC: answered on its DNS address; other names go to the host's resolvers. */
-struct net_name {
-    const char *name, *ip;
-};
-int net_names(struct net *n, const struct uuid *vpc, int64_t revision, const struct net_name *names,
-              size_t count, struct err *e) _must_check_;
 /* Removes every kernel object of this installation that belongs to none of 'keep'. */
 int net_sweep(struct net *n, const struct uuid *keep, size_t count, struct err *e) _must_check_;

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -20,10 +21,13 @@
 #include "base/log.h"
 #include "codec/dns.h"
 #include "codec/id.h"
+#include "drivers/net/handover.h"
 #include "os/file.h"
 #include "os/netlink.h"
 #include "os/nft.h"
 #include "os/ns.h"
+#include "os/thread.h"
+#include "os/unixsock.h"
 
 enum { PIDS_MAX = 64, TEXT = 64 };
 
@@ -32,6 +36,134 @@ static int host_ns = -1, world_ns = -1;
 static pid_t pids[PIDS_MAX];
 static int n_pids;
 static struct net *open_now;
+
+/* ---- a small edge: it knows two names in each VPC ---- */
+
+enum { DOORS = 64 };
+static struct {
+    pthread_mutex_t lock;
+    char path[100];
+    int listener, agent;
+    size_t n;
+    struct {
+        struct uuid vpc;
+        char address[IP_TEXT];
+        int64_t netns;
+        int fds[DOOR_FDS];
+    } doors[DOORS];
+} edge = { .lock = PTHREAD_MUTEX_INITIALIZER, .agent = -1 };
+
+static void edge_drop(const struct uuid *vpc, const char *address)
+{
+    for (size_t i = edge.n; i-- > 0;) {
+        if ((vpc && !uuid_eq(&edge.doors[i].vpc, vpc)) ||
+            (address && strcmp(edge.doors[i].address, address) != 0))
+            continue;
+        close(edge.doors[i].fds[0]);
+        close(edge.doors[i].fds[1]);
+        edge.doors[i] = edge.doors[--edge.n];
+    }
+}
+
+static void edge_hears(void)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(KIB(16));
+    int fds[DOOR_FDS];
+    struct door d;
+    struct err e;
+
+    if (door_receive(edge.agent, &a, &d, fds, &e) != 1) {
+        close(edge.agent);
+        edge.agent = -1;
+        return;
+    }
+    edge_drop(&d.vpc, d.address);
+    if (d.verb != DOOR_GIVE || edge.n == DOORS)
+        return;
+    edge.doors[edge.n].vpc = d.vpc;
+    edge.doors[edge.n].netns = d.netns;
+    snprintf(edge.doors[edge.n].address, IP_TEXT, "%s", d.address);
+    memcpy(edge.doors[edge.n++].fds, fds, sizeof(fds));
+}
+
+static void edge_greets(void)
+{
+    struct door end = { .verb = DOOR_END };
+    struct err e;
+
+    if (edge.agent >= 0)
+        close(edge.agent);
+    edge.agent = accept4(edge.listener, NULL, NULL, SOCK_CLOEXEC);
+    for (size_t i = 0; i < edge.n; i++) {
+        struct door d = { .verb = DOOR_HOLDS,
+                          .vpc = edge.doors[i].vpc,
+                          .address = edge.doors[i].address,
+                          .netns = edge.doors[i].netns };
+        (void)!door_send(edge.agent, &d, edge.doors[i].fds, &e);
+    }
+    (void)!door_send(edge.agent, &end, NULL, &e);
+}
+
+static void edge_answers(int fd)
+{
+    uint8_t q[600], r[600], ip[1][4] = { { 10, 77, 5, 11 } };
+    struct sockaddr_in peer;
+    socklen_t len = sizeof(peer);
+    struct dns_question question;
+    enum dns_rcode code;
+    ssize_t n = recvfrom(fd, q, sizeof(q), MSG_DONTWAIT, (struct sockaddr *)&peer, &len);
+
+    if (n <= 0 || dns_query_parse(q, (size_t)n, &question, &code) != DNS_OK)
+        return;
+    question.name[strcspn(question.name, ".")] = '\0';
+    bool db = strcmp(question.name, "db") == 0, known = db || strcmp(question.name, "web") == 0;
+    ip[0][3] = db ? 10 : 11;
+    size_t m = dns_answer(q, &question, known ? DNS_NOERROR : DNS_NXDOMAIN, ip,
+                          known && question.type == DNS_A, 5, r, sizeof(r));
+    sendto(fd, r, m, 0, (struct sockaddr *)&peer, len);
+}
+
+static void *edge_run(void *arg _unused_)
+{
+    for (;;) {
+        struct pollfd p[2 + DOORS];
+        size_t n = 2;
+
+        pthread_mutex_lock(&edge.lock);
+        p[0] = (struct pollfd){ edge.listener, POLLIN, 0 };
+        p[1] = (struct pollfd){ edge.agent, POLLIN, 0 };
+        for (size_t i = 0; i < edge.n; i++)
+            p[n++] = (struct pollfd){ edge.doors[i].fds[0], POLLIN, 0 };
+        pthread_mutex_unlock(&edge.lock);
+        poll(p, n, 20);
+        pthread_mutex_lock(&edge.lock);
+        for (size_t i = 2; i < n; i++)
+            if (p[i].revents & POLLIN)
+                edge_answers(p[i].fd);
+        if (p[1].revents && p[1].fd == edge.agent)
+            edge_hears();
+        if (p[0].revents)
+            edge_greets();
+        pthread_mutex_unlock(&edge.lock);
+    }
+    return NULL;
+}
+
+/* It dies with the machine. */
+static void edge_forgets(void)
+{
+    pthread_mutex_lock(&edge.lock);
+    edge_drop(NULL, NULL);
+    pthread_mutex_unlock(&edge.lock);
+}
+
+static size_t edge_holds(void)
+{
+    pthread_mutex_lock(&edge.lock);
+    size_t n = edge.n;
+    pthread_mutex_unlock(&edge.lock);
+    return n;
+}
 
 /* ---- small programs inside a namespace ---- */
 
@@ -152,7 +284,7 @@ static bool refused(int ns, const char *ip, int port)
 static struct net *open_net_in(const char *transit)
 {
     struct err e;
-    struct net_opts o = { installation, dir, transit, 30000, 32767 };
+    struct net_opts o = { installation, dir, transit, 30000, 32767, edge.path };
     struct net *n = net_linux(&o, &e);
 
     if (!n)
@@ -261,6 +393,7 @@ static void machine_goes_down(struct net *n, struct box *boxes, size_t count)
         assert_true((boxes[i].ns = ns_anonymous(&e)) >= 0);
     }
     close_net(n);
+    edge_forgets();
     snprintf(prefix, sizeof(prefix), "brume-%s-", installation);
     assert_int_equal(ns_list(&a, prefix, &names, &some, &e), 0);
     for (size_t i = 0; i < some; i++)
@@ -282,6 +415,10 @@ static void machine_goes_down(struct net *n, struct box *boxes, size_t count)
 /* Nothing of the installation is in the kernel, nor a port in the folder. */
 static void assert_nothing_left(void)
 {
+    for (int i = 0; edge_holds() > 0 && i < 100; i++)
+        usleep(10000);
+    assert_int_equal(edge_holds(), 0);
+
     _cleanup_(arena_free) struct arena a = ARENA(MIB(8));
     _cleanup_(nl_closep) struct nl *nl = NULL;
     _cleanup_(nft_closep) struct nft *nft = NULL;
@@ -348,7 +485,6 @@ static void instances_of_a_vpc_reach_each_other_also_by_name(void **state _unuse
     struct net *n = open_net();
     struct uuid vpc = new_id();
     struct box a = box_new(), b = box_new();
-    struct net_name names[] = { { "web", "10.77.5.11" }, { "Db", "10.77.5.10" } };
     struct net_counters c;
     struct err e;
 
@@ -356,16 +492,13 @@ static void instances_of_a_vpc_reach_each_other_also_by_name(void **state _unuse
     attach(n, &b, &vpc, "10.77.5.11");
     server(b.ns, SOCK_STREAM, "0.0.0.0", 80, "b");
     assert_string_equal(ask(a.ns, "10.77.5.11", 80), "b 10.77.5.10");
-    assert_int_equal(net_names(n, &vpc, 5, names, 2, &e), 0);
     assert_string_equal(resolve(a.ns, "web", DNS_A), "10.77.5.11");
     assert_string_equal(resolve(a.ns, "web.default.internal", DNS_A), "10.77.5.11");
     assert_string_equal(resolve(a.ns, "db.internal", DNS_A), "10.77.5.10");
     assert_string_equal(resolve(a.ns, "web", DNS_AAAA), "");
     assert_string_equal(resolve(a.ns, "nobody.default.internal", DNS_A), "nxdomain");
     assert_string_equal(resolve(a.ns, "nobody", DNS_A), "nxdomain");
-    /* An older revision changes nothing. */
-    assert_int_equal(net_names(n, &vpc, 4, names, 0, &e), 0);
-    assert_string_equal(resolve(a.ns, "web", DNS_A), "10.77.5.11");
+    assert_int_equal(edge_holds(), 1);
     assert_int_equal(net_stats(n, &a.id, &c, &e), 0);
     assert_true(c.rx_packets > 3 && c.tx_packets > 3 && c.rx_bytes > 100);
     box_end(n, &a);
@@ -758,18 +891,25 @@ static void a_restart_finds_everything_again(void **state _unused_)
     struct net *n = open_net();
     struct uuid vpc = new_id(), other = new_id(), *ids;
     struct box a = box_new(), b = box_new();
-    struct net_name name = { "web", "10.77.5.11" };
     struct err e;
     size_t count;
 
     publish(&a, 18080, 80, false);
     attach(n, &a, &vpc, "10.77.5.10");
     attach(n, &b, &other, "10.77.5.10");
-    assert_int_equal(net_names(n, &vpc, 1, &name, 1, &e), 0);
     server(a.ns, SOCK_STREAM, "0.0.0.0", 80, "a");
     close_net(n);
     assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
+    /* Names are answered also while there is no agent. */
+    assert_string_equal(resolve(a.ns, "web", DNS_A), "10.77.5.11");
+    assert_int_equal(edge_holds(), 2);
     n = open_net();
+    assert_string_equal(resolve(a.ns, "web", DNS_A), "10.77.5.11");
+    /* And when the edge has died: what was asked meanwhile too. */
+    usleep(200000);
+    edge_forgets();
+    assert_string_equal(resolve(a.ns, "web", DNS_A), "?");
+    shutdown(edge.agent, SHUT_RDWR);
     assert_string_equal(resolve(a.ns, "web", DNS_A), "10.77.5.11");
     assert_string_equal(ask(world_ns, "203.0.113.1", 18080), "a 203.0.113.2");
     assert_int_equal(net_list(n, &arena, &ids, &count, &e), 0);
@@ -807,20 +947,17 @@ static void a_restart_finds_a_large_network_again(void **state _unused_)
     enum { MANY = 40 };
     struct net *n = open_net();
     struct uuid vpc = new_id();
-    struct net_name name = { "web", "10.77.5.10" };
     struct box b[MANY];
     char ip[20];
-    struct err e;
 
     for (int i = 0; i < MANY; i++) {
         b[i] = box_new();
         snprintf(ip, sizeof(ip), "10.77.5.%d", 10 + i);
         attach(n, &b[i], &vpc, ip);
     }
-    assert_int_equal(net_names(n, &vpc, 1, &name, 1, &e), 0);
     close_net(n);
     n = open_net();
-    assert_string_equal(resolve(b[MANY - 1].ns, "web", DNS_A), "10.77.5.10");
+    assert_string_equal(resolve(b[MANY - 1].ns, "web", DNS_A), "10.77.5.11");
     for (int i = 0; i < MANY; i++)
         box_end(n, &b[i]);
     close_net(n);
@@ -1275,6 +1412,9 @@ static int set_up(void **state _unused_)
     snprintf(installation, sizeof(installation), "%08x", (unsigned)getpid());
     if (!mkdtemp(dir) || unshare(CLONE_NEWNET) < 0)
         return -1;
+    snprintf(edge.path, sizeof(edge.path), "%s.edge", dir);
+    edge.listener = unix_listen(edge.path, UNIX_SEQPACKET, 0600, &e);
+    pthread_detach(thread_start("edge", edge_run, NULL));
     host_ns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     world_ns = ns_anonymous(&e);
     _cleanup_(nl_closep) struct nl *nl = nl_open(-1, &e), *w = nl_open(world_ns, &e);
@@ -1318,6 +1458,7 @@ static int tear_down(void **state _unused_)
     if (n && net_sweep(n, NULL, 0, &e) < 0)
         print_error("%s: %s\n", e.msg, e.cause);
     close_net(n);
+    unlink(edge.path);
     return dir_remove(dir, &e);
 }
 

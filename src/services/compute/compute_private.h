@@ -10,6 +10,7 @@
 #include "drivers/compute/compute.h"
 #include "drivers/image/image.h"
 #include "services/compute/compute.h"
+#include "services/compute/names.h"
 #include "services/network/network.h"
 
 /* Texts of two rows; NULL is absent, and equal to itself alone. */
@@ -130,8 +131,6 @@ extern const struct quota quota_instances, quota_vcpus, quota_memory_mb;
 /* Of who follows what it prints. */
 const char *instance_log_topic(struct arena *a, const struct uuid *id);
 int instance_there(struct call *c, struct instance *out, struct err *e) _must_check_;
-/* Of VPCs: which names resolve in them.  Due whenever an instance comes, goes or is renamed. */
-extern const struct reconciler names_loop;
 
 /* A visit of instance_loop, or of unit_loop: what differs is in unit_loop.c. */
 int instance_visit(struct visit *v, struct err *e);

@@ -385,12 +385,12 @@ static enum compute_status host_says(struct compute *h, const char *id)
     return st.status;
 }
 
-/* The fake host, which can be told to refuse, and notes the names it is sent. */
+/* The fake host, which can be told to refuse. */
 static struct {
     const struct compute_class *real;
     struct compute_class class;
     bool refuses, deaf, breaks, cuts, cuts_err; /* the last: alone */
-    char names[256], entrypoint[64];
+    char entrypoint[64];
 } host;
 
 static int host_ensure(struct compute *h, struct arena *a, const struct compute_spec *s,
@@ -400,19 +400,6 @@ static int host_ensure(struct compute *h, struct arena *a, const struct compute_
         return err_set(e, ERR_ALREADY_EXISTS, "port 8080 of the host is taken");
     snprintf(host.entrypoint, sizeof(host.entrypoint), "%s", s->entrypoint ? s->entrypoint : "");
     return host.real->ensure(h, a, s, out, e);
-}
-
-static int host_names(struct compute *h _unused_, const struct uuid *vpc _unused_,
-                      int64_t revision _unused_, const struct compute_name *names, size_t n,
-                      struct err *e)
-{
-    if (host.deaf)
-        return err_set(e, ERR_ENGINE_UNAVAILABLE, "the host does not answer");
-    host.names[0] = '\0';
-    for (size_t i = 0; i < n; i++)
-        snprintf(host.names + strlen(host.names), sizeof(host.names) - strlen(host.names), "%s ",
-                 names[i].name);
-    return 0;
 }
 
 static int host_logs(struct compute *h _unused_, const struct uuid *id _unused_,
@@ -454,11 +441,9 @@ static void host_take(struct world *w)
     host.real = app_compute(world_app(w), MODE_LIVE)->class;
     host.class = *host.real;
     host.class.ensure = host_ensure;
-    host.class.names = host_names;
     host.class.logs = host_logs;
     host.class.exec = host_exec;
     host.refuses = host.deaf = host.breaks = host.cuts = host.cuts_err = false;
-    host.names[0] = '\0';
     app_compute(world_app(w), MODE_LIVE)->class = &host.class;
 }
 
@@ -719,7 +704,6 @@ TEST(a_deleted_instance_is_terminating_on_every_view_until_it_is_gone)
     world_restart(w);
     check_terminating(w, i);
     CHECK_EQ(member_int(get(w, "/subnets/%s", s), "available_ips"), left);
-    CHECK_STR(host.names, "");
     CHECK(host_says(app_compute(world_app(w), MODE_LIVE), i) != COMPUTE_ABSENT);
     host.class.destroy = host.real->destroy;
     world_sleep(w, MINUTES(1));
@@ -750,7 +734,6 @@ TEST(the_name_of_what_is_deleted_is_free_at_once)
         ids[n] = r.id;
         world_sleep(w, SECONDS(1));
         CHECK_STR(get(w, "/instances/web").id, ids[n]);
-        CHECK_STR(host.names, "web ");
         if (n < 2)
             CHECK_EQ(del(w, "/instances/web").status, 200);
         CHECK_STR(get(w, "/instances/web").id, ids[n]);
@@ -1376,27 +1359,6 @@ TEST(a_simulated_instance_leaves_its_simulated_host)
     CHECK_EQ(as(w, AS_TEST_KEY, DELETE, fmt("/instances/%s", i), NULL).status, 200);
     world_settle(w);
     CHECK_EQ(host_says(h, i), COMPUTE_ABSENT);
-}
-
-TEST(names_follow_renames_and_reach_a_host_that_was_away)
-{
-    _cleanup_(world_freep) struct world *w = world_new();
-
-    host_take(w);
-    host.deaf = true;
-    post(w, "/instances", "{'name':'a','image':'nginx'}");
-    world_settle(w);
-    CHECK_STR(status_of(w, "a"), "running");
-    CHECK_STR(host.names, "");
-    host.deaf = false;
-    world_sleep(w, MINUTES(2));
-    CHECK_STR(host.names, "a ");
-    CHECK_EQ(patch(w, fmt("/instances/%s", get(w, "/instances/a").id), "{'name':'b'}").status, 200);
-    world_settle(w);
-    CHECK_STR(host.names, "b ");
-    CHECK_EQ(del(w, "/instances/b").status, 200);
-    world_settle(w);
-    CHECK_STR(host.names, "");
 }
 
 TEST(many_first_launches_at_once_share_one_network_and_one_image)

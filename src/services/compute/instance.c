@@ -210,6 +210,7 @@ static int instance_launch(struct call *c, struct err *e)
     i->dns_ip = arena_strdup(c->arena, dns);
     TRY(call_insert(c, &instance_record, i, e));
     TRY(call_due(c, &instance_loop, &i->id, c->now, e));
+    TRY(call_feed(c, &names_feed, &i->id, e));
     return reply_row(c, &instance_record, i);
 }
 
@@ -228,8 +229,8 @@ int instance_end(struct call *c, const struct reconciler *loop, const struct ins
     TRY(call_update(c, r, old, &i,
                     FIELD_SET(instance, status, status_reason, deleted_at, deadline_at), e));
     TRY(network_address_leave(c, &i.id, e));
-    TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
-    return call_due(c, loop, &i.id, c->now, e);
+    TRY(call_due(c, loop, &i.id, c->now, e));
+    return call_feed(c, &names_feed, &i.id, e);
 }
 
 static int instance_delete(struct call *c, struct err *e)
@@ -428,11 +429,11 @@ static int instance_update(struct call *c, struct err *e)
         TRY(image_retry(c, &i.image_id, e));
     if (i.want != old.want || i.boot != old.boot)
         set |= instance_want_fields();
-    if (set & FIELD_SET(instance, name))
-        TRY(call_due(c, &names_loop, &i.vpc_id, c->now, e));
     if (set) {
         TRY(call_update(c, &instance_record, &old, &i, set, e));
         TRY(call_due(c, &instance_loop, &i.id, c->now, e));
+        if (set & FIELD_SET(instance, name))
+            TRY(call_feed(c, &names_feed, &i.id, e));
     }
     return reply_row(c, &instance_record, &i);
 }
@@ -466,7 +467,8 @@ static int instance_resize(struct call *c, struct err *e)
 }
 
 static const struct reconciler *const compute_loops[] = { &image_loop, &instance_loop, &unit_loop,
-                                                          &names_loop, NULL };
+                                                          NULL };
+static const struct feed_part *const compute_feeds[] = { &names_feed, NULL };
 
 /* clang-format off */
 #define I &instance_record
@@ -522,6 +524,7 @@ const struct service compute_service = {
     .routes = compute_routes,
     .planned = compute_planned,
     .loops = compute_loops,
+    .feeds = compute_feeds,
     .quotas = compute_quotas,
     .settings = &instance_settings,
 };

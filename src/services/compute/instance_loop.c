@@ -15,7 +15,6 @@ enum {
     MOST_BACKOFF_SECONDS = 60,
     GRACE_SECONDS = 10,
     GRAVE_DAYS = 7,
-    MAX_NAMES = 65536,
     ERROR_AGAIN_SECONDS = 30,
     MOST_SILENCES = 5, /* about half a minute: the agent begins after the api */
     NO_WAIT = -1,
@@ -30,12 +29,8 @@ static uint64_t moved_fields(void)
 
 static int instance_moved(struct visit *v, struct call *c, void *arg, struct err *e)
 {
-    const struct instance *old = v->row, *now = arg;
-
-    if (now->status == INSTANCE_RUNNING && old->status != INSTANCE_RUNNING)
-        TRY(call_due(c, &names_loop, &now->vpc_id, c->now, e));
     if (is_unit(v))
-        TRY(unit_told(c, &now->id, e));
+        TRY(unit_told(c, &v->id, e));
     return call_update(c, v->loop->record, v->row, arg, moved_fields(), e);
 }
 
@@ -54,65 +49,10 @@ static int instance_save(struct visit *v, struct instance *now, bool *ran, struc
     return visit_write(v, instance_moved, now, ran, e);
 }
 
-/* ---- names inside of the VPC */
-
-static const char sql_names[] =
-    "SELECT name, private_ip, mode FROM ("
-    "SELECT name, private_ip, mode FROM instances WHERE vpc_id = $1 AND deleted_at = 0"
-    " UNION ALL"
-    " SELECT name, private_ip, mode FROM unit_instances WHERE vpc_id = $1 AND deleted_at = 0) AS x"
-    " ORDER BY name COLLATE \"C\"";
-
-struct names {
-    struct arena *arena;
-    struct compute_name *v;
-    size_t n, cap;
-    enum mode mode;
-};
-
-static int names_add(void *ctx, const struct col *cols, size_t n _unused_, struct err *e _unused_)
-{
-    struct names *x = ctx;
-
-    if (x->n == MAX_NAMES)
-        return 0;
-    x->mode = (enum mode)enum_from_str(mode_names, cols[2].s);
-    x->v = arena_more(x->arena, x->v, x->n, &x->cap, sizeof(*x->v));
-    x->v[x->n++] = (struct compute_name){ .name = arena_strdup(x->arena, cols[0].s),
-                                          .ip = arena_strdup(x->arena, cols[1].s) };
-    return 0;
-}
-
-/* The time is taken before the rows are read: a list with a later number has seen all that an
- * earlier one has.  It is the database's, which all who send agree on.  The network of an owner of
- * units has no row. */
-static int names_visit(struct visit *v, struct err *e)
-{
-    struct names x = { .arena = v->arena };
-    int64_t revision;
-
-    TRY(db_now(v->db, &revision, e));
-    TRY(db_each(v->db, sql_names, ARGS(A(&v->id)), names_add, &x, e));
-    if (!v->row && !x.n)
-        return visit_forget(v); /* the host's network went with the last instance */
-    TRY(compute_names(app_compute(v->app, x.n ? x.mode : v->mode), &v->id, revision, x.v, x.n, e));
-    return x.n ? visit_settled(v) : visit_forget(v);
-}
-
-const struct reconciler names_loop = {
-    .name = "names",
-    .record = &vpc_record,
-    .visit = names_visit,
-    .every = MINUTES(5),
-    .budget = SECONDS(5),
-    .backoff = { SECONDS(1), SECONDS(60) },
-};
-
 /* ---- gone */
 
 struct grave {
     struct visit *v;
-    struct uuid vpc_id;
     enum mode mode;
     int64_t revision;
     bool found, destroyed;
@@ -123,15 +63,14 @@ static int grave_read(void *ctx, const struct col *cols, size_t n _unused_, stru
     struct grave *g = ctx;
 
     g->found = true;
-    snprintf(g->vpc_id.s, sizeof(g->vpc_id), "%s", cols[0].s);
-    g->revision = cols[1].i;
-    g->destroyed = cols[2].i != 0;
-    g->mode = (enum mode)enum_from_str(mode_names, cols[3].s);
+    g->revision = cols[0].i;
+    g->destroyed = cols[1].i != 0;
+    g->mode = (enum mode)enum_from_str(mode_names, cols[2].s);
     return 0;
 }
 
 static const char sql_grave[] =
-    "SELECT vpc_id, last_revision, destroyed, mode FROM instance_graves WHERE id = $1";
+    "SELECT last_revision, destroyed, mode FROM instance_graves WHERE id = $1";
 static const char sql_destroyed[] = "UPDATE instance_graves SET destroyed = TRUE WHERE id = $1";
 static const char sql_old_graves[] =
     "DELETE FROM instance_graves WHERE deleted_at < $1 AND destroyed";
@@ -141,7 +80,6 @@ static int grave_close(struct call *c, void *arg, struct err *e)
     const struct grave *g = arg;
 
     TRY(network_address_release(c, &g->v->id, e));
-    TRY(call_due(c, &names_loop, &g->vpc_id, c->now, e));
     TRY(db_exec(c->db, sql_old_graves, ARGS(A(c->now - DAYS(GRAVE_DAYS))), e));
     call_signal(c, instance_log_topic(c->arena, &g->v->id));
     return db_exec(c->db, sql_destroyed, ARGS(A(&g->v->id)), e);

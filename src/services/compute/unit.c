@@ -338,8 +338,8 @@ static int insert(struct call *c, struct instance *i, const struct unit *u, stru
         return -1;
     }
     TRY(db_insert(c->db, c->arena, &unit_record, u, e));
-    TRY(call_due(c, &names_loop, &i->vpc_id, c->now, e));
-    return call_due(c, &unit_loop, &i->id, c->now, e);
+    TRY(call_due(c, &unit_loop, &i->id, c->now, e));
+    return call_feed(c, &names_feed, &i->id, e);
 }
 
 static int take_ports(struct call *c, const struct unit_spec *s, struct instance *i, struct err *e)

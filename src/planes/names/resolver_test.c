@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs in a network namespace of its own, in which both the VPC's address and the host's resolver
  * are on the loopback link. */
-#include "drivers/net/resolver.h"
+#include "planes/names/resolver.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -23,7 +22,6 @@
 #include "os/ns.h"
 
 static char dir[64], conf[80];
-static int ns = -1;
 static const struct ip addr = { 4, { 127, 0, 0, 10 } };
 static const struct uuid vpc = { "0199aaaa-0000-7000-8000-000000000001" };
 static pid_t upstream;
@@ -130,20 +128,43 @@ static int stop_upstream(void **state _unused_)
     return 0;
 }
 
+static int bind_to(const struct ip *at, int type)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(53) };
+    int fd = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+
+    memcpy(&sa.sin_addr, at->b, 4);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    if (type == SOCK_STREAM)
+        assert_int_equal(listen(fd, 16), 0);
+    return fd;
+}
+
+static void listen_at(struct resolver *r, const struct uuid *v, const struct ip *at)
+{
+    struct held h = { *v, *at, 1, { bind_to(at, SOCK_DGRAM), bind_to(at, SOCK_STREAM) } };
+    struct err e;
+
+    assert_int_equal(resolver_take(r, &h, &e), 0);
+}
+
+static const struct uuid ids[] = { { "0199aaaa-0000-7000-8000-00000000000a" },
+                                   { "0199aaaa-0000-7000-8000-00000000000b" },
+                                   { "0199aaaa-0000-7000-8000-00000000000c" },
+                                   { "0199aaaa-0000-7000-8000-00000000000d" } };
+
 static struct resolver *start(const char *servers)
 {
-    struct resolver_opts o = { dir, conf };
-    struct net_name names[] = { { "web", "10.0.0.7" },
-                                { "web", "10.0.0.8" },
-                                { "a.b", "10.0.0.9" } };
     struct err e;
 
     assert_int_equal(file_write(conf, servers, strlen(servers), 0644, &e), 0);
-    struct resolver *r = resolver_new(&o, &e);
+    struct resolver *r = resolver_new(conf, &e);
     assert_non_null(r);
-    assert_int_equal(resolver_names(r, &vpc, 1, names, 3, &e), 0);
-    if (resolver_listen(r, &vpc, ns, &addr, &e) < 0)
-        fail_msg("%s", e.cause);
+    assert_int_equal(resolver_put(r, &ids[0], &vpc, "web", "10.0.0.7", &e), 0);
+    assert_int_equal(resolver_put(r, &ids[1], &vpc, "Web", "10.0.0.8", &e), 0);
+    assert_int_equal(resolver_put(r, &ids[2], &vpc, "a.b", "10.0.0.9", &e), 0);
+    listen_at(r, &vpc, &addr);
     return r;
 }
 
@@ -224,13 +245,12 @@ static void one_network_does_not_hold_all_connections(void **state _unused_)
     enum { HOGS = 300 };
     static const struct ip other_addr = { 4, { 127, 0, 0, 11 } };
     static const struct uuid other = { "0199aaaa-0000-7000-8000-000000000002" };
-    static const struct net_name name = { "web", "10.0.0.5" };
     struct resolver *r = start("");
     int fds[HOGS], last;
     struct err e;
 
-    assert_int_equal(resolver_names(r, &other, 1, &name, 1, &e), 0);
-    assert_int_equal(resolver_listen(r, &other, ns, &other_addr, &e), 0);
+    assert_int_equal(resolver_put(r, &ids[3], &other, "web", "10.0.0.5", &e), 0);
+    listen_at(r, &other, &other_addr);
     for (int i = 0; i < HOGS; i++)
         fds[i] = connect_to("127.0.0.10", SOCK_STREAM);
     for (int i = 0; i < 5; i++) {
@@ -245,27 +265,149 @@ static void one_network_does_not_hold_all_connections(void **state _unused_)
     resolver_free(r);
 }
 
-static void bad_names_change_nothing(void **state _unused_)
+static void names_come_change_and_go(void **state _unused_)
 {
     struct resolver *r = start("");
-    const struct net_name bad[] = { { "a b", "10.0.0.1" },
-                                    { "", "10.0.0.1" },
-                                    { ".x", "10.0.0.1" },
-                                    { "x", "10.0.0" },
-                                    { "x\n10.0.0.1", "10.0.0.1" } };
+    const char *const bad[][2] = { { "a b", "10.0.0.1" },         { "", "10.0.0.1" },
+                                   { ".x", "10.0.0.1" },          { "x", "10.0.0" },
+                                   { "x\n10.0.0.1", "10.0.0.1" }, { "x", NULL } };
+    struct zones *all = zones_new();
     struct err e;
     int last;
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(resolver_names(r, &vpc, 9, &bad[i], 1, &e), -1);
+        assert_int_equal(resolver_put(r, &ids[3], &vpc, bad[i][0], bad[i][1], &e), -1);
         assert_int_equal(e.code, ERR_INVALID);
     }
     assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NOERROR);
-    resolver_unlisten(r, &vpc, NULL);
-    resolver_sweep(r);
-    char path[160];
-    snprintf(path, sizeof(path), "%s/%s", dir, vpc.s);
-    assert_int_equal(access(path, F_OK), -1);
+    /* Another name, another address, the same instance. */
+    assert_int_equal(resolver_put(r, &ids[0], &vpc, "db", "10.0.0.70", &e), 0);
+    assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 8);
+    assert_int_equal(ask("db", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 70);
+    resolver_forget(r, &ids[1]);
+    resolver_forget(r, &ids[1]);
+    assert_int_equal(ask("web", SOCK_DGRAM, &last), DNS_NXDOMAIN);
+    /* All of them at once. */
+    assert_int_equal(zones_put(all, &ids[3], &vpc, "new", "10.0.0.99", &e), 0);
+    assert_int_equal(zones_count(all), 1);
+    resolver_names(r, all);
+    assert_int_equal(ask("db", SOCK_DGRAM, &last), DNS_NXDOMAIN);
+    assert_int_equal(ask("new", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 99);
+    resolver_forget(r, &ids[3]);
+    assert_int_equal(ask("new", SOCK_DGRAM, &last), DNS_NXDOMAIN);
+    resolver_free(r);
+}
+
+static void a_large_zone_stays_sorted(void **state _unused_)
+{
+    enum { MANY = 3000 };
+    _cleanup_(zones_freep) struct zones *z = zones_new();
+    uint8_t found[ZONE_ANSWERS_MAX][4];
+    char name[20], ip[20];
+    struct uuid id;
+    struct err e;
+    size_t n;
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < MANY; i++) {
+            int k = i * 7919 % MANY;
+            snprintf(id.s, sizeof(id.s), "0199aaaa-0000-7000-8000-%012d", k);
+            snprintf(name, sizeof(name), "n%d", k);
+            snprintf(ip, sizeof(ip), "10.%d.%d.%d", round, k / 256, k % 256);
+            assert_int_equal(zones_put(z, &id, &vpc, name, ip, &e), 0);
+        }
+        assert_int_equal(zones_count(z), MANY);
+    }
+    for (int k = 0; k < MANY; k++) {
+        snprintf(name, sizeof(name), "n%d", k);
+        assert_int_equal(zone_ask(zones_of(z, &vpc), name, found, &n), ZONE_FOUND);
+        assert_int_equal(n, 1);
+        assert_int_equal(found[0][1] << 16 | found[0][2] << 8 | found[0][3], 2 << 16 | k);
+    }
+    for (int k = 0; k < MANY; k++) {
+        snprintf(id.s, sizeof(id.s), "0199aaaa-0000-7000-8000-%012d", k);
+        zones_drop(z, &id);
+    }
+    assert_int_equal(zones_count(z), 0);
+    assert_null(zones_of(z, &vpc));
+}
+
+static void close_held(struct held *h, size_t n)
+{
+    for (size_t i = 0; i < 2 * n; i++)
+        assert_int_equal(close(h[i / 2].fds[i % 2]), 0);
+}
+
+/* As an agent does with sockets of which it has kept copies. */
+static void sockets_that_others_share_are_left_alone_once_dropped(void **state _unused_)
+{
+    _cleanup_(arena_free) struct arena a = ARENA(MIB(1));
+    struct resolver *r = start("");
+    static const struct ip other_addr = { 4, { 127, 0, 0, 12 } };
+    static const struct uuid other = { "0199aaaa-0000-7000-8000-000000000003" };
+    int udp = bind_to(&other_addr, SOCK_DGRAM), tcp = bind_to(&other_addr, SOCK_STREAM), last;
+    struct held h = { other, other_addr, 7, { -1, -1 } }, *held;
+    struct err e;
+    char q[2];
+
+    assert_int_equal(resolver_put(r, &ids[3], &other, "web", "10.0.0.5", &e), 0);
+    for (int i = 0; i < 3; i++) { /* the same again takes the place of what was there */
+        h.fds[0] = dup(udp);
+        h.fds[1] = dup(tcp);
+        assert_int_equal(resolver_take(r, &h, &e), 0);
+    }
+    assert_int_equal(resolver_held(r, &a, &held), 2);
+    close_held(held, 2);
+    assert_int_equal(ask_at("127.0.0.12", "web", SOCK_DGRAM, &last), DNS_NOERROR);
+    assert_int_equal(ask_at("127.0.0.12", "web", SOCK_STREAM, &last), DNS_NOERROR);
+    assert_int_equal(last, 5);
+    resolver_drop(r, &other, NULL);
+    assert_int_equal(resolver_held(r, &a, &held), 1);
+    close_held(held, 1);
+    assert_string_equal(held[0].vpc.s, vpc.s);
+    int fd = connect_to("127.0.0.12", SOCK_DGRAM);
+    assert_int_equal(send(fd, "?", 1, 0), 1);
+    usleep(50000);
+    assert_int_equal(recv(udp, q, sizeof(q), 0), 1); /* nobody else has read it */
+    close(fd);
+    close(udp);
+    close(tcp);
+    resolver_free(r);
+}
+
+static void what_is_asked_of_one_that_drains_waits_for_the_next(void **state _unused_)
+{
+    struct resolver *r = start("");
+    struct held h = { vpc, addr, 1, { -1, -1 } };
+    int udp = bind_to(&(struct ip){ 4, { 127, 0, 0, 13 } }, SOCK_DGRAM), last;
+    int tcp = bind_to(&(struct ip){ 4, { 127, 0, 0, 13 } }, SOCK_STREAM);
+    uint8_t q[300], answer[300];
+    struct err e;
+
+    h.addr = (struct ip){ 4, { 127, 0, 0, 13 } };
+    h.fds[0] = dup(udp);
+    h.fds[1] = dup(tcp);
+    assert_int_equal(resolver_take(r, &h, &e), 0);
+    assert_int_equal(ask_at("127.0.0.13", "web", SOCK_DGRAM, &last), DNS_NOERROR);
+    resolver_drain(r, SECONDS(1));
+    int fd = connect_to("127.0.0.13", SOCK_DGRAM);
+    size_t n = make_query(q, "a.b");
+    assert_int_equal(send(fd, q, n, 0), n);
+    usleep(20000);
+    assert_int_equal(recv(fd, answer, sizeof(answer), MSG_DONTWAIT), -1);
+    resolver_free(r);
+    r = resolver_new(conf, &e);
+    assert_int_equal(resolver_put(r, &ids[2], &vpc, "a.b", "10.0.0.9", &e), 0);
+    h.fds[0] = udp;
+    h.fds[1] = tcp;
+    assert_int_equal(resolver_take(r, &h, &e), 0);
+    ssize_t got = recv(fd, answer, sizeof(answer), 0);
+    assert_true(got > 12);
+    assert_int_equal(answer[got - 1], 9);
+    close(fd);
     resolver_free(r);
 }
 
@@ -277,7 +419,6 @@ static int set_up(void **state _unused_)
     if (!mkdtemp(dir) || unshare(CLONE_NEWNET) < 0)
         return -1;
     snprintf(conf, sizeof(conf), "%s/resolv.conf", dir);
-    ns = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     _cleanup_(nl_closep) struct nl *nl = nl_open(-1, &e);
     nl_link_up(nl, "lo");
     return nl_commit(nl, "lo", &e);
@@ -299,7 +440,10 @@ int main(void)
         cmocka_unit_test_teardown(the_second_resolver_helps_where_the_first_is_away, stop_upstream),
         cmocka_unit_test(garbage_is_survived),
         cmocka_unit_test(one_network_does_not_hold_all_connections),
-        cmocka_unit_test(bad_names_change_nothing),
+        cmocka_unit_test(names_come_change_and_go),
+        cmocka_unit_test(a_large_zone_stays_sorted),
+        cmocka_unit_test(sockets_that_others_share_are_left_alone_once_dropped),
+        cmocka_unit_test(what_is_asked_of_one_that_drains_waits_for_the_next),
     };
 
     if (geteuid() != 0) {
