@@ -127,6 +127,7 @@ static void small_app(struct small *s, struct store *store, const struct service
                            .services = list,
                            .idem = idem_new(),
                            .postgres = s->f->postgres };
+    s->app.park = park_new(&s->app);
     s->app.o.services = list;
     ok(s->f, consumers_open(&s->app, &s->f->e));
     if (real)
@@ -150,6 +151,7 @@ static void small_close(struct small *s)
 {
     consumers_stop(&s->app);
     consumers_close(&s->app);
+    park_free(s->app.park);
     idem_free(s->app.idem);
     store_free(s->own);
     script.poison = script.stop = script.told = -1;
