@@ -7,6 +7,7 @@
 #include "http/outgoing_impl.h"
 
 #include "base/clock.h"
+#include "base/metric.h"
 #include "os/address.h"
 #include "os/thread.h"
 
@@ -86,6 +87,33 @@ struct house {
 static int64_t now(void)
 {
     return clock_mono(clock_system());
+}
+
+/* ---- metrics: nothing of whose a request is, or where it leads */
+
+static struct metric requests_total =
+    METRIC(METRIC_COUNTER, "brume_http_outgoing_requests_total",
+           "Requests to URLs of tenants that came to an end, by how and by the answer's class.");
+static struct metric refused_total =
+    METRIC(METRIC_COUNTER, "brume_http_outgoing_refused_total",
+           "Requests to URLs of tenants that were not taken: wrong, or over a share.");
+static struct metric in_hand =
+    METRIC(METRIC_GAUGE, "brume_http_outgoing_in_hand", "Requests to URLs of tenants under way.");
+static struct metric seconds =
+    METRIC(METRIC_HISTOGRAM, "brume_http_outgoing_seconds",
+           "From a request's turn to the end of its answer, whatever that was.");
+
+static void count_end(const struct outgoing_result *r)
+{
+    char labels[60], status[8] = "";
+
+    if (r->status)
+        snprintf(status, sizeof(status), "%dxx", r->status / 100 % 10);
+    snprintf(labels, sizeof(labels), "end=\"%s\",status=\"%s\"", outgoing_word(r->end), status);
+    metric_cell_add(&requests_total, metric_labels(&requests_total, labels), 1);
+    metric_add(&in_hand, -1);
+    if (r->duration)
+        metric_time(&seconds, r->duration);
 }
 
 /* ---- connections of a flow */
@@ -211,6 +239,7 @@ static void end(struct house *o, struct job *j, struct outgoing_result *r)
         j->sender->rested = now();
     }
     forget(o, j);
+    count_end(r);
     j->done(j->ctx, j->id, r);
     transfer_free(&j->t);
     free(j);
@@ -504,6 +533,7 @@ static uint64_t send_one(struct outgoing *face, const struct outgoing_request *q
             id = j->id;
         pthread_mutex_unlock(&o->lock);
     }
+    metric_add(id ? &in_hand : &refused_total, 1);
     if (!id) {
         transfer_free(&j->t);
         free(j);

@@ -85,6 +85,9 @@ struct config {
     const char *debian_mirror;      /* for recipes; "" : the host's own */
     const char *allowed_registries; /* at internal addresses */
     bool fake_drivers;              /* live mode uses the simulation too: tests only */
+    /* outgoing */
+    const char *allowed_networks; /* CIDRs */
+    int64_t deliveries_days;
     /* log */
     const char *log_level, *log_format;
     /* Where the value of config_keys[i] came from: "default", "file PATH:LINE", "environment NAME",

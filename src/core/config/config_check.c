@@ -329,6 +329,7 @@ void config_check(struct config_load *l)
 
     check_server(l);
     each_of(l, "server.cors_origins", c->cors_origins, "origin (scheme://host)", is_origin);
+    each_of(l, "outgoing.allowed_networks", c->allowed_networks, "network", is_cidr);
     each_of(l, "server.trusted_proxies", c->trusted_proxies, "address or network", is_cidr);
     each_of(l, "compute.allowed_registries", c->allowed_registries, "host, host:port or network",
             is_registry);

@@ -66,6 +66,8 @@ const struct config_key config_keys[] = {
     S("compute.debian_mirror",    NULL,          debian_mirror,       "",                "Mirror for built-in images; empty: the host's own."),
     S("compute.allowed_registries", NULL,        allowed_registries,  "",                "Registries at internal addresses that images may come from: hosts (with :port or without) and networks, separated by commas."),
     B("compute.fake_drivers",     NULL,          fake_drivers,        "false",           "Live mode runs on the simulation too: for tests of the API alone."),
+    S("outgoing.allowed_networks", NULL,         allowed_networks,    "",                "Networks at internal addresses that requests to tenants' URLs may lead to, separated by commas."),
+    I("outgoing.deliveries_days", NULL,          deliveries_days,     "30", 1, 3650,     "Days for which deliveries that came to an end are kept.", .reload = true),
     S("log.level",                "log-level",   log_level,           "info",            "Least level that is logged.", .words = " debug info warn error ", .reload = true),
     S("log.format",               "log-format",  log_format,          "json",            "json or text.", .words = " json text "),
 };
