@@ -134,6 +134,7 @@ static void start(struct world *w)
         .images_live = w->images_live,
         .images_test = w->images_test,
         .mail = w->mail,
+        .outgoing = w->outgoing,
         .master_key = w->master,
         .installation = "0a0b0c0d",
         .workers = 4,
@@ -184,6 +185,7 @@ struct world *world_new(void)
     w->test = compute_fake();
     w->images_live = image_fake();
     w->images_test = image_fake();
+    w->outgoing = outgoing_fake_new();
     w->mail = mail_folder(arena_printf(&w->arena, "%s/mail", w->dir), "brume@localhost");
     start(w);
     return w;
@@ -201,6 +203,7 @@ void world_free(struct world *w)
         return;
     stop(w);
     mail_free(w->mail);
+    outgoing_free(w->outgoing);
     image_free(w->images_live);
     image_free(w->images_test);
     compute_free(w->live);
@@ -219,7 +222,10 @@ void world_settle(struct world *w)
     struct err e = { 0 };
 
     must(reconcile_drain(w->app, &e) == 0, "reconcile", &e);
-    must(consumers_drain(w->app, &e) == 0, "consumers", &e);
+    for (int i = 0; i < 2; i++) { /* what became of deliveries makes events too */
+        must(consumers_drain(w->app, &e) == 0, "consumers", &e);
+        must(deliveries_drain(w->app, &e) == 0, "deliveries", &e);
+    }
 }
 
 void world_sleep(struct world *w, int64_t micros)
@@ -273,6 +279,11 @@ struct clock *world_clock(struct world *w)
 struct compute *world_compute(struct world *w)
 {
     return w->live;
+}
+
+struct outgoing *world_outgoing(struct world *w)
+{
+    return w->outgoing;
 }
 
 bool world_is_postgres(struct world *w)

@@ -26,6 +26,7 @@ struct world {
     struct compute *live, *test;
     struct image_store *images_live, *images_test;
     struct mail *mail;
+    struct outgoing *outgoing;
     struct app *app;
     struct http_server *server;
     int listener, port;

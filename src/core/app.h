@@ -21,6 +21,7 @@ struct app_opts {
     struct compute *compute_live, *compute_test;
     struct image_store *images_live, *images_test;
     struct mail *mail;
+    struct outgoing *outgoing; /* requests to tenants' URLs in live mode; NULL: the real client */
     const uint8_t *master_key; /* 32 bytes */
     const char *installation;  /* 8 hex */
     const char *limits_file;   /* keeps the rate limits over a restart; NULL: they begin anew */
@@ -62,3 +63,5 @@ void openapi_write(const struct service *const *services, struct buf *out);
 int reconcile_drain(struct app *app, struct err *e);
 /* Likewise every consumer's turns, until none has anything left. */
 int consumers_drain(struct app *app, struct err *e);
+/* Likewise deliveries: until none is due, or what is under way is not answered for a while. */
+int deliveries_drain(struct app *app, struct err *e);

@@ -80,6 +80,7 @@ struct route {
 /* ---- a service */
 
 struct consumer;
+struct delivery_kind;
 struct reconciler;
 struct service {
     const char *name, *doc;
@@ -87,6 +88,7 @@ struct service {
     const struct route *routes;              /* ends with { 0 } */
     const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
     const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
+    const struct delivery_kind *const *deliveries; /* ends with NULL; may be NULL */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
     const struct auth_class *auth;     /* of one service only */
     int (*start)(struct app *app, struct err *e); /* before the first request; may be NULL */
