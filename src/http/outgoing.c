@@ -12,7 +12,7 @@
 #include "os/thread.h"
 
 /* KEPT: connections of one flow; RESTING: flows that keep some and have nothing in hand. */
-enum { KEPT = 8, RESTING = 64, ROUND_MS = 50, REST_MS = 5000 };
+enum { KEPT = 32, RESTING = 32, ROUND_MS = 50, REST_MS = 5000 };
 #define REST SECONDS(60)
 
 struct host;

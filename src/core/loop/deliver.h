@@ -56,8 +56,7 @@ struct outlet {
     struct outlet *next;
     struct uuid owner, tenant;
     char by[DUE_BY];
-    int64_t since; /* mono: of the lease */
-    int64_t attempts;
+    int64_t idle;                     /* mono: since when it has had nothing to send; 0: it has */
     const struct delivery_kind *kind; /* NULL: nothing is known of it yet */
     struct arena arena;               /* of the window */
     struct delivery *window;          /* due when it was read, in their order */

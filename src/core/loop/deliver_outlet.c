@@ -407,9 +407,14 @@ int outlet_work(struct deliveries *ds, struct outlet *l, struct db *db, struct e
 {
     _cleanup_(arena_free) struct arena arena = ARENA(MIB(8));
     bool looked = l->look;
+    bool rests = outlet_wakes(l) > clock_wall(ds->app->clock);
     void *owner = NULL;
     size_t i = WINDOW;
 
+    if (l->look && !rests && pick(l) != WINDOW) {
+        l->full = true; /* what is new stands behind these */
+        l->look = false;
+    }
     if (l->look || (!l->left && l->full))
         TRY(outlet_load(ds, l, db, e));
     if (l->gone || !l->kind)

@@ -15,6 +15,7 @@ enum { BATCH = 128, DRAIN_ROUNDS = 1000000 };
 static const int64_t LEASE = SECONDS(30);
 static const int64_t RENEW_EVERY = SECONDS(8);
 static const int64_t LOOK_EVERY = SECONDS(1); /* at what is leased: retries, other processes */
+static const int64_t LINGER = MILLIS(900); /* an owner stays leased: what comes next goes at once */
 
 /* ---- being told */
 
@@ -175,9 +176,7 @@ static void outlet_add(struct deliveries *ds, const struct writing *w,
         abort();
     l->owner = got->id;
     l->tenant = got->tenant;
-    l->attempts = got->attempts;
     memcpy(l->by, w->by, sizeof(l->by));
-    l->since = clock_mono(clock_system());
     l->arena = ARENA(MIB(16));
     l->width = 1;
     l->look = true;
@@ -197,6 +196,17 @@ static void outlet_drop(struct deliveries *ds, struct outlet *l)
     outlet_free(l);
 }
 
+/* Whether it may stay leased though it has nothing to send now: not where others want its seat. */
+static bool lingers(const struct deliveries *ds, struct outlet *l)
+{
+    int64_t now = clock_mono(clock_system());
+
+    if (!l->idle)
+        l->idle = now;
+    return ds->running && !ds->held_back && ds->n_outlets < OUTLETS / 2 && l->kind && !l->gone &&
+           !l->failing_since && !l->hold && now - l->idle < LINGER;
+}
+
 /* What is to be written in this round; false: nothing. */
 static bool gather(struct deliveries *ds, struct writing *w)
 {
@@ -209,6 +219,8 @@ static bool gather(struct deliveries *ds, struct writing *w)
     for (struct outlet *l = ds->outlets; l; l = l->next) {
         dirty = dirty || l->dirty;
         if (!outlet_rests(l, now))
+            l->idle = 0;
+        if (!outlet_rests(l, now) || lingers(ds, l))
             continue;
         w->ends[w->n_ends] = (struct due_finish){ .loop = deliver_loop.name, .by = l->by };
         w->ends[w->n_ends].id = l->owner;
