@@ -6,8 +6,8 @@
  * A service lists kinds of them (service.deliveries).  Each delivery hangs on an owner, a row that
  * says where it goes, and is a row itself before anything is sent: at least once, whatever is
  * killed when.  Its owner is what is taken in turn: an owner has at most DELIVER_WIDTH requests
- * under way (one until one has succeeded), a tenant a fair share of all owners that are served at once, so
- * that nobody waits for a slow endpoint of somebody else's, nor for another of his own.
+ * under way (one until one has succeeded), a tenant a fair share of all owners that are served at
+ * once, so that nobody waits for a slow endpoint of somebody else's, nor for another of his own.
  *
  * Of the deliveries of one owner that name the same object, none is begun before the one before it
  * has been answered once; those that failed are overtaken.

@@ -84,10 +84,10 @@ struct delivery_kind;
 struct reconciler;
 struct service {
     const char *name, *doc;
-    const struct migration *migrations;      /* ends with { 0 } */
-    const struct route *routes;              /* ends with { 0 } */
-    const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
-    const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
+    const struct migration *migrations;            /* ends with { 0 } */
+    const struct route *routes;                    /* ends with { 0 } */
+    const struct reconciler *const *loops;         /* ends with NULL; may be NULL */
+    const struct consumer *const *consumers;       /* of events; ends with NULL; may be NULL */
     const struct delivery_kind *const *deliveries; /* ends with NULL; may be NULL */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
     const struct auth_class *auth;     /* of one service only */
