@@ -189,9 +189,10 @@ static void outlet_drop(struct deliveries *ds, struct outlet *l)
 {
     struct outlet **at = &ds->outlets;
 
-    while (*at != l)
+    while (*at && *at != l)
         at = &(*at)->next;
-    *at = l->next;
+    if (*at)
+        *at = (*at)->next;
     ds->n_outlets--;
     outlet_free(l);
 }
@@ -529,8 +530,10 @@ static void wind_down(struct deliveries *ds)
     }
     if (ds->outlets && app_write(ds->app, give_back, ds, &e) < 0)
         log_err(LOG_WARN, "deliveries_not_given_back", &e);
-    while (ds->outlets)
-        outlet_drop(ds, ds->outlets);
+    for (struct outlet *l = ds->outlets, *next; l; l = next) {
+        next = l->next;
+        outlet_drop(ds, l);
+    }
 }
 
 void deliveries_stop(struct app *app)
