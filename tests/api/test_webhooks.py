@@ -276,6 +276,24 @@ def test_killed_between_an_attempt_and_its_record_it_is_sent_again(hooks, sink):
     assert len(sink.at(path)) == 2
 
 
+def test_two_processes_send_each_event_once_and_one_goes_on_for_the_other(two_apis, sink):
+    with two_apis({"outgoing.allowed_networks": "127.0.0.0/8"}) as (a, b):
+        me, path = somebody(a), f"ok/{uuid.uuid4().hex}"
+        me.made("/webhooks", {"url": sink.url(path), "events": ["queue.created"]})
+        other = me.__class__(b.port, me.key)
+        for i in range(40):
+            queue((me, other)[i % 2])
+        assert until(lambda: len(sink.at(path)) >= 40, 20)
+        time.sleep(1)
+        assert len(sink.at(path)) == 40 == len({x[2]["webhook-id"] for x in sink.at(path)})
+        b.kill_role("api")
+        for _ in range(10):
+            queue(me)
+        # What the other one had leased is free after half a minute.
+        assert until(lambda: len(sink.at(path)) >= 50, 60), len(sink.at(path))
+        b.wait_ready()
+
+
 def test_a_thousand_dead_endpoints_of_one_tenant_delay_no_other(hooks, sink):
     hog, me, path = somebody(hooks), somebody(hooks), f"ok/{uuid.uuid4().hex}"
     with socket.socket() as dead:  # takes a few connections and never says a word
