@@ -39,7 +39,8 @@ def test_a_405_without_a_credential_is_a_405(api):
     assert api.nobody.req("PUT", "/queues").status == 405
 
 
-SINGULAR = {"vpcs": "vpc", "subnets": "subnet", "instances": "instance", "images": "image", "queues": "queue", "keys": "key", "tenants": "tenant"}
+SINGULAR = {"vpcs": "vpc", "subnets": "subnet", "instances": "instance", "images": "image", "queues": "queue", "keys": "key", "tenants": "tenant",
+            "webhooks": "webhook"}
 BODIES = {"/v1/instances/{id}": {"name": "x"}, "/v1/vpcs/{id}/subnets": {"name": "x", "cidr_block": "10.0.1.0/24"}, "/v1/queues/{id}/messages": {"body": "x"},
           "/v1/queues/{id}/messages/batch": {"messages": [{"body": "x"}]}, "/v1/queues/{id}/messages/delete": {"receipt_handles": ["1-1"]},
           "/v1/queues/{id}/messages/{receipt_handle}": {"visibility_timeout": 1}, "/v1/instances/{id}/exec": {"cmd": ["x"]},

@@ -301,16 +301,19 @@ def test_a_thousand_dead_endpoints_of_one_tenant_delay_no_other(hooks, sink):
         dead.listen(8)
         for i in range(1000):
             hog.made("/webhooks", {"url": f"http://127.0.0.1:{dead.getsockname()[1]}/{i}", "events": ["queue.*"]})
-        me.made("/webhooks", {"url": sink.url(path), "events": ["queue.*"]})
+        mine = me.made("/webhooks", {"url": sink.url(path), "events": ["queue.*"]})
         queue(hog)
         time.sleep(0.5)
         took = []
         for n in range(1, 21):
             began = time.time()
             queue(me)
-            assert until(lambda n=n: len(sink.at(path)) == n, 10, 0.002)
+            assert until(lambda n=n: len(sink.at(path)) >= n, 10, 0.002), (n, took, len(sink.at(path)))
             took.append(sink.at(path)[-1][0] - began)
             time.sleep(0.05)
         took.sort()
         print(f"{hooks.store}: beside 1,000 dead endpoints p50 {took[10] * 1000:.0f} ms, most {took[-1] * 1000:.0f} ms")
+        for d in me.get(f"/webhooks/{mine['id']}/deliveries").json:
+            x = me.get(f"/webhooks/{mine['id']}/deliveries/{d['id']}").json
+            assert x["attempt_count"] == 1, x["attempts"]
         assert took[18] < 1

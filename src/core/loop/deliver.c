@@ -38,28 +38,74 @@ const struct record delivery_record =
 
 const struct reconciler deliver_loop = { .name = "deliver" };
 
-static const char sql_new[] =
-    "INSERT INTO core_deliveries (id, tenant_id, project_id, mode, revision, created_at,"
-    " updated_at, kind, owner_id, event_id, event_type, object, tries, begun_at, status,"
-    " attempt_count, status_code, next_attempt_at, completed_at, payload, log)"
-    " VALUES ($1, $2, $3, $4, 1, $5, $5, $6, $7, $8, $9, $10, 0, $5, 'pending', 0, -1, $5, 0, $11,"
-    " '')";
+/* What is the same for all rows stands first. */
+#define NEW                                                                               \
+    "INSERT INTO core_deliveries (id, tenant_id, project_id, mode, revision, created_at," \
+    " updated_at, kind, owner_id, event_id, event_type, object, tries, begun_at, status," \
+    " attempt_count, status_code, next_attempt_at, completed_at, payload, log) VALUES "
+#define ROW(id, owner, project)                                                                \
+    "($" id ", $1, $" project ", $2, 1, $3, $3, $4, $" owner ", $5, $6, $7, 0, $3, 'pending'," \
+    " 0, -1, $3, 0, $8, '')"
+static const char sql_new[] = NEW ROW("9", "10", "11");
+static const char sql_new_many[] = NEW
+    ROW("9", "10", "11") "," ROW("12", "13", "14") "," ROW("15", "16", "17") "," ROW("18", "19", "20") "," ROW("21", "22", "23") "," ROW(
+        "24", "25",
+        "26") "," ROW("27", "28",
+                      "29") "," ROW("30", "31",
+                                    "32") "," ROW("33", "34",
+                                                  "35") "," ROW("36", "37",
+                                                                "38") "," ROW("39", "40",
+                                                                              "41") "," ROW("42",
+                                                                                            "43",
+                                                                                            "44") "," ROW("45",
+                                                                                                          "46",
+                                                                                                          "47") "," ROW("48",
+                                                                                                                        "49",
+                                                                                                                        "50") "," ROW("51",
+                                                                                                                                      "52",
+                                                                                                                                      "53") "," ROW("54",
+                                                                                                                                                    "55",
+                                                                                                                                                    "56");
+enum { SAME = 8, OWN = 3 };
 
-int deliver(struct call *c, const struct delivery_kind *k, const struct delivery_new *n,
-            struct uuid *id, struct err *e)
+/* 'n' is 1 or DUE_MANY. */
+static int insert(struct call *c, const struct delivery_kind *k, const struct delivery_new *x,
+                  const struct delivery_to *to, size_t n, struct uuid *ids, struct err *e)
 {
-    struct uuid own;
+    struct arg args[SAME + OWN * DUE_MANY] = { A(&c->tenant),
+                                               A(enum_to_str(mode_names, (int)c->who->mode)),
+                                               A(c->now),
+                                               A(k->name),
+                                               A(x->event_id),
+                                               A(x->event_type),
+                                               A(x->object ? x->object : ""),
+                                               A(x->body) };
 
-    uuid_new(c->app->clock, &own);
-    TRY(db_exec(c->db, sql_new,
-                ARGS(A(&own), A(&c->tenant), A(&n->project),
-                     A(enum_to_str(mode_names, (int)c->who->mode)), A(c->now), A(k->name),
-                     A(&n->owner), A(n->event_id), A(n->event_type), A(n->object ? n->object : ""),
-                     A(n->body)),
-                e));
+    for (size_t i = 0; i < n; i++) {
+        uuid_new(c->app->clock, &ids[i]);
+        args[SAME + OWN * i] = A(&ids[i]);
+        args[SAME + OWN * i + 1] = A(&to[i].owner);
+        args[SAME + OWN * i + 2] = A(&to[i].project);
+    }
+    return db_exec(c->db, n == 1 ? sql_new : sql_new_many, args, SAME + OWN * n, e);
+}
+
+int deliver(struct call *c, const struct delivery_kind *k, const struct delivery_new *x,
+            const struct delivery_to *to, size_t n, struct uuid *id, struct err *e)
+{
+    struct uuid ids[DUE_MANY];
+
+    for (; n >= DUE_MANY; n -= DUE_MANY, to += DUE_MANY) {
+        TRY(insert(c, k, x, to, DUE_MANY, ids, e));
+        TRY(deliver_due(c, to, e));
+    }
+    for (; n; n--, to++) {
+        TRY(insert(c, k, x, to, 1, ids, e));
+        TRY(call_due(c, &deliver_loop, &to->owner, c->now, e));
+    }
     if (id)
-        *id = own;
-    return call_due(c, &deliver_loop, &n->owner, c->now, e);
+        *id = ids[0];
+    return 0;
 }
 
 static const char sql_get[] =

@@ -97,6 +97,9 @@ struct deliveries {
     bool stopping;
 };
 
+/* call_due() of DUE_MANY owners. */
+int deliver_due(struct call *c, const struct delivery_to *to, struct err *e) _must_check_;
+
 /* ---- deliver_outlet.c: the deliverer's thread alone */
 
 /* Reads what is due, if need be, and sends as much as may be. */

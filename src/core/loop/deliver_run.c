@@ -40,6 +40,21 @@ static void due_told(struct app *app, const struct reconciler *loop, const struc
         wake(app->deliveries, id, at);
 }
 
+int deliver_due(struct call *c, const struct delivery_to *to, struct err *e)
+{
+    const struct uuid *ids[DUE_MANY];
+    struct due *x = arena_new_n(c->arena, struct due, DUE_MANY);
+
+    for (size_t i = 0; i < DUE_MANY; i++)
+        ids[i] = &to[i].owner;
+    TRY(due_signal_many(c->db, deliver_loop.name, ids, &c->tenant, c->now, e));
+    for (size_t i = 0; i < DUE_MANY; i++) {
+        x[i] = (struct due){ c->p->commit.dues, &deliver_loop, to[i].owner, c->now };
+        c->p->commit.dues = &x[i];
+    }
+    return 0;
+}
+
 static int deleted(struct call *c, const struct record *r, const struct uuid *id, struct err *e)
 {
     struct deliveries *ds = c->app->deliveries;

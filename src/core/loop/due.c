@@ -44,12 +44,18 @@ static const char sql_signalled[] =
     "UPDATE core_due SET lease_until = 0, lease_by = NULL, attempts = 0"
     " WHERE loop = $1 AND id = $2 AND lease_by = $3"
     " RETURNING due_at";
-static const char sql_signal[] =
-    "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
-    " VALUES ($1, $2, $3, 0, 0, $4)"
-    " ON CONFLICT (loop, id) DO UPDATE"
-    "   SET due_at = CASE WHEN core_due.due_at > $3 THEN $3 ELSE core_due.due_at - 1 END"
-    " WHERE core_due.due_at > $3 OR core_due.due_at = core_due.lease_until";
+#define SIGNALLED                                                                         \
+    " ON CONFLICT (loop, id) DO UPDATE"                                                   \
+    "   SET due_at = CASE WHEN core_due.due_at > $3 THEN $3 ELSE core_due.due_at - 1 END" \
+    " WHERE core_due.due_at > $3 OR core_due.due_at = core_due.lease_until"
+#define SIGNAL  "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id) VALUES "
+#define ROW(id) "($1, $" id ", $3, 0, 0, $4)"
+static const char sql_signal[] = SIGNAL ROW("2") SIGNALLED;
+static const char sql_signal_many[] = SIGNAL
+    ROW("2") "," ROW("5") "," ROW("6") "," ROW("7") "," ROW("8") "," ROW("9") "," ROW("10") "," ROW("11") "," ROW(
+        "12") "," ROW("13") "," ROW("14") "," ROW("15") "," ROW("16") "," ROW("17") "," ROW("18") "," ROW("19")
+        SIGNALLED;
+_Static_assert(DUE_MANY == 16, "so many rows");
 static const char sql_add[] =
     "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
     " VALUES ($1, $2, $3, 0, 0, $4) ON CONFLICT (loop, id) DO NOTHING";
@@ -267,6 +273,16 @@ int due_signal(struct db *db, const char *loop, const struct uuid *id, const str
                int64_t at, struct err *e)
 {
     return db_exec(db, sql_signal, ARGS(A(loop), A(id), A(at), A(tenant)), e);
+}
+
+int due_signal_many(struct db *db, const char *loop, const struct uuid *ids[DUE_MANY],
+                    const struct uuid *tenant, int64_t at, struct err *e)
+{
+    struct arg args[DUE_MANY + 3] = { A(loop), A(ids[0]), A(at), A(tenant) };
+
+    for (size_t i = 1; i < DUE_MANY; i++)
+        args[3 + i] = A(ids[i]);
+    return db_exec(db, sql_signal_many, args, ARRAY_LEN(args), e);
 }
 
 int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,

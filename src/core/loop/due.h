@@ -65,6 +65,10 @@ int due_finish(struct db *db, struct due_finish *f, struct err *e) _must_check_;
  */
 int due_signal(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
                int64_t at, struct err *e) _must_check_;
+/* As many at once; none twice. */
+enum { DUE_MANY = 16 };
+int due_signal_many(struct db *db, const char *loop, const struct uuid *ids[DUE_MANY],
+                    const struct uuid *tenant, int64_t at, struct err *e) _must_check_;
 /* Adds a row that is not there yet, due at 'at'. */
 int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
             int64_t at, struct err *e) _must_check_;

@@ -81,15 +81,19 @@ struct delivery_kind {
     int (*told)(struct call *c, const struct delivery_told *t, struct err *e);
 };
 
-/* In a transaction: something for 'owner', a row of the call's tenant and mode, due at once. */
+/* In a transaction: the same thing for 'n' owners, different rows of the call's tenant and mode,
+ * due at once.  A few statements for all of them. */
 struct delivery_new {
-    struct uuid owner, project;
     const char *event_id, *event_type;
     const char *object; /* or NULL: its order does not matter */
     struct str body;    /* JSON */
 };
-int deliver(struct call *c, const struct delivery_kind *k, const struct delivery_new *n,
-            struct uuid *id, struct err *e) _must_check_;
+struct delivery_to {
+    struct uuid owner, project;
+};
+/* 'id': where 'n' is 1; else NULL. */
+int deliver(struct call *c, const struct delivery_kind *k, const struct delivery_new *x,
+            const struct delivery_to *to, size_t n, struct uuid *id, struct err *e) _must_check_;
 /* One of 'owner': 404.  And completed by what was sent and by each attempt. */
 int delivery_get(struct call *c, const struct uuid *owner, const struct uuid *id,
                  struct delivery *out, struct err *e) _must_check_;

@@ -195,12 +195,11 @@ static int webhook_test(struct call *c, struct err *e)
     TRY(need_enabled(&w, e));
     uuid_new(app_clock(c->app), &event);
     typeid_format("evt", &event, name);
-    struct delivery_new n = { .owner = w.id,
-                              .project = w.project_id,
-                              .event_id = name,
+    struct delivery_to to = { w.id, w.project_id };
+    struct delivery_new x = { .event_id = name,
                               .event_type = "webhook.test",
                               .body = test_event(c, name, &w) };
-    TRY(deliver(c, &webhook_kind, &n, &id, e));
+    TRY(deliver(c, &webhook_kind, &x, &to, 1, &id, e));
     return reply_delivery(c, &id, &w, e);
 }
 

@@ -52,27 +52,28 @@ static bool wants(const struct webhook *w, const struct happened *h)
 /* On the writer, for each event there is. */
 static int feed(struct call *c, const struct happened *h, struct err *e)
 {
-    struct delivery_new n = { .event_id = h->id, .event_type = h->type };
+    struct delivery_new x = { .event_id = h->id, .event_type = h->type };
     struct rows got;
+    size_t n = 0;
 
     if (uuid_is_nil(&h->tenant))
         return 0;
     TRY(db_query(c->db, c->arena, &webhook_record, sql_enabled,
                  ARGS(A(&h->tenant), A(enum_to_str(mode_names, (int)h->mode))), &got, e));
+    if (!got.n)
+        return 0;
+    struct delivery_to *to = arena_new_n(c->arena, struct delivery_to, got.n);
     for (size_t i = 0; i < got.n; i++) {
         const struct webhook *w = &((const struct webhook *)got.v)[i];
 
-        if (!wants(w, h))
-            continue;
-        if (!n.body.p) {
-            n.body = happened_json(c->arena, h);
-            n.object = json_get_str(c->arena, h->object, "id", NULL);
-        }
-        n.owner = w->id;
-        n.project = w->project_id;
-        TRY(deliver(c, &webhook_kind, &n, NULL, e));
+        if (wants(w, h))
+            to[n++] = (struct delivery_to){ w->id, w->project_id };
     }
-    return 0;
+    if (!n)
+        return 0;
+    x.body = happened_json(c->arena, h);
+    x.object = json_get_str(c->arena, h->object, "id", NULL);
+    return deliver(c, &webhook_kind, &x, to, n, NULL, e);
 }
 
 static const char *const all_types[] = { "*", NULL };
