@@ -117,6 +117,7 @@ static void start(struct world *w)
         .store = w->store,
         .services = all_services,
         .drivers = w->inforce[0].drivers,
+        .outgoing = w->outgoing,
         .master_key = w->master,
         .installation = "0a0b0c0d",
         .workers = 4,
@@ -166,6 +167,7 @@ struct world *world_new(void)
     };
     struct err e = { 0 };
     must((w->inforce[0].drivers = drivers_open(&o, &e)) != NULL, "drivers", &e);
+    w->outgoing = outgoing_fake_new();
     start(w);
     return w;
 }
@@ -201,6 +203,7 @@ void world_free(struct world *w)
         config_free(last->config);
     }
     world_settings = NULL;
+    outgoing_free(w->outgoing);
     for (size_t i = 0; i < w->n_trees; i++)
         json_free(w->trees[i]);
     world_store_remove(w);
@@ -214,7 +217,10 @@ void world_settle(struct world *w)
     struct err e = { 0 };
 
     must(reconcile_drain(w->app, &e) == 0, "reconcile", &e);
-    must(consumers_drain(w->app, &e) == 0, "consumers", &e);
+    for (int i = 0; i < 2; i++) { /* what became of deliveries makes events too */
+        must(consumers_drain(w->app, &e) == 0, "consumers", &e);
+        must(deliveries_drain(w->app, &e) == 0, "deliveries", &e);
+    }
 }
 
 void world_sleep(struct world *w, int64_t micros)
@@ -263,6 +269,11 @@ struct app *world_app(struct world *w)
 struct clock *world_clock(struct world *w)
 {
     return &w->clock;
+}
+
+struct outgoing *world_outgoing(struct world *w)
+{
+    return w->outgoing;
 }
 
 bool world_is_postgres(struct world *w)

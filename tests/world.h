@@ -31,6 +31,7 @@
 #include <cmocka.h>
 
 #include "core/app.h"
+#include "http/outgoing_fake.h"
 
 struct world;
 struct reply {
@@ -76,6 +77,8 @@ void world_sleep(struct world *w, int64_t micros);
 void world_settle(struct world *w);
 struct app *world_app(struct world *w);
 struct clock *world_clock(struct world *w);
+/* What was sent to URLs of tenants in live mode, and what they answer (http/outgoing_fake.h). */
+struct outgoing *world_outgoing(struct world *w);
 /* A loop of any service, by its name. */
 const struct reconciler *world_loop(const char *name);
 /* The text of the newest mail that was sent, or "". */

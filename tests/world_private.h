@@ -26,6 +26,7 @@ struct world {
     size_t n_inforce;
     struct clock clock;
     struct store *store;
+    struct outgoing *outgoing;
     struct app *app;
     struct http_server *server;
     int listener, port;

@@ -146,6 +146,7 @@ struct record {
     /* Completes a new row, whose id is given, before call_insert() puts it there: what the server
      * chooses.  In the transaction.  May be NULL. */
     int (*fill)(struct call *c, void *row, struct err *e);
+    bool hangs; /* its rows go with those that they hang on, by no reference of the table */
     bool quiet; /* no events and no audit of its rows: they are not the tenant's to see */
 };
 

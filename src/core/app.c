@@ -9,6 +9,7 @@
 #include "core/feed/feed.h"
 #include "core/limit/lease.h"
 #include "core/loop/consumer.h"
+#include "core/loop/deliver.h"
 #include "core/loop/reconcile.h"
 #include "core/loop/sweep.h"
 #include "core/request/request.h"
@@ -16,6 +17,7 @@
 #include "core/rows/columns.h"
 #include "core/rows/rowcache.h"
 #include "core/secret/seal.h"
+#include "http/outgoing_fake.h"
 #include "os/memory.h"
 
 enum { RATE_WINDOWS = 65536, CREDENTIALS = 8192, QUEUED_JOBS = 2048 };
@@ -82,19 +84,29 @@ static const char *next_word(const char **at)
     return *at > word ? word : NULL;
 }
 
+static bool read_networks(const char *text, struct cidr *out, size_t max, size_t *n)
+{
+    const char *at = text ? text : "", *word;
+
+    while ((word = next_word(&at)))
+        if (*n == max ||
+            !cidr_parse((struct str){ word, (size_t)(at - word) }, false, &out[(*n)++]))
+            return false;
+    return true;
+}
+
 static const struct lists *read_lists(struct app *app, const struct config *c, struct err *e)
 {
     struct lists *l = arena_new(&app->arena, struct lists);
-    const char *at = c->trusted_proxies ? c->trusted_proxies : "";
-    const char *word;
+    const char *at, *word;
 
-    while ((word = next_word(&at))) {
-        struct str s = { word, (size_t)(at - word) };
-
-        if (l->n_proxies == PROXY_MAX || !cidr_parse(s, false, &l->proxies[l->n_proxies++])) {
-            err_set(e, ERR_INVALID, "server.trusted_proxies: %.*s", (int)s.n, s.p);
-            return NULL;
-        }
+    if (!read_networks(c->trusted_proxies, l->proxies, PROXY_MAX, &l->n_proxies)) {
+        err_set(e, ERR_INVALID, "server.trusted_proxies: at most %d networks", PROXY_MAX);
+        return NULL;
+    }
+    if (!read_networks(c->allowed_networks, l->networks, NETWORKS_MAX, &l->n_networks)) {
+        err_set(e, ERR_INVALID, "outgoing.allowed_networks: at most %d networks", NETWORKS_MAX);
+        return NULL;
     }
     at = c->cors_origins ? c->cors_origins : "";
     while ((word = next_word(&at))) {
@@ -225,6 +237,17 @@ static int unseal_column(const void *keys, struct arena *a, const char *sealed, 
     return keyring_unseal(keys, a, sealed, bound_to, plain, e);
 }
 
+static void open_outgoing(struct app *app)
+{
+    struct outgoing_opts o = { .allowed = app->lists->networks,
+                               .n_allowed = app->lists->n_networks };
+
+    if (!app->o.outgoing)
+        app->own_outgoing = outgoing_new(&o);
+    app->outgoing = app->o.outgoing ? app->o.outgoing : app->own_outgoing;
+    app->simulation = outgoing_simulation_new();
+}
+
 static int build(struct app *app, struct err *e)
 {
     const struct app_opts *o = &app->o;
@@ -260,6 +283,7 @@ static int build(struct app *app, struct err *e)
     const char *dir = arena_printf(&app->arena, "%s/blobs", app->config->state_dir);
     if (!(app->blobs = blobs_new(dir, app->clock, e)))
         return -1;
+    open_outgoing(app);
     app->live = live_new();
     app->feed = feed_new(app);
     app->told.feed = feed_wake;
@@ -271,6 +295,7 @@ static int build(struct app *app, struct err *e)
     store_readers_most(app->store, app_readers(app->config, o->workers));
     TRY(open_lanes(app, e));
     TRY(reconcile_open(app, e));
+    TRY(deliveries_open(app, e));
     return consumers_open(app, e);
 }
 
@@ -293,6 +318,9 @@ void app_free(struct app *app)
         return;
     app_stop(app);
     consumers_close(app);
+    deliveries_close(app);
+    outgoing_free(app->own_outgoing);
+    outgoing_free(app->simulation);
     if (app->reconcile)
         reconcile_close(app);
     for (size_t i = 0; i < IO_MAX; i++)
@@ -386,6 +414,7 @@ int app_start(struct app *app, struct err *e)
         app->started = i + 1;
     }
     TRY(reconcile_start(app, e));
+    TRY(deliveries_start(app, e));
     if (!app->o.manual_loops)
         consumers_start(app);
     app->swept = clock_mono(app->clock);
@@ -411,6 +440,7 @@ void app_stop(struct app *app)
     if (app->park)
         park_tick(app->park, true);
     consumers_stop(app);
+    deliveries_stop(app);
     if (app->reconcile)
         reconcile_stop(app);
     /* What still runs ends here, while the server and the store are there. */
@@ -477,6 +507,18 @@ const void *app_settings(struct app *app, const struct settings *of)
 void *app_driver(struct app *app, const struct driver_class *class, enum mode mode)
 {
     return drivers_get(app->drivers, class, mode);
+}
+
+struct outgoing *app_outgoing(struct app *app, enum mode mode)
+{
+    return mode == MODE_TEST ? app->simulation : app->outgoing;
+}
+
+int app_check_url(struct app *app, const char *url, struct err *e)
+{
+    const struct lists *l = app->lists;
+
+    return outgoing_check_url(url, l->networks, l->n_networks, e);
 }
 
 void app_hash_secret(struct app *app, struct str secret, char out[65])

@@ -26,6 +26,7 @@ struct app_opts {
     struct clock *clock;
     struct store *store;                   /* outlives the app; migrated */
     const struct service *const *services; /* ends with NULL, lowest first */
+    struct outgoing *outgoing; /* requests to tenants' URLs in live mode; NULL: the real client */
     struct drivers *drivers;               /* outlive the app */
     const uint8_t *master_key;             /* 32 bytes */
     const char *installation;              /* 8 hex */
@@ -66,3 +67,5 @@ void openapi_write(const struct service *const *services, struct buf *out);
 int reconcile_drain(struct app *app, struct err *e);
 /* Likewise every consumer's turns, until none has anything left. */
 int consumers_drain(struct app *app, struct err *e);
+/* Likewise deliveries: until none is due, or what is under way is not answered for a while. */
+int deliveries_drain(struct app *app, struct err *e);

@@ -21,12 +21,14 @@ struct auth_cache;
 struct blobs;
 struct call_private; /* request/request.h */
 struct consumers;
+struct deliveries;
 struct faults;
 struct feed;
 struct idem;
 struct keyring;
 struct leases;
 struct live;
+struct outgoing;
 struct park;
 struct ratelimit;
 struct reconcile;
@@ -35,7 +37,14 @@ struct rowcache;
 struct shares;
 struct tails;
 
-enum { STATUS_CELLS = 40, IO_MAX = 64, SCOPE_NAMES = 4, CORS_MAX = 32, PROXY_MAX = 32 };
+enum {
+    STATUS_CELLS = 40,
+    IO_MAX = 64,
+    SCOPE_NAMES = 4,
+    CORS_MAX = 32,
+    PROXY_MAX = 32,
+    NETWORKS_MAX = 64
+};
 
 /* What is known of a route's row before any request: one a row. */
 struct route_info {
@@ -93,6 +102,8 @@ struct lists {
     size_t n_proxies;
     const char *origins[CORS_MAX];
     size_t n_origins;
+    struct cidr networks[NETWORKS_MAX]; /* outgoing.allowed_networks */
+    size_t n_networks;
 };
 
 /* How far the journal is known to be settled (PostgreSQL): see journal_settled(). */
@@ -133,6 +144,8 @@ struct app {
     struct reconcile *reconcile;
     struct feed *feed;
     struct consumers *consumers;
+    struct outgoing *outgoing, *own_outgoing, *simulation; /* live; made here; of test mode */
+    struct deliveries *deliveries;
     struct journal_end journal;
     struct http_server *server;
     struct db *io_db[IO_MAX]; /* an I/O thread's reader (SQLite) */
@@ -153,10 +166,13 @@ struct app {
     struct app_told { /* what rooms above the request hear of a commit; NULL: none does */
         void (*row)(struct app *app, const struct record *r, const struct uuid *id,
                     uint64_t commits);
-        void (*due)(struct app *app, const struct reconciler *loop, int64_t at);
+        void (*due)(struct app *app, const struct reconciler *loop, const struct uuid *id,
+                    int64_t at);
         void (*feed)(struct app *app);    /* what edges follow has changed */
         void (*journal)(struct app *app); /* it has a new row */
     } told;
+    /* In the transaction that deletes a row. */
+    int (*deleted)(struct call *c, const struct record *r, const struct uuid *id, struct err *e);
 };
 
 /* ---- app.c */

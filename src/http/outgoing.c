@@ -6,12 +6,16 @@
  * one of them is given up. */
 #include "http/outgoing_impl.h"
 
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
 #include "base/clock.h"
+#include "base/metric.h"
 #include "os/address.h"
 #include "os/thread.h"
 
 /* KEPT: connections of one flow; RESTING: flows that keep some and have nothing in hand. */
-enum { KEPT = 8, RESTING = 64, ROUND_MS = 50, REST_MS = 5000 };
+enum { KEPT = 128, RESTING = 16, ROUND_MS = 50, REST_MS = 5000 };
 #define REST SECONDS(60)
 
 struct host;
@@ -73,6 +77,7 @@ struct house {
     bool started, closing, cancels;
     /* From the start on. */
     CURLM *multi;
+    int epoll, waker; /* the sockets that curl waits for; an eventfd among them */
     struct pool *pool;
     pthread_t thread;
     /* The thread's. */
@@ -81,11 +86,47 @@ struct house {
     struct map *hosts, *senders;
     struct host *stirred;
     int64_t round;
+    int64_t timer; /* when curl wants to look by itself */
 };
 
 static int64_t now(void)
 {
     return clock_mono(clock_system());
+}
+
+static void wake(struct house *o)
+{
+    uint64_t one = 1;
+
+    if (write(o->waker, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        abort();
+}
+
+/* ---- metrics: nothing of whose a request is, or where it leads */
+
+static struct metric requests_total =
+    METRIC(METRIC_COUNTER, "brume_http_outgoing_requests_total",
+           "Requests to URLs of tenants that came to an end, by how and by the answer's class.");
+static struct metric refused_total =
+    METRIC(METRIC_COUNTER, "brume_http_outgoing_refused_total",
+           "Requests to URLs of tenants that were not taken: wrong, or over a share.");
+static struct metric in_hand =
+    METRIC(METRIC_GAUGE, "brume_http_outgoing_in_hand", "Requests to URLs of tenants under way.");
+static struct metric seconds =
+    METRIC(METRIC_HISTOGRAM, "brume_http_outgoing_seconds",
+           "From a request's turn to the end of its answer, whatever that was.");
+
+static void count_end(const struct outgoing_result *r)
+{
+    char labels[60], status[8] = "";
+
+    if (r->status)
+        snprintf(status, sizeof(status), "%dxx", r->status / 100 % 10);
+    snprintf(labels, sizeof(labels), "end=\"%s\",status=\"%s\"", outgoing_word(r->end), status);
+    metric_cell_add(&requests_total, metric_labels(&requests_total, labels), 1);
+    metric_add(&in_hand, -1);
+    if (r->duration)
+        metric_time(&seconds, r->duration);
 }
 
 /* ---- connections of a flow */
@@ -211,6 +252,7 @@ static void end(struct house *o, struct job *j, struct outgoing_result *r)
         j->sender->rested = now();
     }
     forget(o, j);
+    count_end(r);
     j->done(j->ctx, j->id, r);
     transfer_free(&j->t);
     free(j);
@@ -256,7 +298,7 @@ static void look_up(void *ctx, void *worker _unused_)
     l->next = o->looked;
     o->looked = l;
     pthread_mutex_unlock(&o->lock);
-    curl_multi_wakeup(o->multi);
+    wake(o);
 }
 
 /* Its turn has come. */
@@ -337,14 +379,66 @@ static void looked_up(struct house *o, const struct lookup *l)
 
 /* ---- the thread */
 
-static void transfers(struct house *o)
+/* curl says what it waits for at a socket, so that no round looks at those where nothing happens.
+ */
+static int on_socket(CURL *easy _unused_, curl_socket_t s, int what, void *ctx, void *own _unused_)
+{
+    struct house *o = ctx;
+    struct epoll_event ev = { .data.fd = s };
+
+    if (what == CURL_POLL_REMOVE) {
+        (void)epoll_ctl(o->epoll, EPOLL_CTL_DEL, s, NULL); /* closed ones have gone already */
+        return 0;
+    }
+    ev.events = (what & CURL_POLL_IN ? EPOLLIN : 0U) | (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
+    if (epoll_ctl(o->epoll, EPOLL_CTL_MOD, s, &ev) == 0)
+        return 0;
+    return errno == ENOENT && epoll_ctl(o->epoll, EPOLL_CTL_ADD, s, &ev) == 0 ? 0 : -1;
+}
+
+static int on_timer(CURLM *multi _unused_, long ms, void *ctx)
+{
+    struct house *o = ctx;
+
+    o->timer = ms < 0 ? INT64_MAX : now() + MILLIS(ms);
+    return 0;
+}
+
+/* Waits no longer than 'ms', then lets curl do what it can. */
+static void drive(struct house *o, int ms)
+{
+    struct epoll_event events[64];
+    int64_t left_to = o->timer - now();
+    uint64_t drain;
+    int left;
+
+    if (left_to < MILLIS(ms))
+        ms = left_to > 0 ? (int)((left_to + 999) / 1000) : 0;
+    int n = epoll_wait(o->epoll, events, ARRAY_LEN(events), ms);
+    for (int i = 0; i < n; i++) {
+        int fd = events[i].data.fd;
+        unsigned e = events[i].events;
+        int what = (e & EPOLLIN ? CURL_CSELECT_IN : 0) | (e & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                   (e & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+
+        if (fd == o->waker)
+            (void)!read(fd, &drain, sizeof(drain));
+        else
+            curl_multi_socket_action(o->multi, fd, what, &left);
+    }
+    if (o->timer <= now()) {
+        o->timer = INT64_MAX;
+        curl_multi_socket_action(o->multi, CURL_SOCKET_TIMEOUT, 0, &left);
+    }
+}
+
+static void ended(struct house *o)
 {
     struct outgoing_result r;
     struct job *j;
     CURLMsg *m;
     int left;
 
-    curl_multi_perform(o->multi, &left);
     while ((m = curl_multi_info_read(o->multi, &left))) {
         CURLcode rc = m->data.result;
 
@@ -418,16 +512,31 @@ static void *work(void *arg)
 
     while (take_in(o)) {
         stir(o);
-        transfers(o);
+        drive(o, o->stirred ? 0 : o->idle ? ROUND_MS : REST_MS);
+        ended(o);
         end_overdue(o);
-        if (!o->stirred)
-            curl_multi_poll(o->multi, NULL, 0, o->idle ? ROUND_MS : REST_MS, NULL);
     }
     stir(o);
     return NULL;
 }
 
 /* ---- what others see */
+
+static int watch_open(struct house *o, struct err *e)
+{
+    struct epoll_event ev = { .events = EPOLLIN };
+
+    o->timer = INT64_MAX;
+    o->epoll = epoll_create1(EPOLL_CLOEXEC);
+    o->waker = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ev.data.fd = o->waker;
+    if (o->epoll >= 0 && o->waker >= 0 && epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->waker, &ev) == 0)
+        return 0;
+    err_sys(e, errno, "epoll");
+    close(o->epoll);
+    close(o->waker);
+    return -1;
+}
 
 static int start(struct house *o, struct err *e)
 {
@@ -439,10 +548,15 @@ static int start(struct house *o, struct err *e)
         return 0;
     if (!o->pool && !(o->pool = pool_new(&p, e)))
         return -1;
+    TRY(watch_open(o, e));
     o->multi = curl_multi_init();
     if (!o->multi)
         abort();
     curl_multi_setopt(o->multi, CURLMOPT_MAXCONNECTS, (long)KEPT);
+    curl_multi_setopt(o->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(o->multi, CURLMOPT_SOCKETDATA, o);
+    curl_multi_setopt(o->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(o->multi, CURLMOPT_TIMERDATA, o);
     o->thread = thread_start("outgoing", work, o);
     o->started = true;
     return 0;
@@ -504,12 +618,13 @@ static uint64_t send_one(struct outgoing *face, const struct outgoing_request *q
             id = j->id;
         pthread_mutex_unlock(&o->lock);
     }
+    metric_add(id ? &in_hand : &refused_total, 1);
     if (!id) {
         transfer_free(&j->t);
         free(j);
         return 0;
     }
-    curl_multi_wakeup(o->multi);
+    wake(o);
     return id;
 }
 
@@ -524,7 +639,7 @@ static bool cancel_one(struct outgoing *face, uint64_t id)
         j->cancelled = o->cancels = true;
     pthread_mutex_unlock(&o->lock);
     if (fresh)
-        curl_multi_wakeup(o->multi);
+        wake(o);
     return fresh;
 }
 
@@ -537,11 +652,13 @@ static void free_all(struct outgoing *face)
     bool started = o->started;
     pthread_mutex_unlock(&o->lock);
     if (started) {
-        curl_multi_wakeup(o->multi);
+        wake(o);
         pthread_join(o->thread, NULL);
         pool_free(o->pool);
         senders_sweep(o, INT64_MAX);
         curl_multi_cleanup(o->multi);
+        close(o->epoll);
+        close(o->waker);
     }
     for (struct lookup *l = o->looked, *next; l; l = next) {
         next = l->next;

@@ -30,8 +30,9 @@ struct fake {
     size_t n_lines;
     struct outgoing_seen *seen[MOST_SEEN];
     size_t n_seen;
+    uint64_t last_id;
     struct pending *first, **last;
-    bool held, closing;
+    bool started, held, closing, forgets;
 };
 
 static struct fake *fake_of(struct outgoing *face)
@@ -49,7 +50,7 @@ static int64_t now(void)
 /* The first that may end now; else when to look again. */
 static struct pending *take_due(struct fake *f, int64_t *again)
 {
-    *again = now() + SECONDS(1);
+    *again = now() + HOURS(1);
     for (struct pending **at = &f->first; *at; at = &(*at)->next) {
         struct pending *p = *at;
 
@@ -164,11 +165,16 @@ static uint64_t fake_send(struct outgoing *face, const struct outgoing_request *
         err_set(e, ERR_OVERLOADED, "no more requests are sent");
         free(p);
     } else {
-        struct outgoing_seen *seen = arena_new(&f->memory, struct outgoing_seen);
+        if (!f->started)
+            f->thread = thread_start("outgoing-fake", work, f);
+        f->started = true;
+        id = ++f->last_id;
+        if (!f->forgets) {
+            struct outgoing_seen *seen = arena_new(&f->memory, struct outgoing_seen);
 
-        id = f->n_seen + 1;
-        copy(&f->memory, id, q, seen);
-        f->seen[f->n_seen++] = seen;
+            copy(&f->memory, id, q, seen);
+            f->seen[f->n_seen++] = seen;
+        }
         *p = (struct pending){ .id = id, .done = done, .ctx = ctx, .line = line_for(f, q->url) };
         p->due = now() + (p->line ? p->line->delay : 0);
         *f->last = p;
@@ -201,7 +207,8 @@ static void fake_free(struct outgoing *face)
     f->closing = true;
     pthread_cond_signal(&f->changed);
     pthread_mutex_unlock(&f->lock);
-    pthread_join(f->thread, NULL);
+    if (f->started)
+        pthread_join(f->thread, NULL);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
     arena_free(&f->memory);
@@ -220,8 +227,15 @@ struct outgoing *outgoing_fake_new(void)
     f->last = &f->first;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
-    f->thread = thread_start("outgoing-fake", work, f);
     return &f->face;
+}
+
+struct outgoing *outgoing_simulation_new(void)
+{
+    struct outgoing *face = outgoing_fake_new();
+
+    fake_of(face)->forgets = true;
+    return face;
 }
 
 /* ---- the test's side */

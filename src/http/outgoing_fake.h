@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Outgoing requests that go nowhere, for tests: they are recorded, and answered by a script on a
- * thread of its own.  What the real one refuses when it is sent, this one refuses likewise, but it
- * counts no shares. */
+/* Outgoing requests that go nowhere, for tests and for test mode: they are recorded, and answered
+ * by a script on a thread of its own.  What the real one refuses when it is sent, this one refuses
+ * likewise, but it counts no shares. */
 
 #include "http/outgoing.h"
 
@@ -24,6 +24,8 @@ struct outgoing_seen {
 
 /* Freed by outgoing_free(). */
 struct outgoing *outgoing_fake_new(void);
+/* One that keeps nothing of what was sent, so that it may last: for test mode. */
+struct outgoing *outgoing_simulation_new(void);
 /* The first line of the script that fits and is not used up answers; where none does: status 200
  * and no body. */
 void outgoing_fake_answer(struct outgoing *fake, const struct outgoing_script *line);

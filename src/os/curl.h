@@ -16,7 +16,7 @@
 #define CURL_FUNCTIONS(F) F(curl_global_init) F(curl_easy_init) F(curl_easy_cleanup) F(curl_easy_setopt) \
     F(curl_easy_getinfo) F(curl_easy_perform) F(curl_easy_strerror) F(curl_slist_append) F(curl_slist_free_all) \
     F(curl_multi_init) F(curl_multi_cleanup) F(curl_multi_setopt) F(curl_multi_add_handle) \
-    F(curl_multi_remove_handle) F(curl_multi_perform) F(curl_multi_poll) F(curl_multi_wakeup) \
+    F(curl_multi_remove_handle) F(curl_multi_socket_action) \
     F(curl_multi_info_read) F(curl_share_init) F(curl_share_setopt) F(curl_share_cleanup) \
     F(curl_url) F(curl_url_cleanup) F(curl_url_get) F(curl_url_set) F(curl_free)
 /* clang-format on */
@@ -39,9 +39,7 @@ int curl_start(struct err *e);
 #    define curl_multi_setopt        curl_engine.curl_multi_setopt
 #    define curl_multi_add_handle    curl_engine.curl_multi_add_handle
 #    define curl_multi_remove_handle curl_engine.curl_multi_remove_handle
-#    define curl_multi_perform       curl_engine.curl_multi_perform
-#    define curl_multi_poll          curl_engine.curl_multi_poll
-#    define curl_multi_wakeup        curl_engine.curl_multi_wakeup
+#    define curl_multi_socket_action curl_engine.curl_multi_socket_action
 #    define curl_multi_info_read     curl_engine.curl_multi_info_read
 #    define curl_share_init          curl_engine.curl_share_init
 #    define curl_share_setopt        curl_engine.curl_share_setopt

@@ -76,6 +76,9 @@ struct config {
     int64_t audit_days, events_days;
     /* compute */
     bool fake_drivers; /* live mode uses the simulation too: tests only */
+    /* outgoing */
+    const char *allowed_networks; /* CIDRs */
+    int64_t deliveries_days;
     /* log */
     const char *log_level, *log_format;
     /* Every key, those of a section in a row. */

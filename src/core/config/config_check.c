@@ -249,6 +249,7 @@ void config_check(struct config_load *l)
 
     check_server(l);
     each_of(l, "server.cors_origins", c->cors_origins, "origin (scheme://host)", is_origin);
+    each_of(l, "outgoing.allowed_networks", c->allowed_networks, "network", is_cidr);
     each_of(l, "server.trusted_proxies", c->trusted_proxies, "address or network", is_cidr);
     check_folder(l, "places.state_dir", c->state_dir);
     check_folder(l, "places.run_dir", c->run_dir);

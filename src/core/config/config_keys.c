@@ -40,6 +40,8 @@ static const struct setting keys[] = {
     I("platform.audit_days",      NULL,          audit_days,          "90", 1, 3650,     "Days for which audit records are kept.", .reload = true),
     I("platform.events_days",     NULL,          events_days,         "30", 1, 3650,     "Days for which events are kept.", .reload = true),
     B("compute.fake_drivers",     NULL,          fake_drivers,        "false",           "Live mode runs on the simulation too: for tests of the API alone."),
+    S("outgoing.allowed_networks", NULL,         allowed_networks,    "",                "Networks at internal addresses that requests to tenants' URLs may lead to, separated by commas."),
+    I("outgoing.deliveries_days", NULL,          deliveries_days,     "30", 1, 3650,     "Days for which deliveries that came to an end are kept.", .reload = true),
     S("log.level",                "log-level",   log_level,           "info",            "Least level that is logged.", .words = " debug info warn error ", .reload = true),
     S("log.format",               "log-format",  log_format,          "json",            "json or text.", .words = " json text "),
 };

@@ -256,7 +256,8 @@ static void what_does_not_go_together_is_refused(void **state _unused_)
         load("server: {listen: here, trusted_proxies: \"10.0.0.0/8, x\", cors_origins: a}\n"
              "places: {state_dir: relative}\n"
              "store: {url: \"mysql://x\"}\n"
-             "platform: {region: \"a b\"}\n",
+             "platform: {region: \"a b\"}\n"
+             "outgoing: {allowed_networks: \"127.0.0.0/8, 10.0.0.1/8\"}\n",
              NULL, NULL);
 
     is_fault(&open, "server.listen (flag --listen): is no loopback address");
@@ -270,6 +271,7 @@ static void what_does_not_go_together_is_refused(void **state _unused_)
     is_fault(&bad, "places.state_dir");
     is_fault(&bad, "store.url");
     is_fault(&bad, "platform.region");
+    is_fault(&bad, "'10.0.0.1/8' is no network");
 }
 
 static void shares_are_settings_by_plan(void **state _unused_)

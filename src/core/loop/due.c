@@ -17,15 +17,19 @@
     "  WHERE loop = $1 AND id IN (SELECT id FROM due)"                                 \
     " RETURNING id, attempts, tenant_id"
 #define SQL_OF " AND COALESCE(tenant_id, '') = $3"
-/* As many tenants as rows can be leased at once. */
-#define SQL_REST                                                                            \
-    " AND due_at >= $3 AND COALESCE(tenant_id, '') NOT IN ($4,$5,$6,$7,$8,$9,$10,$11,$12,"  \
-    "$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33,$" \
-    "34,$35)"
-_Static_assert(DUE_CLAIM_MAX == 32, "SQL_REST names 32 tenants");
-static const char sql_claim_rest[] = SQL_CLAIM(SQL_REST, "$36", "$37");
+/* As many tenants as a claim holds, and as a loop may hold rows. */
+#define SQL_REST(names) " AND due_at >= $3 AND COALESCE(tenant_id, '') NOT IN (" names ")"
+#define TEN(d)          "$" d "0,$" d "1,$" d "2,$" d "3,$" d "4,$" d "5,$" d "6,$" d "7,$" d "8,$" d "9"
+#define NAMES_FEW       "$4,$5,$6,$7,$8,$9," TEN("1") "," TEN("2") ",$30,$31,$32,$33,$34,$35"
+#define NAMES_ALL                                                                              \
+    "$4,$5,$6,$7,$8,$9," TEN("1") "," TEN("2") "," TEN("3") "," TEN("4") "," TEN("5") "," TEN( \
+        "6") "," TEN("7") "," TEN("8") "," TEN("9") "," TEN("10") "," TEN("11") "," TEN("12")
+_Static_assert(DUE_CLAIM_MAX == 32 && DUE_HOLDS_MAX == 126, "so many names");
+static const char *const sql_claim_rest[] = { SQL_CLAIM(SQL_REST(NAMES_FEW), "$36", "$37"),
+                                              SQL_CLAIM(SQL_REST(NAMES_ALL), "$130", "$131") };
 static const char sql_claim_of[] = SQL_CLAIM(SQL_OF, "$4", "$5");
-static const char sql_earliest_rest[] = SQL_EARLIEST(SQL_REST);
+static const char *const sql_earliest_rest[] = { SQL_EARLIEST(SQL_REST(NAMES_FEW)),
+                                                 SQL_EARLIEST(SQL_REST(NAMES_ALL)) };
 static const char sql_earliest_of[] = SQL_EARLIEST(SQL_OF);
 static const char sql_earliest[] = SQL_EARLIEST("");
 static const char sql_again[] =
@@ -40,12 +44,18 @@ static const char sql_signalled[] =
     "UPDATE core_due SET lease_until = 0, lease_by = NULL, attempts = 0"
     " WHERE loop = $1 AND id = $2 AND lease_by = $3"
     " RETURNING due_at";
-static const char sql_signal[] =
-    "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
-    " VALUES ($1, $2, $3, 0, 0, $4)"
-    " ON CONFLICT (loop, id) DO UPDATE"
-    "   SET due_at = CASE WHEN core_due.due_at > $3 THEN $3 ELSE core_due.due_at - 1 END"
-    " WHERE core_due.due_at > $3 OR core_due.due_at = core_due.lease_until";
+#define SIGNALLED                                                                         \
+    " ON CONFLICT (loop, id) DO UPDATE"                                                   \
+    "   SET due_at = CASE WHEN core_due.due_at > $3 THEN $3 ELSE core_due.due_at - 1 END" \
+    " WHERE core_due.due_at > $3 OR core_due.due_at = core_due.lease_until"
+#define SIGNAL  "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id) VALUES "
+#define ROW(id) "($1, $" id ", $3, 0, 0, $4)"
+static const char sql_signal[] = SIGNAL ROW("2") SIGNALLED;
+static const char sql_signal_many[] = SIGNAL
+    ROW("2") "," ROW("5") "," ROW("6") "," ROW("7") "," ROW("8") "," ROW("9") "," ROW("10") "," ROW("11") "," ROW(
+        "12") "," ROW("13") "," ROW("14") "," ROW("15") "," ROW("16") "," ROW("17") "," ROW("18") "," ROW("19")
+        SIGNALLED;
+_Static_assert(DUE_MANY == 16, "so many rows");
 static const char sql_add[] =
     "INSERT INTO core_due (loop, id, due_at, lease_until, attempts, tenant_id)"
     " VALUES ($1, $2, $3, 0, 0, $4) ON CONFLICT (loop, id) DO NOTHING";
@@ -98,11 +108,11 @@ static bool is_full(const struct due_claim *c, const struct uuid *tenant)
 }
 
 /* The tenants who may have none now: only who holds one can be. */
-static size_t full(const struct due_claim *c, const struct uuid *out[DUE_CLAIM_MAX])
+static size_t full(const struct due_claim *c, const struct uuid *out[DUE_HOLDS_MAX])
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < c->n_holds + c->n && n < DUE_CLAIM_MAX; i++) {
+    for (size_t i = 0; i < c->n_holds + c->n && n < DUE_HOLDS_MAX; i++) {
         const struct uuid *t = i < c->n_holds ? &c->holds[i] : &c->got[i - c->n_holds].tenant;
         bool known = !is_full(c, t);
 
@@ -120,20 +130,25 @@ static struct arg name_of(const struct uuid *tenant)
     return A((const char *)tenant->s);
 }
 
-enum { OF_REST = 3, ARGS_EARLIEST = OF_REST + DUE_CLAIM_MAX, ARGS_REST = ARGS_EARLIEST + 2 };
+enum { OF_REST = 3, ARGS_REST = OF_REST + DUE_HOLDS_MAX + 2 };
 
-static void rest_args(const struct due_claim *c, struct arg args[ARGS_REST])
+/* The arguments of sql_earliest_rest[] and, with two more, of sql_claim_rest[]: which of them, and
+ * how many. */
+static size_t rest_args(const struct due_claim *c, struct arg args[ARGS_REST], int *which)
 {
-    const struct uuid *but[DUE_CLAIM_MAX];
-    size_t n = full(c, but);
+    const struct uuid *but[DUE_HOLDS_MAX];
+    size_t n = full(c, but), names;
 
+    *which = n > DUE_CLAIM_MAX;
+    names = *which ? DUE_HOLDS_MAX : DUE_CLAIM_MAX;
     args[0] = A(c->loop);
     args[1] = A(c->now);
     args[2] = A(c->front.floor);
-    for (size_t i = 0; i < DUE_CLAIM_MAX; i++)
+    for (size_t i = 0; i < names; i++)
         args[OF_REST + i] = i < n ? name_of(but[i]) : A("nobody");
-    args[ARGS_EARLIEST] = A(c->until);
-    args[ARGS_EARLIEST + 1] = A(c->by);
+    args[OF_REST + names] = A(c->until);
+    args[OF_REST + names + 1] = A(c->by);
+    return OF_REST + names;
 }
 
 /* Where the row due longest is that may be had. */
@@ -148,11 +163,12 @@ static int first_find(struct db *db, struct due_claim *c, struct first *f, struc
 {
     struct due_front *front = &c->front;
     struct arg args[ARGS_REST];
-    size_t kept = 0;
+    size_t kept = 0, n;
+    int which;
 
     *f = (struct first){ 0 };
-    rest_args(c, args);
-    TRY(db_int(db, sql_earliest_rest, args, ARGS_EARLIEST, DUE_NEVER, &f->rest, e));
+    n = rest_args(c, args, &which);
+    TRY(db_int(db, sql_earliest_rest[which], args, n, DUE_NEVER, &f->rest, e));
     f->at = f->rest;
     for (size_t i = 0; i < front->n_passed; i++) {
         struct uuid t = front->passed[i];
@@ -177,20 +193,21 @@ static int first_find(struct db *db, struct due_claim *c, struct first *f, struc
 static int first_claim(struct db *db, struct due_claim *c, const struct first *f, struct err *e)
 {
     struct arg args[ARGS_REST];
+    int which;
 
     if (f->passed)
         return db_each(db, sql_claim_of,
                        ARGS(A(c->loop), A(c->now), name_of(&f->of), A(c->until), A(c->by)),
                        claim_row, c, e);
-    rest_args(c, args);
-    return db_each(db, sql_claim_rest, args, ARGS_REST, claim_row, c, e);
+    size_t n = rest_args(c, args, &which);
+    return db_each(db, sql_claim_rest[which], args, n + 2, claim_row, c, e);
 }
 
 /* Whoever is full is passed over up to what others have due.  The floor lies a microsecond before
  * that, for a signal of a row whose lease ran out makes it due by one earlier. */
 static void front_move(struct due_claim *c, int64_t rest)
 {
-    const struct uuid *over[DUE_CLAIM_MAX];
+    const struct uuid *over[DUE_HOLDS_MAX];
     struct due_front *front = &c->front;
     size_t n = full(c, over);
 
@@ -256,6 +273,16 @@ int due_signal(struct db *db, const char *loop, const struct uuid *id, const str
                int64_t at, struct err *e)
 {
     return db_exec(db, sql_signal, ARGS(A(loop), A(id), A(at), A(tenant)), e);
+}
+
+int due_signal_many(struct db *db, const char *loop, const struct uuid *ids[DUE_MANY],
+                    const struct uuid *tenant, int64_t at, struct err *e)
+{
+    struct arg args[DUE_MANY + 3] = { A(loop), A(ids[0]), A(at), A(tenant) };
+
+    for (size_t i = 1; i < DUE_MANY; i++)
+        args[3 + i] = A(ids[i]);
+    return db_exec(db, sql_signal_many, args, ARRAY_LEN(args), e);
 }
 
 int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,

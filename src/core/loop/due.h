@@ -11,7 +11,8 @@
 #include "base/base.h"
 #include "db/db.h"
 
-enum { DUE_BY = 48, DUE_CLAIM_MAX = 32, DUE_PASSED_MAX = 64 };
+/* Rows of a claim; rows that a loop may hold at once. */
+enum { DUE_BY = 48, DUE_CLAIM_MAX = 32, DUE_HOLDS_MAX = 126, DUE_PASSED_MAX = 64 };
 #define DUE_NEVER INT64_MAX
 
 struct due_claimed {
@@ -34,7 +35,7 @@ struct due_claim {
     const char *by;     /* unique to this claim */
     /* Shares of the tenants (base/fair.h). */
     int64_t seats, used;              /* 'used' also by rows of other loops */
-    struct uuid holds[DUE_CLAIM_MAX]; /* tenants of the rows of this loop that are leased */
+    struct uuid holds[DUE_HOLDS_MAX]; /* tenants of the rows of this loop that are leased */
     size_t n_holds;
     struct due_front from, front; /* as it was before this claim, and is after it */
     struct due_claimed got[DUE_CLAIM_MAX];
@@ -64,6 +65,10 @@ int due_finish(struct db *db, struct due_finish *f, struct err *e) _must_check_;
  */
 int due_signal(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
                int64_t at, struct err *e) _must_check_;
+/* As many at once; none twice. */
+enum { DUE_MANY = 16 };
+int due_signal_many(struct db *db, const char *loop, const struct uuid *ids[DUE_MANY],
+                    const struct uuid *tenant, int64_t at, struct err *e) _must_check_;
 /* Adds a row that is not there yet, due at 'at'. */
 int due_add(struct db *db, const char *loop, const struct uuid *id, const struct uuid *tenant,
             int64_t at, struct err *e) _must_check_;

@@ -4,6 +4,7 @@
  * the time it takes on the writer. */
 #include "core/loop/happen.h"
 
+#include "core/event_stream.h"
 #include "core/request/request.h"
 
 enum { TURN_EVENTS = 1024, TURN_ROWS = 4096, TURN_BYTES = MIB(1) };
@@ -54,6 +55,20 @@ static bool may_fit(const char *const *types, struct str events)
     return false;
 }
 
+struct str happened_json(struct arena *a, const struct happened *h)
+{
+    struct buf b = BUF(MIB(32));
+    struct json_out o = JSON_OUT(&b);
+    struct str s = STR("{}");
+
+    o.view.typeid = true;
+    event_write(&o, a, h->event, h->request_id, &h->project);
+    if (json_done(&o) == 0)
+        s = (struct str){ arena_dup(a, b.p, b.n), b.n };
+    buf_free(&b);
+    return s;
+}
+
 static struct uuid id_of(const char *s)
 {
     struct uuid id = { "" };
@@ -69,19 +84,22 @@ static void item_add(struct events_read *w, const struct journal_row *row,
 {
     struct arena *a = w->t->arena;
     struct item *x = &w->items[w->t->n++];
+    struct uuid project;
 
+    event_project(v, row->project_id, &project);
     *x = (struct item){
         .h = { .seq = row->seq,
                .at = row->at,
                .id = json_get_str(a, v, "id", ""),
                .type = type,
                .tenant = id_of(row->tenant_id),
-               .project = id_of(row->project_id),
+               .project = project,
                .mode = row->mode && strcmp(row->mode, "test") == 0 ? MODE_TEST : MODE_LIVE,
                .request_id =
                    row->request_id ? arena_dup(a, row->request_id, strlen(row->request_id)) : NULL,
                .object = json_get(v, "object"),
-               .previous = json_get(v, "previous") },
+               .previous = json_get(v, "previous"),
+               .event = v },
         .after = { w->t->to.seq, (int64_t)index + 1 },
     };
 }

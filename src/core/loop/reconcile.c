@@ -136,7 +136,7 @@ static struct loop *loop_find(struct reconcile *rc)
 
 static void holds_add(struct due_claim *c, const struct loop *l, const struct lease *x)
 {
-    if (x->loop == l && c->n_holds < DUE_CLAIM_MAX)
+    if (x->loop == l && c->n_holds < DUE_HOLDS_MAX)
         c->holds[c->n_holds++] = x->row.tenant;
 }
 
@@ -399,7 +399,8 @@ void reconcile_counts(struct app *app, struct fair_counts *out)
 
 /* ---- signals */
 
-void reconcile_wake(struct app *app, const struct reconciler *loop, int64_t at)
+void reconcile_wake(struct app *app, const struct reconciler *loop, const struct uuid *id _unused_,
+                    int64_t at)
 {
     struct reconcile *rc = app->reconcile;
 
@@ -418,7 +419,7 @@ int call_due(struct call *c, const struct reconciler *r, const struct uuid *id, 
     struct due *x = arena_new(c->arena, struct due);
 
     TRY(due_signal(c->db, r->name, id, &c->tenant, at, e));
-    *x = (struct due){ .next = c->p->commit.dues, .loop = r, .at = at };
+    *x = (struct due){ .next = c->p->commit.dues, .loop = r, .id = *id, .at = at };
     c->p->commit.dues = x;
     return 0;
 }
@@ -451,7 +452,7 @@ static void outside_done(void *ctx, int rc, struct err *e)
     if (rc < 0)
         log_err(LOG_WARN, "reconcile_signal_failed", e);
     else
-        reconcile_wake(o->app, o->r, o->at);
+        reconcile_wake(o->app, o->r, &o->id, o->at);
     atomic_fetch_sub(&o->app->reconcile->outside, 1);
     free(o);
 }

@@ -15,4 +15,5 @@ void reconcile_close(struct app *app);
 /* Seats, those that are taken, and the rows that are leased beside them. */
 void reconcile_counts(struct app *app, struct fair_counts *out);
 /* Rows of 'loop' are due at 'at': said once the call that made them so has committed. */
-void reconcile_wake(struct app *app, const struct reconciler *loop, int64_t at);
+void reconcile_wake(struct app *app, const struct reconciler *loop, const struct uuid *id,
+                    int64_t at);

@@ -7,6 +7,7 @@
 #include "core/limit/lease.h"
 #include "core/loop/chain.h"
 #include "core/loop/consumer.h"
+#include "core/loop/deliver.h"
 #include "core/request/request.h"
 
 /* Idempotency records, each by its own time; a row that was nothing else goes whole.  On SQLite
@@ -121,6 +122,9 @@ void journal_sweep(struct app *app)
             log_event(LOG_WARN, "journal_kept", L_STR("part", parts[i].name),
                       L_STR("consumer", s.held), L_INT("behind", s.behind));
     }
+    n = 1;
+    while (n > 0 && sweep_with(app, deliveries_sweep, &n) == 0)
+        ;
     n = 1;
     while (app->leases && n > 0 && sweep_with(app, forget_rates, &n) == 0)
         ;

@@ -121,7 +121,7 @@ void call_publish(struct call_private *p)
     if (p->commit.blobs_dropped)
         atomic_store(&app->blobs_dropped, true);
     for (struct due *x = p->commit.dues; x; x = x->next)
-        app->told.due(app, x->loop, x->at);
+        app->told.due(app, x->loop, &x->id, x->at);
     if (p->commit.fed)
         app->told.feed(app);
     if (p->commit.journaled && app->told.journal)

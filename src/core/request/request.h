@@ -39,6 +39,7 @@ struct topic {
 struct due { /* a reconciler's row that this call has made due */
     struct due *next;
     const struct reconciler *loop;
+    struct uuid id;
     int64_t at;
 };
 

@@ -79,6 +79,8 @@ static void sort(const struct app *app, struct owned *all, size_t n)
 /* Each of its rows is deleted with one that it points to. */
 static bool goes_along(const struct app *app, const struct record *r)
 {
+    if (r->hangs)
+        return true;
     for (const struct reference *x = app->references; x->from; x++)
         if (x->from == r && x->field->on_delete == REF_CASCADE && (x->field->flags & FF_REQUIRED) &&
             record_is_owned(x->field->ref))

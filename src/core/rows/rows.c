@@ -464,6 +464,8 @@ int call_delete(struct call *c, const struct record *r, const void *row, struct 
     TRY(db_exec_n(c->db, sql, ARGS(A(id)), &n, e));
     if (n == 0)
         return no_such(r, e);
+    if (c->app->deleted)
+        TRY(c->app->deleted(c, r, id, e));
     call_changed(c, r, id);
     event_of(c, r, "deleted", row, NULL);
     return r->quota ? quota_take(c, r->quota, -1, e) : 0;

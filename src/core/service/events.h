@@ -23,11 +23,14 @@ struct happened {
     const char *id;      /* "evt_…" */
     const char *type;    /* "queue.created" */
     struct uuid tenant;  /* nil: none, as of core's own */
-    struct uuid project; /* or nil */
+    struct uuid project; /* its object's, else that of who did it; or nil */
     enum mode mode;
     const char *request_id;
     const struct json_value *object, *previous; /* as GET /v1/events shows them; or NULL */
+    const struct json_value *event;             /* the journal's own */
 };
+/* The whole event as GET /v1/events shows it, JSON in 'a'. */
+struct str happened_json(struct arena *a, const struct happened *h);
 
 struct consumer {
     const char *name;         /* unique; its cursor is kept under it */

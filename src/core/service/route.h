@@ -102,6 +102,7 @@ struct planned {
 
 struct consumer;
 struct feed_part;
+struct delivery_kind;
 struct reconciler;
 struct settings; /* base/setting.h */
 struct service {
@@ -112,6 +113,7 @@ struct service {
     const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
     const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
     const struct feed_part *const *feeds;    /* what edges are told of it; likewise */
+    const struct delivery_kind *const *deliveries; /* ends with NULL; may be NULL */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
     const struct settings *settings;   /* what an operator may set of it; may be NULL */
     const struct auth_class *auth;     /* of one service only */
