@@ -403,7 +403,7 @@ static void machine_goes_down(struct net *n, struct box *boxes, size_t count)
     /* The links go with the namespaces, in the kernel's own time. */
     _cleanup_(nl_closep) struct nl *nl = nl_open(-1, &e);
     struct nl_link *links;
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 1000; i++) {
         assert_int_equal(nl_link_list(nl, &a, "u", &links, &some, &e), 0);
         if (some == 0)
             return;
