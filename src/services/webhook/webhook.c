@@ -35,7 +35,7 @@ static const struct form form_pattern = {
 #define T struct webhook
 static const struct field webhook_fields[] = {
     OWNED_FIELDS(T),
-    FIELD_STR (T, url,             FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER, .min = 1, .max = 2048, .example = "https://example.com/hook",
+    FIELD_URL (T, url,             FF_CREATE | FF_UPDATE | FF_REQUIRED | FF_FILTER, .schemes = "https http", .max = 2048, .example = "https://example.com/hook",
                                    .doc = "Where events are sent: http or https, at a public address."),
     FIELD_LIST(T, events,          FF_CREATE | FF_UPDATE, .min = 1, .max = 50, .form = &form_pattern, .dflt_str = "[\"*\"]",
                                    .doc = "Which types of events are sent; * stands for anything.", .example = "[\"queue.*\",\"instance.running\"]"),
