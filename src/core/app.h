@@ -27,10 +27,10 @@ struct app_opts {
     struct store *store;                   /* outlives the app; migrated */
     const struct service *const *services; /* ends with NULL, lowest first */
     struct outgoing *outgoing; /* requests to tenants' URLs in live mode; NULL: the real client */
-    struct drivers *drivers;               /* outlive the app */
-    const uint8_t *master_key;             /* 32 bytes */
-    const char *installation;              /* 8 hex */
-    const char *limits_file; /* keeps the rate limits over a restart; NULL: they begin anew */
+    struct drivers *drivers;   /* outlive the app */
+    const uint8_t *master_key; /* 32 bytes */
+    const char *installation;  /* 8 hex */
+    const char *limits_file;   /* keeps the rate limits over a restart; NULL: they begin anew */
     int workers;
     int io_threads;
     bool manual_loops; /* tests: no visit runs but in reconcile_drain() */

@@ -13,15 +13,27 @@ static const char sql_give[] =
     " WHERE tenant_id = $1 AND name = $2";
 static const char sql_used[] = "SELECT used FROM core_quota WHERE tenant_id = $1 AND name = $2";
 
+/* What the system does in a tenant (a visit) is of that tenant's plan too. */
+static int limit_of(struct call *c, const struct quota *q, int64_t *out, struct err *e)
+{
+    const struct auth_class *auth = c->app->auth;
+    const char *plan = c->who->plan;
+
+    if (call_is_system(c) && auth && auth->plan)
+        TRY(auth->plan(c->db, c->arena, &c->tenant, &plan, e));
+    *out = config_quota(c->app->config, *plan ? plan : c->who->plan, q);
+    return 0;
+}
+
 int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e)
 {
-    int64_t limit = config_quota(c->app->config, c->who->plan, q);
-    int64_t changed = 0, used;
+    int64_t changed = 0, limit, used;
 
     if (n == 0 || uuid_is_nil(&c->tenant))
         return 0;
     if (n < 0)
         return db_exec(c->db, sql_give, ARGS(A(&c->tenant), A(q->name), A(-n)), e);
+    TRY(limit_of(c, q, &limit, e));
     if (n <= limit)
         TRY(db_exec_n(c->db, sql_take, ARGS(A(&c->tenant), A(q->name), A(n), A(limit)), &changed,
                       e));
@@ -34,8 +46,9 @@ int quota_take(struct call *c, const struct quota *q, int64_t n, struct err *e)
 
 int quota_left(struct call *c, const struct quota *q, int64_t *out, struct err *e)
 {
-    int64_t limit = config_quota(c->app->config, c->who->plan, q), used;
+    int64_t limit, used;
 
+    TRY(limit_of(c, q, &limit, e));
     TRY(db_int(c->db, sql_used, ARGS(A(&c->tenant), A(q->name)), 0, &used, e));
     *out = MAX(limit - used, (int64_t)0);
     return 0;

@@ -84,4 +84,7 @@ struct auth_class {
     /* Whose account the tenant is a part of: as the principal's .account; left as it is where there
      * is no such tenant. */
     int (*account)(struct db *db, const struct uuid *tenant, struct uuid *out, struct err *e);
+    /* The tenant's plan, in the arena; "" if there is no such tenant. */
+    int (*plan)(struct db *db, struct arena *a, const struct uuid *tenant, const char **out,
+                struct err *e);
 };

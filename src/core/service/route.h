@@ -107,12 +107,12 @@ struct reconciler;
 struct settings; /* base/setting.h */
 struct service {
     const char *name, *doc;
-    const struct migration *migrations;      /* ends with { 0 } */
-    const struct route *routes;              /* ends with { 0 } */
-    const struct planned *planned;           /* ends with { 0 }; may be NULL */
-    const struct reconciler *const *loops;   /* ends with NULL; may be NULL */
-    const struct consumer *const *consumers; /* of events; ends with NULL; may be NULL */
-    const struct feed_part *const *feeds;    /* what edges are told of it; likewise */
+    const struct migration *migrations;            /* ends with { 0 } */
+    const struct route *routes;                    /* ends with { 0 } */
+    const struct planned *planned;                 /* ends with { 0 }; may be NULL */
+    const struct reconciler *const *loops;         /* ends with NULL; may be NULL */
+    const struct consumer *const *consumers;       /* of events; ends with NULL; may be NULL */
+    const struct feed_part *const *feeds;          /* what edges are told of it; likewise */
     const struct delivery_kind *const *deliveries; /* ends with NULL; may be NULL */
     const struct quota *const *quotas; /* all that it counts by; ends with NULL; may be NULL */
     const struct settings *settings;   /* what an operator may set of it; may be NULL */

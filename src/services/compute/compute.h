@@ -5,8 +5,8 @@
  *
  * A unit is an instance that a service owns: a database's server, a function's worker, a build's
  * step, a load balancer.  No list of the tenant shows it and no route of his finds it; its
- * processors and memory count in his quotas (vcpus, started ones whole; memory_mb), as whoever
- * calls may have them: in a visit that is the default plan's.  It hangs on a row of its service,
+ * processors and memory count in his quotas (vcpus, started ones whole; memory_mb).  It hangs on a
+ * row of its service,
  * the owner, which a reconciler visits:
  *
  * - Whenever its state changes the owner is made due; the visit looks with unit_look().

@@ -200,9 +200,9 @@ static int account_of(struct db *db, const struct uuid *tenant, struct uuid *out
                    out, e);
 }
 
-static const struct auth_class identity_auth = { .lookup = lookup,
-                                                 .touched = touched,
-                                                 .account = account_of };
+static const struct auth_class identity_auth = {
+    .lookup = lookup, .touched = touched, .account = account_of, .plan = identity_plan
+};
 
 /* ---- the first user */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/config/config.h"
+#include "core/request/request.h"
 #include "tests/world.h"
 
 static const char secret_of_nobody[] = "thecloud_0000000000000000000000000000000000000000";
@@ -588,6 +588,30 @@ TEST(an_invitation_is_listed_and_withdrawn)
     CHECK_STR(member(r, "0.email"), "asked@example.com");
     CHECK_EQ(del(w, "%s/%s", list, member(r, "0.id")).status, 200);
     CHECK(member(get(w, "%s", list), "0.id") == NULL);
+}
+
+static int take_two(struct call *c, void *quota, struct err *e)
+{
+    return quota_take(c, quota, 2, e);
+}
+
+static int make_free(struct call *c, void *arg _unused_, struct err *e)
+{
+    return db_exec(c->db, "UPDATE tenants SET plan = 'free'", NO_ARGS, e);
+}
+
+TEST(what_the_system_does_in_a_tenant_counts_by_the_tenants_plan)
+{
+    static struct quota probe = { "probe", { 1, 2, 3, 4, 5 } };
+    _cleanup_(world_freep) struct world *w = world_new();
+    struct uuid tenant;
+    struct err e;
+
+    CHECK_EQ(uuid_parse(str_of(member(get(w, "/auth/me"), "tenant_id")), &tenant), true);
+    CHECK_EQ(system_call_run(world_app(w), &tenant, MODE_LIVE, take_two, &probe, &e), 0);
+    CHECK_EQ(app_write(world_app(w), make_free, NULL, &e), 0);
+    CHECK_EQ(system_call_run(world_app(w), &tenant, MODE_LIVE, take_two, &probe, &e), -1);
+    CHECK_EQ(e.code, ERR_QUOTA_EXCEEDED);
 }
 
 TESTS(identity)
