@@ -89,7 +89,9 @@ def things(server):
     a.made("/instances", {"name": "web", "image": "nginx", "vpc_id": vpc, "ports": ["8088:80"]})
     tenant = a.get("/tenants").json[0]["id"]
     a.made(f"/tenants/{tenant}/members", {"email": "invited@example.com"})
-    ids = {"vpcs": vpc, "queues": queue, "tenants": tenant}
+    hook = a.made("/webhooks", {"url": "https://hooks.example.com/", "events": ["vpc.*"]})["id"]
+    assert a.post(f"/webhooks/{hook}/test").status == 202
+    ids = {"vpcs": vpc, "queues": queue, "tenants": tenant, "webhooks": hook}
     return lambda path: ids[path.removeprefix("/v1").split("/")[1]] if "{id}" in path else None
 
 

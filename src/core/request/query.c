@@ -165,7 +165,7 @@ static bool is_told(const struct faults *f, const struct fault_item *x)
 }
 
 /* A list that is right so far finds its own faults when it is planned; beside others they are told
- * here. */
+ * here, and before what its path names is looked for. */
 static void add_list_faults(struct call_private *p)
 {
     struct faults own = { .arena = p->c.arena };
@@ -252,7 +252,7 @@ int query_read(struct call_private *p, struct err *e)
     read_parameters(p);
     if (p->c.route->check && (p->c.in || !p->c.route->in))
         p->c.route->check(&p->c);
-    if (p->faults.n && p->mount->info->check_list)
+    if (p->mount->info->check_list && (p->faults.n || p->mount->info->target))
         add_list_faults(p);
     if (p->json && p->c.route->body != BODY_FREE)
         json_free(TAKE(p->json));
