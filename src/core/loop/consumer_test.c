@@ -129,7 +129,6 @@ static void small_app(struct small *s, struct store *store, const struct service
                            .postgres = s->f->postgres };
     s->app.park = park_new(&s->app);
     s->app.o.services = list;
-    s->app.park = park_new(&s->app);
     ok(s->f, consumers_open(&s->app, &s->f->e));
     if (real)
         consumers_start(&s->app);
