@@ -120,7 +120,7 @@ def test_what_it_finds_is_explained(server, document, things):
     # One worker: it is not safe with more.  Other seeds find other things: SEED=2 tools/test --only clients
     out = run([sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "run", "asked.json",
                "--url", f"http://127.0.0.1:{server.port}", "--header", f"X-API-Key: {server.key}",
-               "--max-examples", "10", "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-shrink", "--workers", "1", "--seed", os.environ.get("SEED", "1"),
+               "--request-timeout", "30", "--max-examples", "10", "--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-shrink", "--workers", "1", "--seed", os.environ.get("SEED", "1"),
                "--exclude-checks", ",".join(UNCHECKED), "--warnings", "off", "--report", "ndjson", "--report-ndjson-path", report],
               timeout=1500, ends=(0, 1))
     said = re.search(r"(\d+) generated", out)
