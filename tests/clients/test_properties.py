@@ -47,6 +47,8 @@ EXPLAINED = {
     (400, "ports", "malformed"): "a host port is used once",
     (400, "scopes", "malformed"): "all of them together have 511 bytes at most",
     (400, "instance_type", "not_found"): "instance types are the configuration's",
+    (400, "url", "malformed"): "a part of a host's name has 63 bytes at most, a port is no larger than 65535",
+    (400, "url", "not_allowed"): "webhooks lead to public addresses alone",
 }
 
 
