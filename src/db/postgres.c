@@ -255,7 +255,7 @@ static size_t read_bytes(const char *s, size_t n, char *to)
     size_t out = 0;
 
     for (size_t i = 2; i + 1 < n; i += 2)
-        to[out++] = (char)(hex_value(s[i]) << 4 | hex_value(s[i + 1]));
+        to[out++] = (char)((unsigned)hex_value(s[i]) << 4 | (unsigned)hex_value(s[i + 1]));
     return out;
 }
 

@@ -149,10 +149,20 @@ static void *edge_run(void *arg _unused_)
     return NULL;
 }
 
-/* It dies with the machine. */
 static void edge_forgets(void)
 {
     pthread_mutex_lock(&edge.lock);
+    edge_drop(NULL, NULL);
+    pthread_mutex_unlock(&edge.lock);
+}
+
+/* With the machine, and what it was sent and has not read with it. */
+static void edge_dies(void)
+{
+    pthread_mutex_lock(&edge.lock);
+    if (edge.agent >= 0)
+        close(edge.agent);
+    edge.agent = -1;
     edge_drop(NULL, NULL);
     pthread_mutex_unlock(&edge.lock);
 }
@@ -393,7 +403,7 @@ static void machine_goes_down(struct net *n, struct box *boxes, size_t count)
         assert_true((boxes[i].ns = ns_anonymous(&e)) >= 0);
     }
     close_net(n);
-    edge_forgets();
+    edge_dies();
     snprintf(prefix, sizeof(prefix), "brume-%s-", installation);
     assert_int_equal(ns_list(&a, prefix, &names, &some, &e), 0);
     for (size_t i = 0; i < some; i++)
